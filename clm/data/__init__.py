@@ -1,0 +1,1 @@
+"""Text to training blocks: sources, documents, tokenizer, token store, blocks, order."""

@@ -1,0 +1,17 @@
+"""The two failures that are not our bugs: the user's input and the machine's limits.
+
+Both carry one line that says what is wrong, where, and what to do. `run_clm.py` and `python -m clm` print it
+to stderr and leave with `exit_code`; every other exception is a defect and keeps its traceback.
+"""
+
+
+class UserError(Exception):
+    """The input is at fault: a recipe, a file, a folder, a name."""
+
+    exit_code = 2
+
+
+class MachineError(Exception):
+    """The machine or the training failed: disk, memory, a dead peer, a loss that isn't finite."""
+
+    exit_code = 74

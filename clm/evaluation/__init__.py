@@ -1,0 +1,1 @@
+"""Weights to numbers: scoring, samples and the `evaluate` metric."""

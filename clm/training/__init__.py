@@ -1,0 +1,1 @@
+"""Training blocks to weights: model, optimizer, hardware, trainer, checkpoints."""
