@@ -1,0 +1,93 @@
+"""Token ids to training blocks or sliding windows, a map-style Dataset without copies.
+
+    tokens   t0 t1 t2 t3 t4 t5 t6 t7 t8        (9 tokens, block_size 4)
+    blocks   [t0 t1 t2 t3]->[t1 t2 t3 t4]   [t4 t5 t6 t7]->[t5 t6 t7 t8]
+    windows  the same at every start: t0.., t1.., t2.., t3.., t4..
+
+Every token but the very first is a label once an epoch in `blocks` (but for a tail shorter than one block), and up to
+block_size times in `windows`.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from clm.data.order import PADDING
+from clm.data.token_store import TokenStore
+from clm.errors import UserError
+
+IGNORED = -100  # cross-entropy's usual mark for "no label here"
+
+
+def count_samples(tokens: int, block_size: int, sampling: str) -> int:
+    """How many samples an epoch has: non-overlapping `blocks`, or `windows`, one for every start."""
+    if sampling == "windows":
+        return max(0, tokens - block_size)
+    return max(0, (tokens - 1) // block_size)
+
+
+@dataclass(frozen=True)
+class EpochSteps:
+    """The optimizer steps of one epoch: `full` ones, and whether a short one follows."""
+
+    full: int
+    short: bool
+
+    @property
+    def total(self) -> int:
+        """Steps that the Trainer runs: it doesn't skip the short one."""
+        return self.full + self.short
+
+
+def count_steps(samples: int, samples_per_step: int) -> EpochSteps:
+    """Optimizer steps in an epoch of `samples`, `samples_per_step` = batch x accumulation x processes."""
+    return EpochSteps(samples // samples_per_step, samples % samples_per_step > 0)
+
+
+def tokens_trained(step: int, samples: int, samples_per_step: int, block_size: int) -> int:
+    """Labels predicted in the first `step` optimizer steps, short last steps of epochs counted as they are."""
+    epochs, steps = divmod(step, count_steps(samples, samples_per_step).total)
+    return (epochs * samples + min(samples, steps * samples_per_step)) * block_size
+
+
+class Blocks(Dataset):
+    """The samples of a token store. A batch is asked for and gathered at once (`__getitems__`)."""
+
+    def __init__(self, store: TokenStore, block_size: int, sampling: str = "blocks") -> None:
+        self.store, self.block_size, self.sampling = store, block_size, sampling
+        self.size = count_samples(store.tokens, block_size, sampling)
+        if self.size == 0:
+            raise UserError(
+                f"the text has {store.tokens:,} tokens, too few for one block of {block_size:,} and the token after it: "
+                "give more text or a smaller block_size"
+            )
+
+    @property
+    def unused_tokens(self) -> int:
+        """Tokens of the tail that no block reaches as a label."""
+        return 0 if self.sampling == "windows" else (self.store.tokens - 1) % self.block_size
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, sample: int) -> dict[str, torch.Tensor]:
+        batch = self.__getitems__(np.array([sample]))
+        return {name: values[0] for name, values in batch.items()}
+
+    def __getitems__(self, samples: np.ndarray) -> dict[str, torch.Tensor]:
+        """A batch: `input_ids` and `labels`, (len(samples), block_size) int64, labels[i] following input_ids[i].
+
+        A sample of PADDING becomes a row of token 0 whose labels are all IGNORED.
+        """
+        samples = np.asarray(samples)
+        real = samples != PADDING
+        starts = np.where(real, samples, 0) * (1 if self.sampling == "windows" else self.block_size)
+        tokens = torch.from_numpy(self.store.gather(starts, self.block_size + 1).astype(np.int64))
+        batch = {"input_ids": tokens[:, :-1].contiguous(), "labels": tokens[:, 1:].contiguous()}
+        if not real.all():
+            padding = torch.from_numpy(~real)
+            batch["input_ids"][padding] = 0
+            batch["labels"][padding] = IGNORED
+        return batch

@@ -1,0 +1,134 @@
+"""A recipe's text, made ready: its tokenizer and the token stores of its two splits, built once and found again."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+from transformers import PreTrainedTokenizerBase
+
+from clm.data import sources, token_store, tokenizer
+from clm.data.documents import Source
+from clm.data.token_store import TokenStore
+from clm.errors import UserError
+from clm.recipe import DataOptions
+
+TOKENIZERS = Path("tokenizer")
+DEFAULT_VOCAB_SIZE = 32_000
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What training needs of the text. `identity` names text and tokenizer, to know a run's data again."""
+
+    tokenizer: PreTrainedTokenizerBase
+    tokenizer_origin: str
+    train: TokenStore
+    validation: TokenStore
+    identity: str
+
+
+def digest(fingerprint: dict) -> str:
+    """A short name for a fingerprint, the same for equal ones."""
+    return hashlib.sha256(json.dumps(fingerprint, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def open_text(options: DataOptions, seed: int) -> sources.Splits:
+    """The training and validation documents that a recipe names."""
+    return sources.open_sources(
+        dataset_name=options.dataset_name,
+        dataset_config_name=options.dataset_config_name,
+        dataset_revision=options.dataset_revision,
+        streaming=options.streaming,
+        train_file=options.train_file,
+        validation_file=options.validation_file,
+        text_column=options.text_column,
+        document_separator=options.document_separator,
+        validation_split_percentage=options.validation_split_percentage,
+        seed=seed,
+        cache_dir=options.cache_dir,
+    )
+
+
+def _trained_tokenizer(options: DataOptions, train: Source) -> tuple[Path, dict]:
+    """Where a tokenizer trained for these documents and this size lives, and its fingerprint.
+
+    The folder's name carries the fingerprint, so that another text or size never gets it by mistake.
+    """
+    vocab_size = options.vocab_size or DEFAULT_VOCAB_SIZE
+    fingerprint = {
+        "documents": train.fingerprint(),
+        "vocab_size": vocab_size,
+        "tokenizer_train_bytes": options.tokenizer_train_bytes,
+        "version": tokenizer.TOKENIZER_VERSION,
+    }
+    return TOKENIZERS / f"{train.name}-{vocab_size}-{digest(fingerprint)[:8]}", fingerprint
+
+
+def prepare_tokenizer(
+    options: DataOptions, train: Source, say: Callable[[str], None]
+) -> tuple[PreTrainedTokenizerBase, str]:
+    """The recipe's tokenizer and where it came from: loaded, found again, or trained now.
+
+    Raises:
+        UserError: it can't be loaded or trained, or its size isn't the recipe's vocab_size.
+    """
+    if options.tokenizer_path:
+        loaded = tokenizer.load(options.tokenizer_path)
+        if options.vocab_size not in (None, len(loaded)):
+            raise UserError(
+                f"vocab_size is {options.vocab_size:,}, but the tokenizer at {options.tokenizer_path} has "
+                f"{len(loaded):,} ids: leave vocab_size out or set it to that"
+            )
+        return loaded, options.tokenizer_path
+    folder, fingerprint = _trained_tokenizer(options, train)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if tokenizer.trained_with(folder) == fingerprint:
+            say(f"tokenizer: {folder}, trained before on these documents")
+        else:
+            say(f"tokenizer: training {fingerprint['vocab_size']:,} ids on {train.origin}")
+            trained = tokenizer.train(train, fingerprint["vocab_size"], options.tokenizer_train_bytes, say)
+            tokenizer.save(trained, folder, fingerprint)
+            say(f"tokenizer: saved as {folder}")
+    return tokenizer.load(str(folder)), str(folder)
+
+
+def _store_of(options: DataOptions, source: Source, tok: PreTrainedTokenizerBase, split: str) -> tuple[Path, dict]:
+    """Where the token store of a split lives, and its fingerprint."""
+    fingerprint = {
+        "documents": source.fingerprint(),
+        "tokenizer": hashlib.sha256(tok.backend_tokenizer.to_str().encode()).hexdigest(),
+        "end_of_text": tok.eos_token_id,
+        "version": token_store.STORE_VERSION,
+    }
+    return Path(options.cache_dir) / "tokens" / f"{source.name}-{split}-{digest(fingerprint)}", fingerprint
+
+
+def existing_store(options: DataOptions, train: Source) -> TokenStore | None:
+    """The training split's store if an earlier run has built it; builds nothing."""
+    folder = Path(options.tokenizer_path) if options.tokenizer_path else _trained_tokenizer(options, train)[0]
+    if not folder.is_dir():
+        return None
+    store, fingerprint = _store_of(options, train, tokenizer.load(str(folder)), "train")
+    return TokenStore(store) if token_store.matches(store, fingerprint) else None
+
+
+def prepare(options: DataOptions, seed: int, verify: bool = False, say: Callable[[str], None] = print) -> Prepared:
+    """Everything from text to token ids, reusing what is there when its fingerprint fits.
+
+    Raises:
+        UserError: the text, the tokenizer or their settings are at fault.
+    """
+    text = open_text(options, seed)
+    tok, origin = prepare_tokenizer(options, text.train, say)
+    stores, identity = {}, {}
+    for split in ("train", "validation"):
+        source = getattr(text, split)
+        folder, identity[split] = _store_of(options, source, tok, split)
+        stores[split] = token_store.open_or_build(folder, source, tok, identity[split], verify, say)
+    if text.note:  # known exactly only once the text was read
+        say(text.note)
+    return Prepared(tok, origin, stores["train"], stores["validation"], digest(identity))

@@ -1,0 +1,109 @@
+"""Where text comes from: a dataset of the Hub, files, or Python's own documentation; and its two splits."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from clm.data.documents import NAMED_SEPARATORS, Batch, Source
+from clm.data.files import FileSource, find_files
+from clm.data.holdout import HoldOut, Side
+from clm.data.hub_rows import HubSource, load_splits
+from clm.data.python_docs import PythonDocs
+from clm.errors import UserError
+
+__all__ = ["Batch", "Source", "Splits", "open_sources"]
+
+DEFAULT_PERCENTAGE = 5.0
+
+
+@dataclass
+class Splits:
+    """The text to train on and the text to validate on."""
+
+    train: Source
+    validation: Source
+    reason: str = ""  # how the validation text was chosen, where it isn't a part of the training text
+
+    @property
+    def note(self) -> str:
+        """One line on how the validation text was chosen. A held-out part is known exactly once it was read."""
+        return self.validation.whole.note if isinstance(self.validation, Side) else self.reason
+
+
+def open_sources(
+    *,
+    dataset_name: str | None,
+    dataset_config_name: str | None,
+    train_file: str | list[str] | None,
+    validation_file: str | list[str] | None,
+    text_column: str = "text",
+    document_separator: str | None = None,
+    streaming: bool = False,
+    validation_split_percentage: float | None = None,
+    seed: int = 42,
+    cache_dir: str,
+    dataset_revision: str | None = None,
+) -> Splits:
+    """The training and the validation text that a recipe names; reads none of it yet.
+
+    Validation is validation_file, else the dataset's own `validation` split, else validation_split_percentage
+    (5 if not given) of the training documents. `streaming` leaves a Hub dataset on the Hub, and chooses the
+    percentage without a first pass over the text. Raises UserError for what can't be found or opened.
+    """
+    if (dataset_name is None) == (not train_file):
+        raise UserError("dataset_name, train_file: give one of the two")
+    if document_separator == "":
+        raise UserError(
+            f"document_separator: is empty; one of {', '.join(NAMED_SEPARATORS)}, or a text between documents"
+        )
+    percentage = validation_split_percentage
+    if percentage is not None and not 0 < percentage < 100:
+        raise UserError(f"validation_split_percentage: {percentage:g} is not between 0 and 100")
+
+    def open_files(paths: list[Path]) -> FileSource:
+        return FileSource(paths, text_column, document_separator, Path(cache_dir))
+
+    own_validation = None
+    train_paths: list[Path] = []
+    if train_file:
+        train_paths = find_files(train_file, "train_file")
+        train: Source = open_files(train_paths)
+    elif dataset_name == PythonDocs.name:
+        train = PythonDocs(document_separator)
+    else:
+        train, own_validation = _open_hub(
+            dataset_name, dataset_config_name, dataset_revision, streaming, Path(cache_dir),
+            text_column, document_separator,
+        )  # fmt: skip
+    if validation_file:
+        paths = find_files(validation_file, "validation_file")
+        if both := sorted(set(paths) & set(train_paths)):
+            raise UserError(f"validation_file: {both[0]} is in train_file too; a text can't be both")
+        validation = open_files(paths)
+        return Splits(train, validation, f"validation text: {validation.origin}")
+    if own_validation is not None:
+        unused = "; validation_split_percentage isn't used" if percentage is not None else ""
+        return Splits(train, own_validation, f"validation text: {own_validation.origin}{unused}")
+    whole = HoldOut(train, percentage or DEFAULT_PERCENTAGE, seed, survey=not streaming)
+    return Splits(Side(whole, validation=False), Side(whole, validation=True))
+
+
+def _open_hub(
+    name: str,
+    config: str | None,
+    revision: str | None,
+    streaming: bool,
+    cache_dir: Path,
+    text_column: str,
+    separator: str | None,
+) -> tuple[HubSource, HubSource | None]:
+    if separator is None and name.split("/")[-1].lower() == "wikitext":
+        separator = "article"  # its rows are lines
+    splits, identity = load_splits(name, config, revision, streaming, cache_dir)
+    if "train" not in splits:
+        raise UserError(f"dataset_name: {name} has no split `train`, only {', '.join(splits)}")
+    sources = [
+        HubSource(splits[split], {**identity, "split": split}, text_column, separator)
+        for split in ("train", "validation")
+        if split in splits
+    ]
+    return sources[0], sources[1] if len(sources) > 1 else None

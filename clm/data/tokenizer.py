@@ -1,0 +1,106 @@
+"""The byte-level BPE tokenizer: train it, load it, know it again."""
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from clm.data.documents import Source
+from clm.errors import UserError
+from clm.progress import ByteProgress
+
+END_OF_TEXT = "<|endoftext|>"
+FINGERPRINT_FILE = "fingerprint.json"
+TOKENIZER_VERSION = 1  # of the settings below; another one trains anew
+
+
+def train(source: Source, vocab_size: int, max_bytes: int, say: Callable[[str], None]) -> PreTrainedTokenizerFast:
+    """Learn a vocabulary of `vocab_size` ids from the documents, the first `max_bytes` of them.
+
+    The 256 bytes are in it from the start, so any text encodes and decodes without loss. END_OF_TEXT is bos, eos and
+    unk. The same documents give the same tokenizer.
+
+    Raises:
+        UserError: the text has too few different words for so many ids.
+    """
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[END_OF_TEXT],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    with ByteProgress("reading for the tokenizer", source.size_bytes) as progress:
+        tokenizer.train_from_iterator(_first(source, max_bytes, progress, say), trainer)
+    if tokenizer.get_vocab_size() < vocab_size:
+        raise UserError(
+            f"vocab_size is {vocab_size:,}, but the training text yields only {tokenizer.get_vocab_size():,} ids: "
+            "give more text or a smaller vocab_size"
+        )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=END_OF_TEXT,
+        eos_token=END_OF_TEXT,
+        unk_token=END_OF_TEXT,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def _first(
+    source: Source, max_bytes: int, progress: ByteProgress, say: Callable[[str], None]
+) -> Iterator[list[str]]:
+    """Texts up to a total of about `max_bytes`, so that training memory has a bound."""
+    seen = 0
+    for batch in source.documents():
+        if seen >= max_bytes:
+            say(f"tokenizer: learning from the first {seen:,} bytes of the text (tokenizer_train_bytes)")
+            return
+        yield batch.texts
+        seen += sum(len(text.encode()) for text in batch.texts)
+        progress.at(source.bytes_read)
+
+
+def load(path_or_repo: str) -> PreTrainedTokenizerBase:
+    """A tokenizer from a folder or the Hub, its end-of-text token in place; never runs code from there.
+
+    Raises:
+        UserError: it isn't there, doesn't load, isn't a fast tokenizer, or has no end-of-text token.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path_or_repo, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"tokenizer_path {path_or_repo!r}: no tokenizer could be loaded from there ({reason})") from None
+    if getattr(tokenizer, "backend_tokenizer", None) is None:
+        raise UserError(f"tokenizer_path {path_or_repo!r}: not a fast tokenizer (no tokenizer.json)")
+    if tokenizer.eos_token_id is None:
+        raise UserError(f"tokenizer_path {path_or_repo!r}: it has no end-of-text token (eos_token)")
+    return tokenizer
+
+
+def trained_with(folder: Path) -> dict | None:
+    """The fingerprint that a tokenizer of ours was saved with; None if there is none at `folder`."""
+    with contextlib.suppress(OSError, ValueError):
+        return json.loads((folder / FINGERPRINT_FILE).read_text("utf-8"))
+    return None
+
+
+def save(tokenizer: PreTrainedTokenizerBase, folder: Path, fingerprint: dict) -> None:
+    """Publish a trained tokenizer under `folder`: written beside it, then renamed, so it is there whole or not at all."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staging = folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
+    shutil.rmtree(staging, ignore_errors=True)
+    try:
+        tokenizer.save_pretrained(staging)
+        (staging / FINGERPRINT_FILE).write_text(json.dumps(fingerprint, indent=2) + "\n", "utf-8")
+        shutil.rmtree(folder, ignore_errors=True)
+        staging.rename(folder)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)

@@ -1,0 +1,57 @@
+"""Text from a model: the same prompts continued, greedy and sampled, the same way every time."""
+
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+DEFAULT_PROMPTS = ["The "]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One continuation; `method` is "greedy" or "sampled"."""
+
+    prompt: str
+    text: str
+    method: str
+
+
+@torch.no_grad()
+def continue_prompts(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: list[str],
+    max_new_tokens: int = 60,
+    seed: int = 0,
+    top_k: int = 50,
+) -> list[Sample]:
+    """Each prompt continued twice: by the likeliest token, and drawn from the `top_k` likeliest with `seed`.
+
+    A prompt starts from end-of-text, as documents do in training. torch's global random state is left as it was.
+    """
+    was_training, device = model.training, model.device
+    model.eval()
+    room = model.config.n_positions - 1
+    samples = []
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        for prompt in prompts:
+            ids = tokenizer(prompt, add_special_tokens=False)["input_ids"][-room:]
+            ids = torch.tensor([[tokenizer.eos_token_id, *ids]], device=device)
+            length = min(max_new_tokens, room + 1 - ids.shape[1])
+            if length < 1:
+                continue
+            for method, settings in (("greedy", {"do_sample": False}), ("sampled", {"do_sample": True, "top_k": top_k})):
+                torch.manual_seed(seed)
+                out = model.generate(
+                    ids,
+                    attention_mask=torch.ones_like(ids),
+                    max_new_tokens=length,
+                    pad_token_id=tokenizer.eos_token_id,
+                    **settings,
+                )
+                text = tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)
+                samples.append(Sample(prompt, text, method))
+    model.train(was_training)
+    return samples

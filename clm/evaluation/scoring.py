@@ -1,0 +1,138 @@
+"""Nats per token, word and byte over a whole text: exact sums, not means of batch means."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import distributed
+from transformers import PreTrainedModel
+
+from clm.data.token_store import TokenStore
+from clm.progress import StepProgress
+from clm.training.loss import IGNORED, token_losses
+
+
+@dataclass(frozen=True)
+class Score:
+    """A text's total negative log-likelihood and what it can be divided by."""
+
+    nats: float
+    tokens: int
+    words: int
+    bytes: int
+
+    def metrics(self) -> dict[str, float]:
+        """The numbers under the names that eval_results.json has."""
+        loss = self.nats / self.tokens
+        return {
+            "eval_loss": loss,
+            "perplexity": _exp(loss),
+            "word_perplexity": _exp(self.nats / self.words) if self.words else math.nan,
+            "bits_per_byte": self.nats / math.log(2) / self.bytes,
+            "eval_tokens": self.tokens,
+            "eval_words": self.words,
+            "eval_bytes": self.bytes,
+        }
+
+
+def _exp(nats: float) -> float:
+    try:
+        return math.exp(nats)
+    except OverflowError:
+        return math.inf
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Where the scored pieces of a text lie in its store: `length` targets from `start`, a document's first or not."""
+
+    starts: np.ndarray
+    lengths: np.ndarray
+    first: np.ndarray
+
+
+def cut_into_rows(ends: np.ndarray, block_size: int) -> Rows:
+    """Cut each document into disjoint blocks of at most `block_size` targets, longest first.
+
+    Args:
+        ends: (documents,) where each document ends in the store, end-of-text included; that is no target.
+    """
+    ends = np.asarray(ends)
+    document_starts = np.concatenate(([0], ends[:-1]))
+    lengths = ends - 1 - document_starts
+    blocks = -(-lengths // block_size)
+    document = np.repeat(np.arange(len(ends)), blocks)
+    number = np.arange(blocks.sum()) - np.repeat(np.cumsum(blocks) - blocks, blocks)
+    starts = document_starts[document] + number * block_size
+    rest = lengths[document] - number * block_size
+    rows = Rows(starts, np.minimum(rest, block_size), number == 0)
+    # Rows of like length share a batch, so that short documents cost no padding.
+    order = np.argsort(-rows.lengths, kind="stable")
+    return Rows(rows.starts[order], rows.lengths[order], rows.first[order])
+
+
+def _batches(store: TokenStore, rows: Rows, batch_size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Input ids and aligned labels, (rows, longest row) int64; a document's first input is end-of-text."""
+    for at in range(0, len(rows.starts), batch_size):
+        starts, lengths = rows.starts[at : at + batch_size], rows.lengths[at : at + batch_size]
+        first = rows.first[at : at + batch_size]
+        width = int(lengths[0])
+        labels = np.full((len(starts), width), IGNORED, dtype=np.int64)
+        inputs = np.full((len(starts), width), store.end_of_text, dtype=np.int64)
+        for row, (start, length) in enumerate(zip(starts.tolist(), lengths.tolist(), strict=True)):
+            ids = store.ids[start : start + length]
+            labels[row, :length] = ids
+            inputs[row, 1:length] = ids[:-1]
+            if not first[row]:
+                inputs[row, 0] = store.ids[start - 1]
+        yield torch.from_numpy(inputs), torch.from_numpy(labels)
+
+
+@torch.no_grad()
+def score_store(model: PreTrainedModel, store: TokenStore, block_size: int, batch_size: int) -> Score:
+    """Score every token of the store's text once, each document starting from end-of-text, in fp32.
+
+    Under torch.distributed every rank scores its share of the same batches, and all get the whole sum.
+
+    Args:
+        model: a GPT-2; its weights are used as they are, on the device where they are.
+        block_size: targets in one forward pass, and so the longest context.
+        batch_size: rows in one forward pass.
+    """
+    was_training, device = model.training, model.device
+    model.eval()
+    rank, world_size = 0, 1
+    if distributed.is_available() and distributed.is_initialized():
+        rank, world_size = distributed.get_rank(), distributed.get_world_size()
+    rows = cut_into_rows(store.ends, block_size)
+    count = -(-len(rows.starts) // batch_size)
+    nats = torch.zeros((), dtype=torch.float64, device=device)
+    tokens = torch.zeros((), dtype=torch.int64, device=device)
+    with StepProgress("evaluating", count, show=rank == 0) as progress, torch.autocast(device.type, enabled=False):
+        for number, (inputs, labels) in enumerate(_batches(store, rows, batch_size)):
+            if number % world_size == rank:
+                labels = labels.to(device)
+                hidden = model.transformer(inputs.to(device), use_cache=False).last_hidden_state
+                nats += token_losses(hidden, model.lm_head.weight, labels).sum(dtype=torch.float64)
+                tokens += (labels != IGNORED).sum()
+            progress.step()
+    if world_size > 1:
+        distributed.all_reduce(nats)
+        distributed.all_reduce(tokens)
+    model.train(was_training)
+    totals = store.totals
+    return Score(nats.item(), int(tokens.item()), totals.words, totals.bytes)
+
+
+def unigram_loss(train: TokenStore, validation: TokenStore) -> float:
+    """What a model scores that knows only how often each id occurs in training, in nats a token of validation.
+
+    Add-one smoothing; end-of-text, which is never a scored target, is left out on both sides. A trained model must be
+    well below it.
+    """
+    seen, scored = train.counts + 1.0, validation.counts.astype(np.float64)
+    seen[train.end_of_text] = scored[train.end_of_text] = 0.0
+    present = scored > 0
+    return float(-(scored[present] * np.log(seen[present] / seen.sum())).sum() / scored.sum())

@@ -1,0 +1,186 @@
+"""What a recipe will need, before it runs: parameters, steps, memory, time. Trains nothing, writes nothing."""
+
+import math
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from transformers import GPT2LMHeadModel
+
+from clm.data.blocks import EpochSteps, count_samples, count_steps
+from clm.data.prepare import DEFAULT_VOCAB_SIZE, existing_store, open_text
+from clm.errors import UserError
+from clm.recipe import Recipe
+from clm.training import hardware
+from clm.training.loss import CHUNK_ELEMENTS
+from clm.training.model import model_config
+
+# Tokens of well-known training splits: (dataset, configuration, vocabulary) -> (tokens, where the count is from).
+KNOWN_TOKENS = {
+    ("Salesforce/wikitext", "wikitext-103-raw-v1", 32_000): (
+        116_944_985,
+        "a 32,000-id byte-level BPE of the same training split; yours may differ by some tenths of a percent",
+    ),
+}
+BYTES_PER_TOKEN = 4.2  # English under a BPE of tens of thousands of ids: an assumption, said where it is used
+ASSUMED_UTILISATION = 0.4  # of the measured matmul rate: an assumption, said where it is used
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A recipe's needs. Sizes in bytes, time in seconds; `notes` say what is an estimate, and from what."""
+
+    parameters: int
+    non_embedding_parameters: int
+    tokens_per_step: int
+    sequences_per_step: int
+    dataset_tokens: int
+    samples_per_epoch: int
+    full_steps_per_epoch: int
+    short_last_step: bool
+    steps: int
+    training_tokens: int
+    epochs: float
+    flops: float
+    memory_bytes: int
+    seconds: float
+    notes: dict[str, str]
+
+
+def total_steps(epoch: EpochSteps, max_steps: int, num_train_epochs: float) -> int:
+    """Optimizer steps of a whole run, as the Trainer counts them: max_steps, else the epochs' steps rounded up."""
+    return max_steps if max_steps > 0 else math.ceil(num_train_epochs * max(epoch.total, 1))
+
+
+def flops_per_token(parameters: int, n_layer: int, n_embd: int, block_size: int) -> float:
+    """Forward and backward FLOPs of one token: 6 N, plus causal attention's 6 n_layer n_embd block_size.
+
+    N counts every parameter that takes part in a matmul, the tied head included and the position table not
+    (PaLM, Chowdhery et al. 2022, appendix B, there 12 L E T without the causal half; recomputation isn't counted).
+    """
+    return 6 * parameters + 6 * n_layer * n_embd * block_size
+
+
+def make(recipe: Recipe, dataset_tokens: int | None = None, processes: int = 1) -> Plan:
+    """Work out a recipe's plan on this machine.
+
+    Args:
+        dataset_tokens: tokens of the training split; by default the store's, a known dataset's, or an estimate.
+        processes: how many would train together.
+
+    Raises:
+        UserError: the recipe is at fault, or nothing tells how long the text is.
+    """
+    data, vocab_size = recipe.data, recipe.data.vocab_size or DEFAULT_VOCAB_SIZE
+    tokens, tokens_from = (dataset_tokens, "given") if dataset_tokens else _dataset_tokens(recipe, vocab_size)
+    with torch.device("meta"):
+        model = GPT2LMHeadModel(model_config(recipe.model, data.block_size, vocab_size, 0))
+    parameters = model.num_parameters()
+    in_matmuls = parameters - data.block_size * recipe.model.n_embd
+    batch = recipe.training.get("per_device_train_batch_size", 8)
+    sequences = batch * recipe.accumulation(processes) * processes
+    samples = count_samples(tokens, data.block_size, data.sampling)
+    if samples == 0:
+        raise UserError(f"{tokens:,} tokens are too few for one block of {data.block_size:,} and the token after it")
+    epoch = count_steps(samples, sequences)
+    steps = total_steps(epoch, recipe.training.get("max_steps", -1), recipe.training.get("num_train_epochs", 3.0))
+    training_tokens = steps * sequences * data.block_size
+    flops = training_tokens * flops_per_token(in_matmuls, recipe.model.n_layer, recipe.model.n_embd, data.block_size)
+    decision = hardware.fit(recipe.training).training
+    seconds, rate_note = _time(flops / processes, hardware.device_type(decision), bool(decision["bf16"]))
+    return Plan(
+        parameters=parameters,
+        non_embedding_parameters=parameters - (vocab_size + data.block_size) * recipe.model.n_embd,
+        tokens_per_step=sequences * data.block_size,
+        sequences_per_step=sequences,
+        dataset_tokens=tokens,
+        samples_per_epoch=samples,
+        full_steps_per_epoch=epoch.full,
+        short_last_step=epoch.short,
+        steps=steps,
+        training_tokens=training_tokens,
+        epochs=steps / epoch.total,
+        flops=flops,
+        memory_bytes=_memory(recipe, parameters, batch, vocab_size, bool(decision["bf16"])),
+        seconds=seconds,
+        notes={
+            "dataset_tokens": tokens_from,
+            "memory_bytes": "estimate: 16 bytes a parameter (weights, gradients, AdamW's two states in fp32) and "
+            "activations by Korthikanti et al. 2022, without attention matrices",
+            "seconds": rate_note,
+        },
+    )
+
+
+def _dataset_tokens(recipe: Recipe, vocab_size: int) -> tuple[int, str]:
+    data = recipe.data
+    known = KNOWN_TOKENS.get((data.dataset_name, data.dataset_config_name, vocab_size))
+    try:
+        text = open_text(data, recipe.training["seed"])
+        store = existing_store(data, text.train)
+    except UserError:
+        if known is None:
+            raise
+        return known
+    if store is not None:
+        return store.tokens, f"the token store at {store.folder}"
+    if known is not None:
+        return known
+    if text.train.size_bytes is None:
+        raise UserError(f"{recipe.path}: the length of {text.train.origin} isn't known; say it with --dataset_tokens N")
+    return (
+        int(text.train.size_bytes / BYTES_PER_TOKEN),
+        f"estimate: {text.train.size_bytes:,} bytes at {BYTES_PER_TOKEN} bytes a token (assumed)",
+    )
+
+
+def _memory(recipe: Recipe, parameters: int, batch: int, vocab_size: int, bf16: bool) -> int:
+    model, tokens = recipe.model, batch * recipe.data.block_size
+    activations = tokens * model.n_embd * model.n_layer * 34 * (1 if bf16 else 2)
+    loss = 3 * 4 * min(CHUNK_ELEMENTS, tokens * vocab_size)
+    return 16 * parameters + activations + loss
+
+
+def _time(flops: float, device: str, bf16: bool) -> tuple[float, str]:
+    rate = measured_matmul_rate(device, torch.bfloat16 if bf16 else torch.float32)
+    return flops / (rate * ASSUMED_UTILISATION), (
+        f"estimate: {ASSUMED_UTILISATION:.0%} (assumed) of the {rate / 1e9:,.0f} GFLOP/s of a "
+        f"{'bf16' if bf16 else 'fp32'} matmul measured here just now"
+    )
+
+
+def measured_matmul_rate(device: str, dtype: torch.dtype, size: int = 1024, seconds: float = 0.3) -> float:
+    """FLOP/s of a square matmul on this device, the best of the repetitions that fit into `seconds`."""
+    left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    best, until = math.inf, time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        started = time.perf_counter()
+        (left @ right).sum().item()
+        best = min(best, time.perf_counter() - started)
+    return 2 * size**3 / best
+
+
+def describe(plan: Plan) -> str:
+    """The plan as a page for the terminal."""
+    hours = plan.seconds / 3600
+    rows = [
+        ("parameters", f"{plan.parameters:,}", f"{plan.non_embedding_parameters:,} without embeddings"),
+        ("tokens a step", f"{plan.tokens_per_step:,}", f"{plan.sequences_per_step:,} sequences"),
+        ("training text", f"{plan.dataset_tokens:,}", f"tokens ({plan.notes['dataset_tokens']})"),
+        (
+            "an epoch",
+            f"{plan.samples_per_epoch:,}",
+            f"samples = {plan.full_steps_per_epoch:,} full steps{' and a short one' if plan.short_last_step else ''}",
+        ),
+        ("the run", f"{plan.steps:,}", f"steps = {plan.epochs:.2f} epochs, {plan.training_tokens:,} tokens"),
+        ("memory", f"{plan.memory_bytes / 1e9:.1f} GB", f"a process ({plan.notes['memory_bytes']})"),
+        ("time", f"{hours:.1f} h" if hours >= 1 else f"{plan.seconds / 60:.1f} min", plan.notes["seconds"]),
+    ]
+    left, middle = (max(len(row[column]) for row in rows) for column in (0, 1))
+    return "\n".join(f"{name:<{left}}  {value:>{middle}}  {what}" for name, value, what in rows)
+
+
+def as_json(plan: Plan) -> dict[str, Any]:
+    """The plan's numbers under their names."""
+    return asdict(plan)

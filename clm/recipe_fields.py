@@ -1,0 +1,269 @@
+"""The keys a recipe may hold, with type, default and range, and those it may not, with the reason.
+
+Only tables; `recipe.py` reads a recipe against them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """GPT2Config's own names and defaults; how many positions there are is `block_size`."""
+
+    n_layer: int = 12
+    n_head: int = 12
+    n_embd: int = 768
+    n_inner: int | None = None
+    activation_function: str = "gelu_new"
+    resid_pdrop: float = 0.1
+    embd_pdrop: float = 0.1
+    attn_pdrop: float = 0.1
+    layer_norm_epsilon: float = 1e-5
+    initializer_range: float = 0.02
+    scale_attn_weights: bool = True
+    scale_attn_by_inverse_layer_idx: bool = False
+    reorder_and_upcast_attn: bool = False
+    tie_word_embeddings: bool = True
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """Text, tokenizer and samples. Relative paths start from the current directory."""
+
+    dataset_name: str | None = None
+    dataset_config_name: str | None = None
+    dataset_revision: str | None = None
+    streaming: bool = False
+    train_file: str | list[str] | None = None
+    validation_file: str | list[str] | None = None
+    text_column: str = "text"
+    document_separator: str | None = None
+    validation_split_percentage: float | None = None
+    block_size: int = 1024
+    sampling: str = "blocks"
+    cache_dir: str = ".cache"
+    tokenizer_path: str | None = None
+    vocab_size: int | None = (
+        None  # none: 32000 where a tokenizer is trained, else the loaded tokenizer's size
+    )
+    tokenizer_train_bytes: int = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What the run does that TrainingArguments has no name for, and where it starts."""
+
+    early_stopping_patience: int | None = None  # evaluations without a better loss
+    early_stopping_threshold: float = 0.0  # nats per token
+    global_batch_size: int | None = None  # sequences in an optimizer step, over all processes
+    resume_from_checkpoint: str | None = (
+        None  # none, "true", "auto": the newest; "false": start afresh; a folder
+    )
+    prompts: list[str] | None = None  # for the samples of text at the end
+
+
+@dataclass(frozen=True)
+class Flags:
+    """What only the command line can say."""
+
+    dry_run: bool = False
+    verify_data: bool = False
+
+
+# TrainingArguments' values where every run here wants others than the stock ones.
+TRAINING_DEFAULTS: dict[str, Any] = {
+    "learning_rate": 6e-4,
+    "lr_scheduler_type": "cosine_with_min_lr",
+    "lr_scheduler_kwargs": {"min_lr_rate": 0.1},
+    "warmup_steps": 0.02,  # below 1: a share of all steps
+    "weight_decay": 0.1,
+    "adam_beta2": 0.95,
+    "max_grad_norm": 1.0,
+    "bf16": True,  # where the hardware has it
+    "seed": 42,
+    "eval_strategy": "steps",
+    "eval_steps": 500,
+    "save_strategy": "steps",
+    "save_steps": 500,
+    "save_total_limit": 2,
+    "load_best_model_at_end": True,
+    "metric_for_best_model": "eval_loss",
+    "greater_is_better": False,
+    "logging_steps": 10,
+    "report_to": "none",
+    "logging_nan_inf_filter": False,  # true hides a loss that isn't finite
+    "remove_unused_columns": False,
+    "ddp_find_unused_parameters": False,
+}
+
+# Narrower or wider than the field's own annotation: `none` is a value of report_to, and so on.
+TYPES: dict[str, Any] = {
+    "report_to": str | list[str],
+    "eval_steps": float,
+    "include_num_input_tokens_seen": str,
+    "resume_from_checkpoint": str | bool | None,
+}
+
+
+def _each(*rows: tuple[str, str]) -> dict[str, str]:
+    return {name: reason for names, reason in rows for name in names.split()}
+
+
+REFUSED: dict[str, str] = _each(
+    # The model
+    ("n_positions n_ctx max_position_embeddings", "it is block_size"),
+    ("bos_token_id eos_token_id pad_token_id", "token ids come from the tokenizer"),
+    ("use_cache", "training never uses the cache, and the model is saved with use_cache true"),
+    ("model_name_or_path", "a model is trained from nothing here; n_layer, n_head and n_embd shape it"),
+    ("hidden_size", "GPT-2's name is n_embd"),
+    ("num_hidden_layers", "GPT-2's name is n_layer"),
+    ("num_attention_heads", "GPT-2's name is n_head"),
+    ("tokenizer_name", "it is tokenizer_path"),
+    ("trust_remote_code", "nothing that is loaded may run code"),
+    # Where credentials and processes are configured
+    ("hub_token push_to_hub_token", "it comes from HF_TOKEN or `hf auth login` only"),
+    (
+        "accelerator_config parallelism_config fsdp fsdp_config deepspeed",
+        "it belongs in the accelerate file",
+    ),
+    ("local_rank", "the launcher sets it"),
+    # What this program decides for itself
+    (
+        "do_train do_eval do_predict",
+        "the program always trains, then evaluates; eval_strategy says when else",
+    ),
+    ("remove_unused_columns label_names length_column_name", "batches are made here, with aligned labels"),
+    ("train_sampling_strategy", "use sampling: blocks or windows"),
+    ("data_seed", "the order of samples follows seed"),
+    (
+        "dataloader_in_order",
+        "samples come in the order that seed gives, or a run could not be resumed exactly",
+    ),
+    ("dataloader_drop_last", "nothing is dropped; the last batch may be short"),
+    ("auto_find_batch_size", "it would change the run; set per_device_train_batch_size"),
+    ("average_tokens_across_devices", "always: the loss is a mean over the tokens of all processes"),
+    ("label_smoothing_factor", "the loss would no longer be nats per token"),
+    ("neftune_noise_alpha", "it is for fine-tuning"),
+    ("optim_target_modules", "only GaLore and APOLLO read it, and they are not offered"),
+    ("use_liger_kernel liger_kernel_config", "the loss here needs no kernel package"),
+    ("fp16", "training is in bf16 or fp32"),
+    ("bf16_full_eval fp16_full_eval", "evaluation is in fp32"),
+    (
+        "prediction_loss_only eval_do_concat_batches eval_use_gather_object eval_accumulation_steps "
+        "include_for_metrics batch_eval_metrics",
+        "evaluation sums log-likelihoods and keeps no predictions",
+    ),
+    ("logging_nan_inf_filter debug", "a loss that isn't finite is never hidden; it stops the run"),
+    ("ddp_find_unused_parameters", "every parameter is used"),
+    ("ignore_data_skip", "a resumed run continues at the next sample, at no cost"),
+    ("save_only_model restore_callback_states_from_checkpoint", "checkpoints hold all that resuming needs"),
+    ("enable_jit_checkpoint", "a signal always saves, at the next optimizer step"),
+    ("save_on_each_node", "checkpoints go to one output_dir that all nodes see"),
+    ("hub_always_push", "an upload that is still under way is finished at the end"),
+    # Names that transformers has dropped or is dropping
+    ("evaluation_strategy", "its name is eval_strategy"),
+    ("warmup_ratio", "use warmup_steps; below 1 it is a share of all steps"),
+    ("overwrite_output_dir", "a run resumes in its output_dir; for a new run give another output_dir"),
+    ("no_cuda use_mps_device", "use use_cpu"),
+    ("group_by_length split_batches", "all samples have one length, and batches are per device"),
+    ("save_safetensors", "always: nothing else is written"),
+    ("logging_dir", "set the environment variable TENSORBOARD_LOGGING_DIR"),
+    ("include_tokens_per_second", "always reported, as tokens_per_second"),
+    ("per_gpu_train_batch_size", "its name is per_device_train_batch_size"),
+    ("per_gpu_eval_batch_size", "its name is per_device_eval_batch_size"),
+    ("gradient_checkpointing", "its name is activation_checkpointing"),
+    ("gradient_checkpointing_kwargs", "its name is activation_checkpointing_kwargs"),
+)
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+# Values that the pinned packages can do. A tracker's own package is the user's to install.
+_LEVELS = ("detail", "debug", "info", "warning", "error", "critical", "passive")
+CHOICES: dict[str, tuple[str, ...]] = {
+    "sampling": ("blocks", "windows"),
+    "activation_function": _words(
+        "gelu_new gelu gelu_fast gelu_pytorch_tanh quick_gelu relu relu2 relu6 leaky_relu silu swish mish "
+        "tanh"
+    ),
+    "optim": ("adamw_torch_fused", "adamw_torch", "adafactor", "sgd", "adagrad", "rmsprop"),
+    "report_to": _words(
+        "none all tensorboard wandb trackio mlflow comet_ml azure_ml clearml codecarbon dagshub dvclive "
+        "flyte neptune swanlab"
+    ),
+    "log_level": _LEVELS,
+    "log_level_replica": _LEVELS,
+    "include_num_input_tokens_seen": ("no", "all"),
+    "metric_for_best_model": ("eval_loss", "loss"),
+    "torch_compile_backend": ("inductor", "aot_eager", "eager", "cudagraphs"),
+    "torch_compile_mode": ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"),
+    "ddp_backend": ("nccl", "gloo", "mpi"),
+    "dataloader_multiprocessing_context": ("fork", "spawn", "forkserver"),
+}
+
+
+def _range(names: str, fits: Callable[[Any], bool], allowed: str) -> Iterable[tuple[str, tuple]]:
+    return ((name, (fits, allowed)) for name in names.split())
+
+
+def _stays_inside(name: str) -> bool:
+    return ".." not in name and not name.startswith("/")
+
+
+# key: (test of a value that isn't none, what is allowed)
+RANGES: dict[str, tuple[Callable[[Any], bool], str]] = dict(
+    [
+        *_range("block_size", lambda v: v >= 2, "2 or more"),
+        *_range("vocab_size", lambda v: v >= 257, "257 or more: 256 bytes and <|endoftext|>"),
+        *_range(
+            "n_layer n_head n_embd n_inner tokenizer_train_bytes global_batch_size early_stopping_patience "
+            "per_device_train_batch_size per_device_eval_batch_size gradient_accumulation_steps "
+            "save_total_limit torch_empty_cache_steps dataloader_prefetch_factor ddp_timeout "
+            "ddp_bucket_cap_mb",
+            lambda v: v >= 1,
+            "1 or more",
+        ),
+        *_range(
+            "warmup_steps weight_decay max_grad_norm eval_delay early_stopping_threshold "
+            "dataloader_num_workers",
+            lambda v: v >= 0,
+            "0 or more",
+        ),
+        *_range(
+            "learning_rate adam_epsilon layer_norm_epsilon initializer_range num_train_epochs",
+            lambda v: v > 0,
+            "above 0",
+        ),
+        *_range("resid_pdrop embd_pdrop attn_pdrop", lambda v: 0 <= v < 1, "at least 0 and below 1"),
+        *_range("adam_beta1 adam_beta2", lambda v: 0 <= v < 1, "at least 0 and below 1"),
+        *_range("validation_split_percentage", lambda v: 0 < v < 100, "above 0 and below 100"),
+        *_range("max_steps", lambda v: v == -1 or v >= 1, "1 or more, or -1 to go by num_train_epochs"),
+        *_range(
+            "eval_steps save_steps logging_steps",
+            lambda v: v > 0 and (v < 1 or v == int(v)),
+            "a whole number of steps, or a share of all steps above 0 and below 1",
+        ),
+        *_range("seed", lambda v: 0 <= v < 2**32, "at least 0 and below 2^32"),
+        *_range("greater_is_better", lambda v: v is False, "false: the lowest loss is the best"),
+        *_range("reorder_and_upcast_attn", lambda v: v is False, "false: the fused attention never reads it"),
+        *_range(
+            "train_file validation_file", lambda v: v != [], "a path, a folder, a glob, or a list of them"
+        ),
+        *_range(
+            "activation_checkpointing_kwargs",
+            lambda v: set(v) <= {"use_reentrant"},
+            '{"use_reentrant": true or false}',
+        ),
+        *_range(
+            "run_name hub_model_id hub_revision dataset_config_name dataset_revision",
+            _stays_inside,
+            "a name without `..` that doesn't start with /",
+        ),
+    ]
+)

@@ -1,0 +1,159 @@
+"""Checkpoint folders: which of them are whole, and which run they belong to."""
+
+import os
+import re
+from collections.abc import Callable
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainingArguments
+
+from clm.errors import UserError
+from clm.files import read_json
+from clm.recipe import ModelOptions
+
+IDENTITY_FILE = "run_identity.json"
+REQUIRED = (
+    "config.json",
+    "model.safetensors",
+    "optimizer.pt",
+    "scheduler.pt",
+    "trainer_state.json",
+    IDENTITY_FILE,
+)
+# TrainingArguments that shape the weights. What may differ from start to start isn't here.
+_SAME_TRAINING = (
+    "seed",
+    "optim",
+    "optim_args",
+    "learning_rate",
+    "weight_decay",
+    "adam_beta1",
+    "adam_beta2",
+    "adam_epsilon",
+    "max_grad_norm",
+    "lr_scheduler_type",
+    "lr_scheduler_kwargs",
+    "warmup_steps",
+)
+_NAME = re.compile(r"checkpoint-(\d+)$")
+
+
+def run_identity(
+    args: TrainingArguments, model: ModelOptions, block_size: int, sampling: str, data: str
+) -> dict[str, Any]:
+    """All that has to be the same for a checkpoint to go on: model, data, seed, optimizer and effective batch.
+
+    Args:
+        data: a name for text and tokenizer, equal for equal ones.
+    """
+    training = {key: getattr(args, key) for key in _SAME_TRAINING}
+    return {
+        **vars(model),
+        "block_size": block_size,
+        "sampling": sampling,
+        **{key: value.value if isinstance(value, Enum) else value for key, value in training.items()},
+        "sequences_per_step": args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size,
+        "text_and_tokenizer": data,
+    }
+
+
+def step_of(folder: Path) -> int:
+    """The optimizer step in a checkpoint folder's name."""
+    return int(_NAME.search(folder.name)[1])
+
+
+def missing_files(folder: Path) -> list[str]:
+    """What a checkpoint lacks to be continued from exactly; empty for a whole one."""
+    missing = [name for name in REQUIRED if not (folder / name).is_file()]
+    if not list(folder.glob("rng_state*.pth")):
+        missing.append("rng_state.pth")
+    return missing
+
+
+def newest(output_dir: Path, say: Callable[[str], None]) -> Path | None:
+    """The newest whole checkpoint in `output_dir`, naming each newer one that isn't whole."""
+    folders = [folder for folder in output_dir.glob("checkpoint-*") if _NAME.search(folder.name) and folder.is_dir()]
+    for folder in sorted(folders, key=step_of, reverse=True):
+        missing = missing_files(folder)
+        if not missing:
+            return folder
+        say(f"passing over {folder}: it lacks {', '.join(missing)}")
+    if folders:
+        raise UserError(
+            f"{output_dir}: none of its {len(folders)} checkpoints is whole; delete them to start over, or set another "
+            "output_dir"
+        )
+    return None
+
+
+def find(output_dir: Path, wish: str | None, say: Callable[[str], None]) -> Path | None:
+    """The checkpoint to go on from, or None for a fresh start.
+
+    Args:
+        wish: `resume_from_checkpoint`: None, "true" or "auto" for the newest in output_dir, "false" for none at all,
+            else a checkpoint's folder.
+
+    Raises:
+        UserError: the wish can't be met.
+    """
+    if wish in (None, "true", "auto"):
+        return newest(output_dir, say)
+    if wish == "false":
+        if any(output_dir.glob("checkpoint-*")) or (output_dir / "model.safetensors").exists():
+            raise UserError(
+                f"{output_dir} holds a run, and resume_from_checkpoint is false: set another output_dir or delete it"
+            )
+        return None
+    folder = Path(wish)
+    if not folder.is_dir():
+        raise UserError(f"resume_from_checkpoint: {wish} isn't a folder")
+    if _NAME.search(folder.resolve().name) is None:
+        raise UserError(f"resume_from_checkpoint: {wish} isn't a checkpoint folder (checkpoint-N)")
+    if missing := missing_files(folder):
+        raise UserError(f"resume_from_checkpoint: {wish} isn't whole: it lacks {', '.join(missing)}")
+    return folder
+
+
+def refuse_other_run(folder: Path, identity: dict[str, Any]) -> None:
+    """Stop where the checkpoint in `folder` was made by another run than `identity` describes.
+
+    Raises:
+        UserError: it names each key that differs, with both values.
+    """
+    theirs = read_json(folder / IDENTITY_FILE) or {}
+    differing = [key for key in identity if theirs.get(key) != identity[key]]
+    if differing:
+        shown = "; ".join(f"{key} was {theirs.get(key)!r}, is {identity[key]!r}" for key in differing[:4])
+        more = f" and {len(differing) - 4} more" if len(differing) > 4 else ""
+        raise UserError(
+            f"{folder} belongs to a different run: {shown}{more}; set another output_dir, or undo the change to go on"
+        )
+
+
+def check_length(folder: Path, total_steps: int, say: Callable[[str], None]) -> None:
+    """Say what another number of steps does to the schedule of the run that goes on from `folder`.
+
+    Raises:
+        UserError: the checkpoint is already past `total_steps`.
+    """
+    step, before = step_of(folder), (read_json(folder / IDENTITY_FILE) or {}).get("total_steps")
+    if step > total_steps:
+        raise UserError(f"{folder} is at step {step:,}, past the {total_steps:,} steps asked for: set a higher max_steps")
+    say(f"resuming from {folder}")
+    if before is not None and before != total_steps:
+        say(
+            f"the run was planned for {before:,} steps, now for {total_steps:,}: from here on the learning rate follows "
+            f"the schedule of a {total_steps:,}-step run, so it jumps at step {step:,}"
+        )
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush every file below `folder`, and the folder, to disk."""
+    for path in [*folder.rglob("*"), folder]:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -1,0 +1,79 @@
+"""What this machine can do, and what a recipe's wishes become on it."""
+
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+
+@dataclass
+class Decision:
+    """TrainingArguments fit for this machine, and a line for every choice that was made."""
+
+    training: dict[str, Any]
+    lines: list[str] = field(default_factory=list)
+
+
+def device_type(training: dict[str, Any]) -> str:
+    """`cuda`, `mps` or `cpu`: where the Trainer will run."""
+    if training.get("use_cpu") or os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes"):
+        return "cpu"
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def device_name(device: str) -> str:
+    """The device as its maker calls it."""
+    return torch.cuda.get_device_name() if device == "cuda" else device
+
+
+def has_bf16(device: str) -> bool:
+    """Whether matmuls in bfloat16 have hardware of their own here, not an emulation."""
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device == "cpu":
+        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return False
+
+
+def usable_cores() -> int:
+    """CPU cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def fit(training: dict[str, Any]) -> Decision:
+    """Turn what the recipe asks for into what this machine has, saying each choice.
+
+    bf16 where there is hardware for it, else fp32; TF32 for what stays fp32 on a card that has it; on a CPU as many
+    threads as this process's share of the cores.
+    """
+    device = device_type(training)
+    decision = Decision(dict(training))
+    if device == "cpu":
+        # Without it TrainingArguments refuses bf16 on a machine that has no GPU.
+        decision.training["use_cpu"] = True
+        threads = max(1, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+        torch.set_num_threads(threads)
+        decision.lines.append(f"device: CPU, {threads} thread{'s' * (threads > 1)}")
+    else:
+        decision.lines.append(f"device: {device_name(device)}")
+    _fit_precision(decision, device)
+    return decision
+
+
+def _fit_precision(decision: Decision, device: str) -> None:
+    wanted = bool(decision.training.get("bf16"))
+    if wanted and not has_bf16(device):
+        decision.training["bf16"] = False
+        decision.lines.append("precision: fp32, since this device has no bf16 arithmetic")
+    else:
+        decision.lines.append("precision: bf16 autocast over fp32 weights" if wanted else "precision: fp32")
+    has_tf32 = device == "cuda" and torch.cuda.get_device_capability() >= (8, 0)
+    if decision.training.get("tf32") and not has_tf32:
+        decision.lines.append("tf32: not on this device, left off")
+        decision.training["tf32"] = None
+    elif has_tf32 and decision.training.get("tf32") is None:
+        decision.training["tf32"] = True
+        decision.lines.append("tf32: on for training's remaining fp32 matmuls")

@@ -1,0 +1,122 @@
+"""A run's outer life: how it was launched and how far it got."""
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from accelerate import PartialState
+from accelerate.commands.config.config_args import default_yaml_config_file
+
+from clm.errors import UserError
+from clm.files import read_json, write_json
+
+STATUS_FILE = "run_status.json"
+
+
+def check_precision(bf16: bool) -> None:
+    """Stop where an accelerate file's mixed_precision would win over the recipe's, unsaid. To be called first.
+
+    Raises:
+        UserError: the two differ.
+    """
+    launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if launched not in ("no", "bf16" if bf16 else "no"):
+        raise UserError(
+            f"the accelerate file sets mixed_precision: {launched}, the recipe bf16: {str(bf16).lower()}: precision is "
+            "the recipe's, take mixed_precision out of the accelerate file"
+        )
+
+
+def check_processes() -> None:
+    """Stop a launch whose processes don't see each other: N runs, each alone, in one folder.
+
+    A launcher's file made for GPUs gives just that on a machine without them.
+
+    Raises:
+        UserError: it is so.
+    """
+    launched, processes = int(os.environ.get("WORLD_SIZE", "1")), PartialState().num_processes
+    if launched != processes:
+        raise UserError(
+            f"the launcher started {launched} processes, but they don't see each other (each counts {processes}): on "
+            "a machine without GPUs set ACCELERATE_USE_CPU=true, or launch one process"
+        )
+
+
+def accelerate_file() -> str:
+    """The accelerate configuration in force, as the launcher's command line and defaults tell."""
+    try:
+        words = Path(f"/proc/{os.getppid()}/cmdline").read_text().split("\0")
+    except OSError:
+        words = []
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        if word == "--config_file":
+            return following
+        if word.startswith("--config_file="):
+            return word.removeprefix("--config_file=")
+    launched = any(Path(word).name in ("accelerate", "accelerate-launch") for word in words)
+    if launched and Path(default_yaml_config_file).is_file():
+        return default_yaml_config_file
+    return "none"
+
+
+def main_process() -> bool:
+    """Whether this is the one process that prints and writes."""
+    return PartialState().is_main_process
+
+
+def check_writable(output_dir: Path) -> None:
+    """Stop before any work if `output_dir` can't be written.
+
+    Raises:
+        UserError: it, or the folder it would be made in, isn't a writable folder.
+    """
+    existing = output_dir
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    if not existing.is_dir():
+        raise UserError(f"output_dir {output_dir}: {existing} is a file; set another output_dir")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise UserError(f"output_dir {output_dir}: no permission to write in {existing}; set another output_dir")
+
+
+def write_status(
+    output_dir: Path, state: str, total_steps: int, exit_code: int | None = None, reason: str | None = None
+) -> None:
+    """Say in run_status.json how the run of `total_steps` stands: running, stopped, failed or finished."""
+    write_json(
+        output_dir / STATUS_FILE,
+        {
+            "state": state,
+            "exit_code": exit_code,
+            "reason": reason,
+            "total_steps": total_steps,
+            "host": socket.gethostname(),
+            "process": os.getpid(),
+        },
+    )
+
+
+@contextmanager
+def status_of(output_dir: Path, total_steps: int) -> Iterator[None]:
+    """Keep run_status.json true from the first step to the last: running, then finished or failed."""
+    if not main_process():
+        yield
+        return
+    output_dir.mkdir(parents=True, exist_ok=True)
+    write_status(output_dir, "running", total_steps)
+    try:
+        yield
+    except BaseException as error:
+        exit_code = getattr(error, "exit_code", 1)
+        write_status(output_dir, "failed", total_steps, exit_code, " ".join(str(error).split()) or type(error).__name__)
+        raise
+    write_status(output_dir, "finished", total_steps, exit_code=0)
+
+
+def finished(output_dir: Path, total_steps: int) -> bool:
+    """Whether `output_dir` holds a run that finished with at least `total_steps` planned."""
+    status = read_json(output_dir / STATUS_FILE) or {}
+    return status.get("state") == "finished" and status.get("total_steps", 0) >= total_steps

@@ -1,0 +1,97 @@
+"""Next-token cross-entropy from hidden states, without ever holding the logits of a whole batch.
+
+The logits of one 4 x 1024 batch over 32,000 ids are half a gigabyte in fp32, their gradient another half. Here both
+exist for one chunk of rows at a time: the chunk's logits give its losses and, at once, its share of the gradients, so
+that the backward pass has only to scale what is already there (the idea of Liger Kernel's fused linear cross-entropy,
+Hsu et al. 2024, arXiv 2410.10989).
+"""
+
+import torch
+
+CHUNK_ELEMENTS = 2**24  # of logits at a time: 64 MB in fp32
+IGNORED = -100
+
+
+def _chunk_rows(vocab_size: int) -> int:
+    return max(16, CHUNK_ELEMENTS // vocab_size)
+
+
+def _compute_dtype(hidden: torch.Tensor) -> torch.dtype:
+    """The dtype of matmuls: autocast's where it is on, since it doesn't reach into what we write ourselves."""
+    if torch.is_autocast_enabled(hidden.device.type):
+        return torch.get_autocast_dtype(hidden.device.type)
+    return hidden.dtype
+
+
+class _SummedCrossEntropy(torch.autograd.Function):
+    """Sum of -log softmax(hidden @ weight.T)[label] over the labels that aren't IGNORED."""
+
+    @staticmethod
+    def forward(
+        ctx: torch.autograd.function.FunctionCtx,
+        hidden: torch.Tensor,
+        weight: torch.Tensor,
+        labels: torch.Tensor,
+        dtype: torch.dtype,
+    ) -> torch.Tensor:
+        needs_hidden, needs_weight = ctx.needs_input_grad[:2]
+        cast_weight = weight.to(dtype)
+        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        grad_hidden = torch.empty_like(hidden) if needs_hidden else None
+        grad_weight = torch.zeros_like(weight, dtype=torch.float32) if needs_weight else None
+        rows = _chunk_rows(weight.shape[0])
+        for start in range(0, hidden.shape[0], rows):
+            chunk = slice(start, start + rows)
+            cast_hidden, target = hidden[chunk].to(dtype), labels[chunk]
+            counted = target != IGNORED
+            target = target.where(counted, 0)[:, None]
+            log_probs = (cast_hidden @ cast_weight.t()).float().log_softmax(dim=-1)
+            total -= log_probs.gather(1, target)[:, 0].where(counted, 0).sum()
+            if needs_hidden or needs_weight:
+                grad = log_probs.exp_()  # the loss's gradient by the logits is softmax minus the one-hot target
+                grad.scatter_add_(1, target, torch.full_like(grad[:, :1], -1.0))
+                grad *= counted[:, None]
+                grad = grad.to(dtype)
+            if needs_hidden:
+                grad_hidden[chunk] = (grad @ cast_weight).to(hidden.dtype)
+            if needs_weight:
+                grad_weight += grad.t() @ cast_hidden
+        ctx.save_for_backward(grad_hidden, grad_weight)
+        ctx.weight_dtype = weight.dtype
+        return total
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, grad_output: torch.Tensor) -> tuple:
+        grad_hidden, grad_weight = ctx.saved_tensors
+        if grad_hidden is not None:
+            grad_hidden = grad_hidden * grad_output.to(grad_hidden.dtype)
+        if grad_weight is not None:
+            grad_weight = (grad_weight * grad_output).to(ctx.weight_dtype)
+        return grad_hidden, grad_weight, None, None
+
+
+def summed_cross_entropy(hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Nats, summed over all labels that aren't IGNORED, as a float32 scalar.
+
+    Args:
+        hidden: (..., n_embd), the states that the head would turn into logits.
+        weight: (vocab_size, n_embd), the head without bias.
+        labels: (...), int64, aligned: labels[i] is what hidden[i] has to predict.
+    """
+    hidden = hidden.reshape(-1, hidden.shape[-1])
+    return _SummedCrossEntropy.apply(hidden, weight, labels.reshape(-1), _compute_dtype(hidden))
+
+
+@torch.no_grad()
+def token_losses(hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Nats of every label, float32 in the shape of `labels`, 0 where it is IGNORED; for evaluation."""
+    flat, targets = hidden.reshape(-1, hidden.shape[-1]), labels.reshape(-1)
+    losses = torch.empty(targets.shape, dtype=torch.float32, device=hidden.device)
+    rows = _chunk_rows(weight.shape[0])
+    for start in range(0, flat.shape[0], rows):
+        chunk = slice(start, start + rows)
+        logits = (flat[chunk] @ weight.t()).float()
+        losses[chunk] = torch.nn.functional.cross_entropy(
+            logits, targets[chunk], ignore_index=IGNORED, reduction="none"
+        )
+    return losses.reshape(labels.shape)

@@ -1,0 +1,179 @@
+"""The Trainer's subclass: what the stock one gets wrong for this job, and nothing else."""
+
+import math
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch.utils.data import DataLoader
+from transformers import Trainer
+from transformers.trainer_callback import ExportableState
+from transformers.trainer_utils import rotate_checkpoints
+
+from clm.data.blocks import Blocks
+from clm.data.order import EpochOrder
+from clm.errors import MachineError
+from clm.files import write_json
+from clm.training import checkpoint
+
+
+class ClmTrainer(Trainer):
+    """Trains on `Blocks` in `EpochOrder`, evaluates by `evaluate_fn`, saves checkpoints whole.
+
+    Args:
+        evaluate_fn: model -> metrics with "eval_loss"; called on every process, returns the same on all.
+        identity: what makes this run this run; saved with every checkpoint.
+        kwargs: the Trainer's own.
+    """
+
+    def __init__(
+        self,
+        *,
+        train_dataset: Blocks,
+        evaluate_fn: Callable[[torch.nn.Module], dict[str, float]],
+        identity: dict[str, Any],
+        **kwargs: Any,
+    ) -> None:
+        self._evaluate_fn, self._identity = evaluate_fn, identity
+        super().__init__(train_dataset=train_dataset, **kwargs)
+        # The stock Trainer turns the cache off in the config, and would save it so: generation would crawl.
+        self.model.config.use_cache = True
+
+    @property
+    def first_step(self) -> int:
+        """The optimizer step at which this process took the run up."""
+        return self._initial_global_step
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Batches in `EpochOrder`, this process's share only, so accelerate has nothing to split."""
+        order = EpochOrder(
+            len(self.train_dataset),
+            self._train_batch_size,
+            self.args.seed,
+            self.args.process_index,
+            self.args.world_size,
+        )
+        return DataLoader(
+            self.train_dataset,
+            batch_sampler=order,
+            collate_fn=_as_it_is,
+            num_workers=self.args.dataloader_num_workers,
+            prefetch_factor=self.args.dataloader_prefetch_factor,
+            persistent_workers=self.args.dataloader_persistent_workers,
+            multiprocessing_context=self.args.dataloader_multiprocessing_context,
+            pin_memory=self.args.dataloader_pin_memory and self.args.device.type == "cuda",
+        )
+
+    def num_examples(self, dataloader: DataLoader) -> int:
+        """Samples in an epoch."""
+        return len(self.train_dataset)
+
+    def _run_epoch(self, **kwargs: Any) -> None:
+        epoch, resumed = kwargs["epoch"], kwargs["epoch"] == kwargs["epochs_trained"]
+        first_batch = kwargs["steps_trained_in_current_epoch"] if resumed else 0
+        kwargs["train_dataloader"].batch_sampler.start_at(epoch, first_batch)
+        # The stock Trainer would walk past every batch that was trained on; the order starts where it is told to.
+        with patch("transformers.trainer.skip_first_batches", lambda dataloader, _: dataloader):
+            super()._run_epoch(**kwargs)
+
+    def _clip_grad_norm(self, model: torch.nn.Module) -> torch.Tensor:
+        norm = super()._clip_grad_norm(model)
+        if not math.isfinite(norm):
+            raise MachineError(
+                f"the gradient isn't finite at step {self.state.global_step + 1} (learning rate "
+                f"{self._get_learning_rate():.3g}): lower learning_rate or warm up for longer; the last checkpoint is whole"
+            )
+        return norm
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Score the whole validation text, log it, and tell the callbacks."""
+        started = time.perf_counter()
+        metrics = self._evaluate_fn(self.accelerator.unwrap_model(self.model))
+        metrics["eval_runtime"] = round(time.perf_counter() - started, 4)
+        self.log(dict(metrics))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        is_best = super()._determine_best_metric(metrics, trial)
+        if is_best and self.args.load_best_model_at_end:
+            self.control.should_save = True  # the stock Trainer forgets a best evaluation between two saves
+        return is_best
+
+    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
+        """As the stock one, but beside the final name, flushed, and then renamed."""
+        output_dir = Path(self.args.output_dir)
+        final = output_dir / f"checkpoint-{self.state.global_step}"
+        staging = output_dir / f".{final.name}.tmp"
+        if self.args.should_save:
+            shutil.rmtree(staging, ignore_errors=True)
+            staging.mkdir(parents=True)
+        self.accelerator.wait_for_everyone()
+        self.store_flos()
+        self.save_model(str(staging), _internal_call=True)
+        if self.state.best_global_step:
+            self.state.best_model_checkpoint = str(output_dir / f"checkpoint-{self.state.best_global_step}")
+        self._save_optimizer_and_scheduler(str(staging))
+        self._save_scaler(str(staging))
+        self._save_rng_state(str(staging))
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            self._update_callback_states()
+            self.state.save_to_json(str(staging / "trainer_state.json"))
+            write_json(staging / checkpoint.IDENTITY_FILE, self._identity)
+            checkpoint.sync_folder(staging)
+            shutil.rmtree(final, ignore_errors=True)
+            staging.rename(final)
+        self.accelerator.wait_for_everyone()
+        if self.args.push_to_hub:
+            self._push_from_checkpoint(str(final))
+        if self.args.should_save:
+            rotate_checkpoints(
+                output_dir=str(output_dir),
+                save_total_limit=self.args.save_total_limit,
+                best_model_checkpoint=self.state.best_model_checkpoint,
+            )
+
+    def _update_callback_states(self) -> None:
+        for callback in [*self.callback_handler.callbacks, self.control]:
+            if isinstance(callback, ExportableState):
+                self.state.stateful_callbacks[type(callback).__name__] = callback.state()
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        """Model and tokenizer; not the stock training_args.bin, a pickle that nothing here would load."""
+        if self.args.should_save:
+            folder = output_dir or self.args.output_dir
+            model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+            model.save_pretrained(folder, state_dict=state_dict)
+            self.processing_class.save_pretrained(folder)
+
+
+    def export(self) -> None:
+        """Put model and tokenizer into output_dir for other tools to load, each file whole or not at all."""
+        output_dir = Path(self.args.output_dir)
+        staging = output_dir / ".export.tmp"
+        if self.args.should_save:
+            shutil.rmtree(staging, ignore_errors=True)
+        self.save_model(str(staging), _internal_call=True)
+        if self.args.should_save:
+            checkpoint.sync_folder(staging)
+            for file in staging.iterdir():
+                file.replace(output_dir / file.name)
+            staging.rmdir()
+
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        """A tied head isn't in the file, and needn't be; anything else missing is not to be passed over."""
+        tied = set(getattr(self.accelerator.unwrap_model(self.model), "_tied_weights_keys", None) or ())
+        if missing := set(load_result.missing_keys) - tied:
+            raise MachineError(f"the checkpoint lacks weights: {', '.join(sorted(missing))}")
+        if load_result.unexpected_keys:
+            raise MachineError(f"the checkpoint has weights of another model: {', '.join(load_result.unexpected_keys)}")
+
+
+def _as_it_is(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return batch

@@ -1,0 +1,183 @@
+"""Recipe in, trained model out: `accelerate launch run_clm.py --config recipes/quickstart.json [--key value ...]`.
+
+Type the same command again to go on from the newest checkpoint. `--dry_run` says what would run and stops.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from transformers import EarlyStoppingCallback, TrainingArguments, set_seed
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from transformers.utils.logging import disable_progress_bar
+
+from clm.data.blocks import Blocks, count_steps, tokens_trained
+from clm.data.prepare import Prepared, prepare
+from clm.errors import MachineError, UserError
+from clm.evaluation.samples import DEFAULT_PROMPTS, continue_prompts
+from clm.evaluation.scoring import score_store, unigram_loss
+from clm.files import write_json
+from clm.insight import plan, summary
+from clm.recipe import Recipe, parse
+from clm.training import checkpoint, hardware, lifecycle
+from clm.training.model import fresh_model
+from clm.training.reporting import TrainingProgress
+from clm.training.trainer import ClmTrainer
+
+Say = Callable[[str], None]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a recipe; the exit code is 0 for done, 2 for a fault in the input, 74 for one of the machine."""
+    try:
+        run(parse(sys.argv[1:] if argv is None else argv))
+    except (UserError, MachineError) as error:
+        if os.environ.get("RANK", "0") == "0":
+            print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def run(recipe: Recipe) -> None:
+    """Parse, prepare, train, evaluate, report: every step's result is on disk before the next one needs it."""
+    if recipe.flags.dry_run:
+        print(plan.describe(plan.make(recipe)))
+        return
+    output_dir = Path(recipe.training["output_dir"])
+    args, say = start(recipe, output_dir)
+    with PartialState().main_process_first():
+        data = prepare(recipe.data, args.seed, recipe.flags.verify_data, say)
+    blocks = Blocks(data.train, recipe.data.block_size, recipe.data.sampling)
+    identity = checkpoint.run_identity(args, recipe.model, blocks.block_size, blocks.sampling, data.identity)
+    total_steps = plan_steps(args, blocks, say)
+    resume_from = checkpoint.find(output_dir, recipe.run.resume_from_checkpoint, say)
+    if resume_from is not None:
+        checkpoint.refuse_other_run(resume_from, identity)
+        if lifecycle.finished(output_dir, total_steps):
+            say(f"{output_dir} holds this run, finished after {total_steps:,} steps: nothing to do")
+            return
+        checkpoint.check_length(resume_from, total_steps, say)
+    trainer = make_trainer(recipe, args, data, blocks, {**identity, "total_steps": total_steps})
+    with lifecycle.status_of(output_dir, total_steps):
+        save_recipe(recipe, output_dir)
+        result = trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+        finish(recipe, trainer, data, result.metrics, say)
+
+
+def start(recipe: Recipe, output_dir: Path) -> tuple[TrainingArguments, Say]:
+    """Fit the recipe to this machine and this launch, before any work."""
+    lifecycle.check_precision(bool(recipe.training["bf16"]))
+    lifecycle.check_writable(output_dir)
+    decision = hardware.fit(recipe.training)
+    try:
+        args = TrainingArguments(**decision.training)
+    except (ValueError, ImportError) as error:
+        raise UserError(f"{recipe.path}: {' '.join(str(error).split())}") from None
+    args.gradient_accumulation_steps = recipe.accumulation(args.world_size)
+    lifecycle.check_processes()
+    if not sys.stderr.isatty():
+        disable_progress_bar()  # of transformers: a file of it per checkpoint is no news in a log
+    say: Say = partial(print, flush=True) if lifecycle.main_process() else lambda _: None
+    say(f"recipe: {recipe.path}")
+    say(f"accelerate file: {lifecycle.accelerate_file()}, processes: {args.world_size}")
+    for line in decision.lines:
+        say(line)
+    return args, say
+
+
+def plan_steps(args: TrainingArguments, blocks: Blocks, say: Say) -> int:
+    """Say what an epoch is made of; the optimizer steps of the whole run."""
+    sequences = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+    epoch = count_steps(len(blocks), sequences)
+    total = plan.total_steps(epoch, args.max_steps, args.num_train_epochs)
+    say(
+        f"training text: {blocks.store.tokens:,} tokens in {blocks.store.totals.documents:,} documents; {len(blocks):,} "
+        f"{blocks.sampling} of {blocks.block_size:,}, {blocks.unused_tokens:,} tokens left over"
+    )
+    say(
+        f"steps: {total:,} of {sequences:,} sequences ({sequences * blocks.block_size:,} tokens); an epoch has "
+        f"{epoch.full:,} full ones{' and a short one' if epoch.short else ''}"
+    )
+    return total
+
+
+def make_trainer(
+    recipe: Recipe, args: TrainingArguments, data: Prepared, blocks: Blocks, identity: dict[str, Any]
+) -> ClmTrainer:
+    """A fresh model and the Trainer that will train or resume it."""
+    set_seed(args.seed)
+    model = fresh_model(recipe.model, blocks.block_size, data.tokenizer)
+    sequences = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+    trainer = ClmTrainer(
+        model=model,
+        args=args,
+        train_dataset=blocks,
+        evaluate_fn=lambda model: evaluate(model, data, blocks.block_size, args),
+        identity=identity,
+        eval_dataset=data.validation,
+        processing_class=data.tokenizer,
+        callbacks=[TrainingProgress(sequences * blocks.block_size)],
+    )
+    if recipe.run.early_stopping_patience is not None:
+        trainer.add_callback(
+            EarlyStoppingCallback(recipe.run.early_stopping_patience, recipe.run.early_stopping_threshold)
+        )
+    trainer.remove_callback(ProgressCallback)
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def evaluate(
+    model: torch.nn.Module, data: Prepared, block_size: int, args: TrainingArguments
+) -> dict[str, float]:
+    """The validation text's metrics, the same on every process."""
+    return score_store(model, data.validation, block_size, args.per_device_eval_batch_size).metrics()
+
+
+def save_recipe(recipe: Recipe, output_dir: Path) -> None:
+    """Keep the resolved recipe with the run."""
+    if lifecycle.main_process():
+        write_json(output_dir / "recipe.json", recipe.resolved())
+
+
+def finish(recipe: Recipe, trainer: ClmTrainer, data: Prepared, trained: dict[str, float], say: Say) -> None:
+    """Evaluate the model that is kept, write it with its results, and say what came out and where it is."""
+    args, blocks, output_dir = trainer.args, trainer.train_dataset, Path(trainer.args.output_dir)
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    metrics = evaluate(model, data, blocks.block_size, args)
+    trainer.export()
+    if not lifecycle.main_process():
+        return
+    tokens = partial(
+        tokens_trained,
+        samples=len(blocks),
+        samples_per_step=args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size,
+        block_size=blocks.block_size,
+    )
+    done, before = tokens(trainer.state.global_step), tokens(trainer.first_step)
+    train_results = {
+        "train_loss": trained["train_loss"],
+        "train_tokens": done,
+        "tokens_per_second": round((done - before) / trained["train_runtime"], 1),
+        "train_runtime": trained["train_runtime"],
+        "train_steps": trainer.state.global_step,
+        "epoch": trainer.state.epoch,
+    }
+    write_json(output_dir / "train_results.json", train_results)
+    write_json(output_dir / "eval_results.json", metrics)
+    write_json(output_dir / "all_results.json", {**train_results, **metrics})
+    trainer.state.save_to_json(str(output_dir / "trainer_state.json"))
+    samples = continue_prompts(model, data.tokenizer, recipe.run.prompts or DEFAULT_PROMPTS)
+    unigram = unigram_loss(data.train, data.validation)
+    say(summary.table(train_results, metrics, unigram, len(data.tokenizer), trainer.state))
+    say(summary.samples(samples))
+    say(summary.places(output_dir, data))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

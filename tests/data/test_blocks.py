@@ -1,0 +1,64 @@
+"""Which tokens meet in a sample, and the arithmetic of epochs."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from clm.data.blocks import IGNORED, Blocks, EpochSteps, count_samples, count_steps, tokens_trained
+from clm.data.order import PADDING
+from clm.data.token_store import TokenStore
+from clm.errors import UserError
+
+
+def store_of(tokens: int) -> SimpleNamespace:
+    """A store whose ids are 0, 1, 2, …"""
+    store = SimpleNamespace(tokens=tokens, ids=np.arange(tokens, dtype=np.uint16))
+    store.gather = lambda starts, length: TokenStore.gather(store, starts, length)
+    return store
+
+
+def test_blocks_lie_end_to_end_and_labels_are_the_next_tokens():
+    batch = Blocks(store_of(9), block_size=4).__getitems__([0, 1])
+    assert batch["input_ids"].tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert batch["labels"].tolist() == [[1, 2, 3, 4], [5, 6, 7, 8]]
+    assert str(batch["input_ids"].dtype) == "torch.int64"
+
+
+@pytest.mark.parametrize(("tokens", "samples", "unused"), [(5, 1, 0), (8, 1, 3), (9, 2, 0), (10, 2, 1)])
+def test_every_token_but_the_first_and_the_counted_tail_is_a_label_once(tokens, samples, unused):
+    blocks = Blocks(store_of(tokens), block_size=4)
+    labels = blocks.__getitems__(np.arange(len(blocks)))["labels"].ravel().tolist()
+    assert len(blocks) == samples and blocks.unused_tokens == unused
+    assert labels == list(range(1, tokens - unused))
+
+
+def test_windows_start_at_every_token():
+    windows = Blocks(store_of(9), block_size=4, sampling="windows")
+    assert len(windows) == 5 and windows.unused_tokens == 0
+    assert windows[4]["input_ids"].tolist() == [4, 5, 6, 7] and windows[4]["labels"].tolist() == [5, 6, 7, 8]
+
+
+def test_padding_has_no_labels():
+    batch = Blocks(store_of(9), block_size=4).__getitems__([1, PADDING])
+    assert batch["labels"].tolist() == [[5, 6, 7, 8], [IGNORED] * 4]
+
+
+def test_a_text_shorter_than_a_block_is_refused():
+    with pytest.raises(UserError, match="4 tokens, too few for one block of 4"):
+        Blocks(store_of(4), block_size=4)
+
+
+def test_wikitext_103s_epoch():
+    tokens, block_size, sequences = 116_944_985, 1024, 4 * 8
+    windows = count_samples(tokens, block_size, "windows")
+    blocks = count_samples(tokens, block_size, "blocks")
+    assert (windows, blocks) == (116_943_961, 114_204)
+    assert count_steps(windows, sequences) == EpochSteps(full=3_654_498, short=True)
+    assert count_steps(blocks, sequences) == EpochSteps(full=3_568, short=True)
+    assert count_steps(blocks, sequences).total == 3_569
+
+
+def test_tokens_trained_counts_short_steps_as_they_are():
+    # 10 samples, 4 a step: steps of 4, 4 and 2 samples, then the next epoch.
+    assert [tokens_trained(step, 10, 4, block_size=8) // 8 for step in range(5)] == [0, 4, 8, 10, 14]

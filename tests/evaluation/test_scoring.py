@@ -1,0 +1,109 @@
+"""Every token of the text is scored once, from the right context, and the sums are divided as they should be."""
+
+import json
+import math
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from torch.nn import functional as F
+
+from clm.data.token_store import TokenStore, Totals
+from clm.evaluation.scoring import Score, cut_into_rows, score_store, unigram_loss
+
+END = 0
+
+
+def store_at(folder, documents, vocab_size=50, words=10, num_bytes=40):
+    """A store of documents given as lists of ids."""
+    folder.mkdir()
+    ids = np.array([i for document in documents for i in [*document, END]], dtype=np.uint16)
+    ids.tofile(folder / "tokens.bin")
+    np.cumsum([len(d) + 1 for d in documents]).astype(np.int64).tofile(folder / "documents.bin")
+    np.bincount(ids, minlength=vocab_size).astype(np.int64).tofile(folder / "counts.bin")
+    about = {
+        "fingerprint": {},
+        "totals": asdict(Totals(len(ids), len(documents), words, num_bytes)),
+        "dtype": "uint16",
+        "vocab_size": vocab_size,
+        "end_of_text": END,
+        "encoder": "test",
+    }
+    (folder / "store.json").write_text(json.dumps(about))
+    return TokenStore(folder)
+
+
+def tiny_model(seed=0):
+    torch.manual_seed(seed)
+    config = transformers.GPT2Config(vocab_size=50, n_positions=4, n_embd=16, n_layer=2, n_head=2)
+    return transformers.GPT2LMHeadModel(config).eval()
+
+
+DOCUMENTS = [[1, 2, 3, 4, 5, 6, 7, 8, 9], [10], [11, 12, 13, 14], [15, 16, 17, 18, 19]]
+
+
+def test_documents_are_cut_into_blocks_longest_first():
+    rows = cut_into_rows(np.array([10, 12, 17, 23]), block_size=4)
+    cut = list(zip(rows.starts.tolist(), rows.lengths.tolist(), rows.first.tolist(), strict=True))
+    assert cut == [
+        (0, 4, True), (4, 4, False), (12, 4, True), (17, 4, True), (8, 1, False), (10, 1, True), (21, 1, False)
+    ]  # fmt: skip
+
+
+def by_hand(model, documents, block_size=4):
+    """Plain PyTorch, one block at a time: end-of-text, then the document, in blocks of `block_size` targets."""
+    nats = 0.0
+    for document in documents:
+        stream = [END, *document]
+        for start in range(0, len(document), block_size):
+            inputs = torch.tensor([stream[start : start + block_size][: len(document) - start]])
+            targets = torch.tensor(document[start : start + block_size])
+            nats += F.cross_entropy(model(inputs).logits[0].double(), targets, reduction="sum").item()
+    return nats
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 8])
+def test_the_sum_is_the_one_worked_out_by_hand_whatever_the_batch(tmp_path, batch_size):
+    model, store = tiny_model(), store_at(tmp_path / "store", DOCUMENTS)
+    score = score_store(model, store, block_size=4, batch_size=batch_size)
+    assert score.tokens == sum(map(len, DOCUMENTS)) == 19
+    assert score.nats == pytest.approx(by_hand(model, DOCUMENTS), rel=1e-6)
+
+
+def test_dropout_is_off_while_scoring_and_comes_back(tmp_path):
+    model, store = tiny_model().train(), store_at(tmp_path / "store", DOCUMENTS)
+    first = score_store(model, store, 4, 2)
+    assert first == score_store(model, store, 4, 2) and model.training
+
+
+def test_autocast_around_it_changes_nothing(tmp_path):
+    model, store = tiny_model(), store_at(tmp_path / "store", DOCUMENTS)
+    plain = score_store(model, store, 4, 2)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert score_store(model, store, 4, 2) == plain
+
+
+def test_metrics_are_divided_by_what_they_say():
+    metrics = Score(nats=20.0, tokens=10, words=4, bytes=50).metrics()
+    assert metrics["eval_loss"] == 2.0 and metrics["perplexity"] == pytest.approx(math.e**2)
+    assert metrics["word_perplexity"] == pytest.approx(math.e**5)
+    assert metrics["bits_per_byte"] == pytest.approx(20 / math.log(2) / 50)
+    assert (metrics["eval_tokens"], metrics["eval_words"], metrics["eval_bytes"]) == (10, 4, 50)
+    assert Score(1e9, 10, 4, 50).metrics()["perplexity"] == math.inf
+
+
+def test_the_unigram_model_by_hand(tmp_path):
+    train = store_at(tmp_path / "train", [[1, 1, 1, 2]], vocab_size=3)
+    validation = store_at(tmp_path / "validation", [[1, 2]], vocab_size=3)
+    # Counts 3 and 1, one added to each: 4/6 and 2/6; end-of-text plays no part.
+    assert unigram_loss(train, validation) == pytest.approx(-(math.log(4 / 6) + math.log(2 / 6)) / 2)
+
+
+def test_the_evaluate_module_gives_the_same_numbers():
+    import evaluate
+
+    metric = evaluate.load("clm/evaluation/perplexity")
+    got = metric.compute(nats=[12.0, 8.0], tokens=[6, 4], words=[3, 1], bytes=[30, 20])
+    assert got == Score(20.0, 10, 4, 50).metrics()
