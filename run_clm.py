@@ -96,8 +96,8 @@ def plan_steps(args: TrainingArguments, blocks: Blocks, say: Say) -> int:
     epoch = count_steps(len(blocks), sequences)
     total = plan.total_steps(epoch, args.max_steps, args.num_train_epochs)
     say(
-        f"training text: {blocks.store.tokens:,} tokens in {blocks.store.totals.documents:,} documents; {len(blocks):,} "
-        f"{blocks.sampling} of {blocks.block_size:,}, {blocks.unused_tokens:,} tokens left over"
+        f"training text: {blocks.store.tokens:,} tokens in {blocks.store.totals.documents:,} documents; "
+        f"{len(blocks):,} {blocks.sampling} of {blocks.block_size:,}, {blocks.unused_tokens:,} tokens left over"
     )
     say(
         f"steps: {total:,} of {sequences:,} sequences ({sequences * blocks.block_size:,} tokens); an epoch has "
@@ -132,9 +132,7 @@ def make_trainer(
     return trainer
 
 
-def evaluate(
-    model: torch.nn.Module, data: Prepared, block_size: int, args: TrainingArguments
-) -> dict[str, float]:
+def evaluate(model: torch.nn.Module, data: Prepared, block_size: int, args: TrainingArguments) -> dict[str, float]:
     """The validation text's metrics, the same on every process."""
     return score_store(model, data.validation, block_size, args.per_device_eval_batch_size).metrics()
 

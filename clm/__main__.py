@@ -10,7 +10,9 @@ from clm.files import write_json
 from clm.insight import plan
 from clm.recipe import parse
 
-USAGE = """usage: python -m clm plan --config RECIPE [--key value ...] [--dataset_tokens N] [--processes N] [--output F.json]"""
+USAGE = (
+    "usage: python -m clm plan --config RECIPE [--key value ...] [--dataset_tokens N] [--processes N] [--output FILE]"
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,7 +49,9 @@ def take_option(words: list[str], name: str, kind: type) -> tuple[list[str], Any
         except ValueError:
             value = None
         if value is None or value == "" or (kind is int and value < 1):
-            raise UserError(f"command line: --{name} is {text!r}; it must be {'1 or more' if kind is int else 'a file'}")
+            raise UserError(
+                f"command line: --{name} is {text!r}; it must be {'1 or more' if kind is int else 'a file'}"
+            )
     return rest, value
 
 

@@ -83,9 +83,7 @@ class Recipe:
         given, total = self.training.get("gradient_accumulation_steps"), self.run.global_batch_size
         if total is None:
             return given or 1
-        batch = self.training.get(
-            "per_device_train_batch_size", TrainingArguments.per_device_train_batch_size
-        )
+        batch = self.training.get("per_device_train_batch_size", TrainingArguments.per_device_train_batch_size)
         steps, rest = divmod(total, batch * world_size)
         product = f"per_device_train_batch_size {batch} x {world_size} process(es)"
         if rest:
@@ -128,8 +126,7 @@ def load(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Recipe
         values["resume_from_checkpoint"] = str(values["resume_from_checkpoint"]).lower()
     values["output_dir"] = values.get("output_dir") or f"runs/{path.stem}"
     ours = [
-        options(**{key: values.pop(key) for key in get_type_hints(options) if key in values})
-        for options in OPTIONS
+        options(**{key: values.pop(key) for key in get_type_hints(options) if key in values}) for options in OPTIONS
     ]
     recipe = Recipe(path, path.stem, *ours, training=values, flags=Flags(**flags))
     for conflict in conflicts(recipe.resolved()):
@@ -159,9 +156,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 at byte {error.start}") from None
     except json.JSONDecodeError as error:
-        raise UserError(
-            f"{path}: not JSON at line {error.lineno}, column {error.colno}: {error.msg}"
-        ) from None
+        raise UserError(f"{path}: not JSON at line {error.lineno}, column {error.colno}: {error.msg}") from None
     except (ValueError, RecursionError):
         raise UserError(f"{path}: not a recipe: a number is too long or the nesting too deep") from None
     if not isinstance(values, dict):
@@ -176,9 +171,7 @@ def _split(argv: Sequence[str]) -> dict[str, str | None]:
     while tokens:
         token = tokens.pop(0)
         if not token.startswith("--"):
-            raise UserError(
-                f"command line: {show(token)} belongs to no key; say --config FILE or --key value"
-            )
+            raise UserError(f"command line: {show(token)} belongs to no key; say --config FILE or --key value")
         key, equals, value = token[2:].partition("=")
         if key in given:
             raise UserError(f"command line: --{key} is given twice")
@@ -210,9 +203,7 @@ def _hint(key: str, where: str) -> Any:
     if key in FLAGS or key == "config":
         raise UserError(f"{where}: {key} belongs on the command line, as --{key}")
     near = difflib.get_close_matches(key, KEYS, n=1)
-    raise UserError(
-        f"{where}: no key is called {show(key)}; " + (f"did you mean {near[0]}?" if near else "see --help")
-    )
+    raise UserError(f"{where}: no key is called {show(key)}; " + (f"did you mean {near[0]}?" if near else "see --help"))
 
 
 def _checked(values: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -240,14 +231,10 @@ def _listed(value: Any) -> list[Any]:
 
 def _usage() -> str:
     def block(title: str, names: Sequence[str]) -> str:
-        return f"{title}:\n" + textwrap.fill(
-            ", ".join(names), 100, initial_indent="  ", subsequent_indent="  "
-        )
+        return f"{title}:\n" + textwrap.fill(", ".join(names), 100, initial_indent="  ", subsequent_indent="  ")
 
     defaults = [[f"{f.name}={show(f.default)}" for f in fields(options)] for options in OPTIONS]
-    training = [
-        f"{key}={show(TRAINING_DEFAULTS[key])}" if key in TRAINING_DEFAULTS else key for key in TRAINING
-    ]
+    training = [f"{key}={show(TRAINING_DEFAULTS[key])}" if key in TRAINING_DEFAULTS else key for key in TRAINING]
     return "\n\n".join(
         [
             "usage: accelerate launch run_clm.py --config recipes/NAME.json [--key value …]\n"

@@ -83,13 +83,8 @@ def _schedule_conflicts(r: Mapping[str, Any]) -> Iterator[str]:
         elif not fits(value, types.get(name, Any)):
             must = allowed_values(types[name], name)
             yield f"lr_scheduler_kwargs: {name} is {show(value)}; it must be {must}"
-    missing = [
-        n for n in settings if n in allowed - set(given) and settings[n].default is inspect.Parameter.empty
-    ]
+    missing = [n for n in settings if n in allowed - set(given) and settings[n].default is inspect.Parameter.empty]
     if missing:
         yield f"lr_scheduler_type {kind} needs lr_scheduler_kwargs with {', '.join(missing)}"
-    if (
-        "min_lr_rate" in allowed
-        and sum(given.get(name) is not None for name in ("min_lr", "min_lr_rate")) != 1
-    ):
+    if "min_lr_rate" in allowed and sum(given.get(name) is not None for name in ("min_lr", "min_lr_rate")) != 1:
         yield f"lr_scheduler_type {kind} needs lr_scheduler_kwargs with min_lr_rate or min_lr, and not both"

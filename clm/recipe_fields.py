@@ -47,9 +47,7 @@ class DataOptions:
     sampling: str = "blocks"
     cache_dir: str = ".cache"
     tokenizer_path: str | None = None
-    vocab_size: int | None = (
-        None  # none: 32000 where a tokenizer is trained, else the loaded tokenizer's size
-    )
+    vocab_size: int | None = None  # none: 32000 where a tokenizer is trained, else the loaded tokenizer's size
     tokenizer_train_bytes: int = 1_000_000_000
 
 
@@ -60,9 +58,7 @@ class RunOptions:
     early_stopping_patience: int | None = None  # evaluations without a better loss
     early_stopping_threshold: float = 0.0  # nats per token
     global_batch_size: int | None = None  # sequences in an optimizer step, over all processes
-    resume_from_checkpoint: str | None = (
-        None  # none, "true", "auto": the newest; "false": start afresh; a folder
-    )
+    resume_from_checkpoint: str | None = None  # none, "true", "auto": the newest; "false": start afresh; a folder
     prompts: list[str] | None = None  # for the samples of text at the end
 
 
@@ -189,8 +185,7 @@ _LEVELS = ("detail", "debug", "info", "warning", "error", "critical", "passive")
 CHOICES: dict[str, tuple[str, ...]] = {
     "sampling": ("blocks", "windows"),
     "activation_function": _words(
-        "gelu_new gelu gelu_fast gelu_pytorch_tanh quick_gelu relu relu2 relu6 leaky_relu silu swish mish "
-        "tanh"
+        "gelu_new gelu gelu_fast gelu_pytorch_tanh quick_gelu relu relu2 relu6 leaky_relu silu swish mish tanh"
     ),
     "optim": ("adamw_torch_fused", "adamw_torch", "adafactor", "sgd", "adagrad", "rmsprop"),
     "report_to": _words(
@@ -230,8 +225,7 @@ RANGES: dict[str, tuple[Callable[[Any], bool], str]] = dict(
             "1 or more",
         ),
         *_range(
-            "warmup_steps weight_decay max_grad_norm eval_delay early_stopping_threshold "
-            "dataloader_num_workers",
+            "warmup_steps weight_decay max_grad_norm eval_delay early_stopping_threshold dataloader_num_workers",
             lambda v: v >= 0,
             "0 or more",
         ),
@@ -252,9 +246,7 @@ RANGES: dict[str, tuple[Callable[[Any], bool], str]] = dict(
         *_range("seed", lambda v: 0 <= v < 2**32, "at least 0 and below 2^32"),
         *_range("greater_is_better", lambda v: v is False, "false: the lowest loss is the best"),
         *_range("reorder_and_upcast_attn", lambda v: v is False, "false: the fused attention never reads it"),
-        *_range(
-            "train_file validation_file", lambda v: v != [], "a path, a folder, a glob, or a list of them"
-        ),
+        *_range("train_file validation_file", lambda v: v != [], "a path, a folder, a glob, or a list of them"),
         *_range(
             "activation_checkpointing_kwargs",
             lambda v: set(v) <= {"use_reentrant"},

@@ -84,9 +84,7 @@ def plain(value: Any) -> bool:
     if isinstance(value, list):
         return all(plain(v) for v in value)
     if isinstance(value, str):
-        return "\0" not in value and value.encode("utf-8", "replace") == value.encode(
-            "utf-8", "surrogatepass"
-        )
+        return "\0" not in value and value.encode("utf-8", "replace") == value.encode("utf-8", "surrogatepass")
     if isinstance(value, int):
         return abs(value) < 2**63
     return value is None or math.isfinite(value)

@@ -1,4 +1,4 @@
-"""Train a recipe's tokenizer alone: `python tokenizer/train_tokenizer.py --config recipes/wt103.json [--key value ...]`.
+"""Train a recipe's tokenizer alone: `python tokenizer/train_tokenizer.py --config RECIPE [--key value ...]`.
 
 The run itself finds it again, since it asks for the same fingerprint.
 """

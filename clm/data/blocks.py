@@ -60,8 +60,8 @@ class Blocks(Dataset):
         self.size = count_samples(store.tokens, block_size, sampling)
         if self.size == 0:
             raise UserError(
-                f"the text has {store.tokens:,} tokens, too few for one block of {block_size:,} and the token after it: "
-                "give more text or a smaller block_size"
+                f"the text has {store.tokens:,} tokens, too few for one block of {block_size:,} and the token after "
+                "it: give more text or a smaller block_size"
             )
 
     @property

@@ -55,7 +55,7 @@ def read_bytes(file: BinaryIO, path: Path) -> Iterator[bytes]:
 
 
 def _decompressed(file: BinaryIO, path: Path, new: Callable[[], Any]) -> Iterator[bytes]:
-    # The stock readers won't do: zstandard's ends a truncated file without an error, gzip's doesn't say where.
+    # The stock readers won't do: zstandard's takes a truncated file for whole, gzip's doesn't say where.
     stream, size = None, 0
     try:
         while block := file.read(1 << 16):
@@ -70,8 +70,6 @@ def _decompressed(file: BinaryIO, path: Path, new: Callable[[], Any]) -> Iterato
                 if stream.eof:  # several streams may follow each other, with zeros between
                     block, stream = stream.unused_data.lstrip(b"\0"), None
     except (zlib.error, zstandard.ZstdError) as error:
-        raise UserError(
-            f"{path}: damaged after {size:,} bytes of text ({error}); get the file again"
-        ) from None
+        raise UserError(f"{path}: damaged after {size:,} bytes of text ({error}); get the file again") from None
     if stream is not None:
         raise UserError(f"{path}: cut short, ends after {size:,} bytes of text; get the file again")

@@ -1,5 +1,6 @@
 """Files as a source of documents: which files a recipe names, and reading them one after another."""
 
+import os
 import re
 from collections.abc import Iterator
 from glob import glob, has_magic
@@ -89,7 +90,7 @@ def find_files(patterns: str | list[str], key: str) -> list[Path]:
 
     Raises UserError, naming the recipe's `key`, where one of them gives no file or an empty one.
     """
-    found: set[Path] = set()
+    found: dict[Path, Path] = {}
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
         path = Path(pattern).expanduser()
         if path.is_dir():
@@ -99,15 +100,17 @@ def find_files(patterns: str | list[str], key: str) -> list[Path]:
         elif path.exists():
             matches = [path]
         elif has_magic(str(path)):
-            matches = [Path(match) for match in glob(str(path), recursive=True) if Path(match).is_file()]
+            names = glob(str(path), recursive=True)  # noqa: PTH207 (Path.glob takes no absolute pattern)
+            matches = [Path(name) for name in names if Path(name).is_file()]
             if not matches:
                 raise UserError(f"{key}: no file matches {pattern}")
         else:
             raise UserError(f"{key}: there is no file {path}")
         if all(file.stat().st_size == 0 for file in matches):
             raise UserError(f"{key}: {pattern} is empty")
-        found.update(file.resolve() for file in matches)
-    return sorted(found)
+        found.update((file.resolve(), file) for file in sorted(matches, reverse=True))
+    # Not the resolved path: a link's own name says what is in it.
+    return sorted(Path(os.path.abspath(file)) for file in found.values())  # noqa: PTH100
 
 
 def safe_name(text: str) -> str:

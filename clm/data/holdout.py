@@ -13,9 +13,10 @@ from typing import NamedTuple
 import numpy as np
 import xxhash
 
-from clm.data.documents import Batch, Source, assemble
+from clm.data.documents import CHUNK_BYTES, Batch, Source, assemble
 from clm.errors import UserError
 
+_LONG = f"{CHUNK_BYTES >> 21} MiB"  # what is given out in pieces
 STRETCHES = 10  # how many make up a validation text that isn't of whole documents
 
 
@@ -31,7 +32,7 @@ class HoldOut:
     """Divides a source's documents into two sources, surveying it when the first of them is read."""
 
     def __init__(self, base: Source, percentage: float, seed: int, survey: bool) -> None:
-        """Take `percentage` (0 to 100, exclusive); without survey, of the hash's range: close to that share."""
+        """Take `percentage`, above 0 and below 100; without survey it is a share of the range of hashes."""
         self.base = base
         self.percentage = percentage
         self.seed = seed
@@ -41,30 +42,23 @@ class HoldOut:
     @property
     def note(self) -> str:
         """One line on how the validation text is chosen; exact once the survey has been made."""
+        rule = f"of {self.base.origin}, chosen by a hash with seed {self.seed}"
         share = f"{self.percentage:g} %"
         if not self.with_survey:
-            return f"validation text: about {share} of the documents of {self.base.origin}, by a hash with seed {self.seed}"
+            return f"validation text: about {share} of the documents {rule}, of less than {_LONG} each"
         if self._survey is None:
-            return f"validation text: {share} of the documents of {self.base.origin}, by a hash with seed {self.seed}"
-        sides = self._survey.sides
-        count = f"{int(sides.sum()):,} of {len(sides):,}"
+            return f"validation text: {share} of the documents {rule}"
+        count = f"{int(self._survey.sides.sum()):,} of {len(self._survey.sides):,}"
         if not self._survey.stretch:
-            return (
-                f"validation text: {count} documents of {self.base.origin}, by a hash with seed {self.seed}"
-            )
-        return (
-            f"validation text: {count} stretches of lines spread over {self.base.origin}, by a hash with seed "
-            f"{self.seed}, because it has too few documents to set {share} of them apart"
-        )
+            return f"validation text: {count} documents {rule}"
+        return f"validation text: {count} stretches of lines {rule}, as too few documents make {share}"
 
     def survey(self) -> Survey:
         """The survey, made at the first call and checked against a source that changed since."""
         if self._survey is None:
             self._survey = self._make_survey()
         if self._survey.fingerprint != self.base.fingerprint():
-            raise UserError(
-                f"{self.base.origin}: changed while it was read; run again when it no longer does"
-            )
+            raise UserError(f"{self.base.origin}: changed while it was read; run again when it no longer does")
         return self._survey
 
     def _make_survey(self) -> Survey:
@@ -79,8 +73,8 @@ class HoldOut:
         sides = _smallest(hashes, max(1, round(len(hashes) * self.percentage / 100)))
         if sides is None:
             raise UserError(
-                f"{self.base.origin}: too few different documents and lines to set {self.percentage:g} % apart for "
-                f"validation; give validation_file"
+                f"{self.base.origin}: too few different documents or lines to set some apart for validation; "
+                f"give validation_file"
             )
         return Survey(sides, stretch, fingerprint)
 
@@ -94,9 +88,7 @@ class Side:
         self.validation = validation
         self.name = whole.base.name
         self.size_bytes = whole.base.size_bytes
-        self.origin = (
-            f"{whole.base.origin} ({'' if validation else 'without '}{whole.percentage:g} % for validation)"
-        )
+        self.origin = f"{whole.base.origin} ({'' if validation else 'without '}{whole.percentage:g} % for validation)"
 
     @property
     def bytes_read(self) -> int:
@@ -188,9 +180,9 @@ def _by_hash(batches: Iterable[Batch], percentage: float, seed: int, validation:
 
 
 def cut_stretches(batches: Iterable[Batch], length: int) -> Iterator[tuple[str, bool, bool]]:
-    """Documents in stretches of whole lines: (text, whether a stretch ends after it, whether a document does).
+    """Documents in stretches of whole lines: (text, whether its stretch ends, whether its document ends).
 
-    A stretch ends at the first line end at which it has `length` characters and any text, or with its document.
+    A stretch ends at the first line end where it has `length` characters and any text, or with its document.
     """
     size, blank = 0, True
     for batch in batches:
@@ -210,7 +202,7 @@ def cut_stretches(batches: Iterable[Batch], length: int) -> Iterator[tuple[str, 
 
 
 def _hash_stretches(stretches: Iterable[tuple[str, bool, bool]], seed: int) -> array:
-    """Hashes of all stretches. One of white space only ends its document: it takes the hash of the one before."""
+    """Hashes of all stretches; one of white space, which ends a document, has that of the one before."""
     hashes = array("Q")
     state, blank = xxhash.xxh3_64(seed=seed), True
     for text, stretch_ends, _ in stretches:

@@ -17,10 +17,9 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from clm.data import documents
 from clm.data.documents import DOCUMENTS_VERSION, Batch, gather, split_rows
 from clm.data.files import safe_name
-from clm.data.rows import check_texts, no_column
+from clm.data.rows import check_texts, no_column, rows_at_once
 from clm.errors import MachineError, UserError
 
 
@@ -45,7 +44,7 @@ class HubSource:
             self.dataset = dataset.select_columns([text_column])
             self.size_bytes = self.dataset.data.nbytes
             row_bytes = self.size_bytes // max(1, len(dataset))
-            self.batch_size = min(10_000, documents.CHUNK_BYTES // 4 // (row_bytes + 1) + 1)
+            self.batch_size = rows_at_once(row_bytes)
 
     def fingerprint(self) -> dict:
         """Repository, config, split and commit, and how the rows are read."""
@@ -84,10 +83,7 @@ class HubSource:
 
     def _check_columns(self, columns: list[str]) -> None:
         if self.text_column not in columns:
-            raise UserError(
-                f"{self.origin}: has no column {self.text_column!r}, only {', '.join(map(repr, columns))}; "
-                f"set text_column"
-            )
+            raise no_column(self.origin, self.text_column, columns)
 
 
 def load_splits(
@@ -109,21 +105,23 @@ def load_splits(
     try:
         with _offline(datasets.config, bool(unreachable)):
             splits = datasets.load_dataset(
-                name, config, revision=commit, streaming=streaming, cache_dir=str(cache_dir / "datasets")
+                name,
+                config,
+                revision=commit,
+                streaming=streaming and not unreachable,  # a copy in the cache needs no streaming
+                cache_dir=str(cache_dir / "datasets"),
             )
     except (datasets.exceptions.DatasetsError, ValueError, RuntimeError, OSError, HTTPError) as error:
         if unreachable:
             raise UserError(
-                f"dataset_name: the Hub can't be reached ({unreachable}) and cache_dir {cache_dir} has no copy of "
-                f"{wanted}; without a network use train_file with your own files, or dataset_name python-docs"
+                f"dataset_name: the Hub can't be reached ({unreachable}) and cache_dir {cache_dir} has no "
+                f"copy of {wanted}; offline, use train_file with your own files, or dataset_name python-docs"
             ) from None
         hint = "; see `hf auth login`" if "gated" in str(error) else ""
         raise UserError(f"dataset_name: {wanted} can't be loaded: {_line(error)}{hint}") from None
-    found = _loaded_commit(splits) or commit
-    if unreachable and revision and found != revision:
-        raise UserError(
-            f"dataset_revision: the Hub can't be reached ({unreachable}) and the cached copy is {found}"
-        )
+    found = _cached_commit(splits) or commit
+    if unreachable and re.fullmatch("[0-9a-f]{40}", revision or "") and found != revision:
+        raise UserError(f"dataset_revision: the Hub can't be reached ({unreachable}) and the cached copy is {found}")
     return dict(splits), {"repository": name, "config": config, "commit": found}
 
 
@@ -132,12 +130,10 @@ def _newest_commit(name: str, revision: str | None) -> tuple[str | None, str]:
     try:
         return HfApi().dataset_info(name, revision=revision, timeout=10).sha, ""
     except GatedRepoError:
-        raise UserError(
-            f"dataset_name: {name} is gated; ask for access on its page, then `hf auth login`"
-        ) from None
+        raise UserError(f"dataset_name: {name} is gated; ask for access on its page, then `hf auth login`") from None
     except RepositoryNotFoundError:
         raise UserError(
-            f"dataset_name: the Hub has no dataset {name}, or a private one; check the name, or `hf auth login`"
+            f"dataset_name: there is no dataset {name}, or it is private; check the name, or `hf auth login`"
         ) from None
     except RevisionNotFoundError:
         raise UserError(f"dataset_revision: {name} has no revision {revision}") from None
@@ -145,9 +141,7 @@ def _newest_commit(name: str, revision: str | None) -> tuple[str | None, str]:
         raise UserError(f"dataset_name: {_line(error)}") from None
     except HfHubHTTPError as error:
         if error.response.status_code in (401, 403):
-            raise UserError(
-                f"dataset_name: the Hub refuses {name} ({_line(error)}); `hf auth login`"
-            ) from None
+            raise UserError(f"dataset_name: the Hub refuses {name} ({_line(error)}); `hf auth login`") from None
         return None, _line(error)
     except (OSError, HTTPError) as error:  # offline mode, no route, a timeout
         return None, _line(error)
@@ -164,13 +158,11 @@ def _offline(settings: Any, offline: bool) -> Iterator[None]:
         settings.HF_HUB_OFFLINE = before
 
 
-def _loaded_commit(splits: dict[str, Any]) -> str | None:
-    """The commit that the data came from, which `datasets` keeps in the addresses of the files it fetched."""
-    for dataset in splits.values():
-        for address in dataset.info.download_checksums or {}:
-            if match := re.search(r"@([0-9a-f]{40})/", address):
-                return match[1]
-    return None
+def _cached_commit(splits: dict[str, Any]) -> str | None:
+    """The commit that the data came from: `datasets` keeps them in a folder of its name."""
+    names = [file["filename"] for split in splits.values() for file in getattr(split, "cache_files", [])]
+    commits = re.findall(r"[/\\]([0-9a-f]{40})[/\\]", names[0]) if names else []
+    return commits[-1] if commits else None
 
 
 def _line(error: Exception) -> str:

@@ -1,8 +1,8 @@
 """Where documents end in a running text: one generator a separator, from chunks of the text to cuts.
 
-A cut is a list of strings such that a document ends between any two neighbours, while the last string of one
-list and the first of the next belong to the same document. A separator is found wherever chunks happen to end,
-and the work a byte doesn't grow with the document.
+A cut is a list of strings: a document ends between any two neighbours, while the last string of one list and
+the first of the next belong to the same document. A separator is found wherever chunks happen to end, and the
+work a byte doesn't grow with the document.
 """
 
 import re
@@ -89,7 +89,7 @@ def _articles(chunks: Iterable[str]) -> Iterator[list[str]]:
 
 
 def _between(chunks: Iterable[str], literal: str) -> Iterator[list[str]]:
-    """Text between literals; a line end on either side of one is the separator's too, as GPT-2 data have it."""
+    """Text between literals; a line end on either side of one is part of it, as in GPT-2's data."""
     reach = len(literal) + 4  # a literal, a line end before it, and one begun after it
     held = ""
 
@@ -100,9 +100,7 @@ def _between(chunks: Iterable[str], literal: str) -> Iterator[list[str]]:
                 for text in parts[1:]
             ]
         if not literal[0].isspace():
-            parts[:-1] = [
-                text[:-2] if text.endswith("\r\n") else text.removesuffix("\n") for text in parts[:-1]
-            ]
+            parts[:-1] = [text[:-2] if text.endswith("\r\n") else text.removesuffix("\n") for text in parts[:-1]]
         return parts
 
     for chunk in chunks:

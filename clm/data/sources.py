@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from clm.data.documents import NAMED_SEPARATORS, Batch, Source
+from clm.data.documents import Batch, Source
 from clm.data.files import FileSource, find_files
 from clm.data.holdout import HoldOut, Side
 from clm.data.hub_rows import HubSource, load_splits
 from clm.data.python_docs import PythonDocs
+from clm.data.separators import NAMED_SEPARATORS
 from clm.errors import UserError
 
 __all__ = ["Batch", "Source", "Splits", "open_sources"]
@@ -25,7 +26,7 @@ class Splits:
 
     @property
     def note(self) -> str:
-        """One line on how the validation text was chosen. A held-out part is known exactly once it was read."""
+        """One line on how the validation text was chosen; exact for a part once it was read."""
         return self.validation.whole.note if isinstance(self.validation, Side) else self.reason
 
 
@@ -71,12 +72,18 @@ def open_sources(
         train = PythonDocs(document_separator)
     else:
         train, own_validation = _open_hub(
-            dataset_name, dataset_config_name, dataset_revision, streaming, Path(cache_dir),
-            text_column, document_separator,
-        )  # fmt: skip
+            dataset_name,
+            dataset_config_name,
+            dataset_revision,
+            streaming,
+            Path(cache_dir),
+            text_column,
+            document_separator,
+        )
     if validation_file:
         paths = find_files(validation_file, "validation_file")
-        if both := sorted(set(paths) & set(train_paths)):
+        trained_on = {path.resolve() for path in train_paths}
+        if both := [path for path in paths if path.resolve() in trained_on]:
             raise UserError(f"validation_file: {both[0]} is in train_file too; a text can't be both")
         validation = open_files(paths)
         return Splits(train, validation, f"validation text: {validation.origin}")

@@ -110,7 +110,9 @@ def open_or_build(
             staging.rename(folder)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise MachineError(f"{folder.parent}: the disk is full; free some space or set another cache_dir") from None
+                raise MachineError(
+                    f"{folder.parent}: the disk is full; free some space or set another cache_dir"
+                ) from None
             raise
         finally:
             shutil.rmtree(staging, ignore_errors=True)
@@ -207,9 +209,7 @@ def _count(batch: Batch, totals: Totals) -> None:
     totals.words += len(text.split()) + text.count("\n") - joints
 
 
-def _verify(
-    store: TokenStore, source: Source, tokenizer: PreTrainedTokenizerBase, say: Callable[[str], None]
-) -> None:
+def _verify(store: TokenStore, source: Source, tokenizer: PreTrainedTokenizerBase, say: Callable[[str], None]) -> None:
     again = store.folder.with_name(f"{store.folder.name}.tmp-{os.getpid()}")
     try:
         _build(again, source, tokenizer, store.fingerprint, say)

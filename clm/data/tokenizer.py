@@ -53,9 +53,7 @@ def train(source: Source, vocab_size: int, max_bytes: int, say: Callable[[str], 
     )
 
 
-def _first(
-    source: Source, max_bytes: int, progress: ByteProgress, say: Callable[[str], None]
-) -> Iterator[list[str]]:
+def _first(source: Source, max_bytes: int, progress: ByteProgress, say: Callable[[str], None]) -> Iterator[list[str]]:
     """Texts up to a total of about `max_bytes`, so that training memory has a bound."""
     seen = 0
     for batch in source.documents():
@@ -77,7 +75,9 @@ def load(path_or_repo: str) -> PreTrainedTokenizerBase:
         tokenizer = AutoTokenizer.from_pretrained(path_or_repo, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"tokenizer_path {path_or_repo!r}: no tokenizer could be loaded from there ({reason})") from None
+        raise UserError(
+            f"tokenizer_path {path_or_repo!r}: no tokenizer could be loaded from there ({reason})"
+        ) from None
     if getattr(tokenizer, "backend_tokenizer", None) is None:
         raise UserError(f"tokenizer_path {path_or_repo!r}: not a fast tokenizer (no tokenizer.json)")
     if tokenizer.eos_token_id is None:
@@ -93,7 +93,7 @@ def trained_with(folder: Path) -> dict | None:
 
 
 def save(tokenizer: PreTrainedTokenizerBase, folder: Path, fingerprint: dict) -> None:
-    """Publish a trained tokenizer under `folder`: written beside it, then renamed, so it is there whole or not at all."""
+    """Publish a trained tokenizer under `folder`: written beside it, then renamed: whole or not at all."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     staging = folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
     shutil.rmtree(staging, ignore_errors=True)

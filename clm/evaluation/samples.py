@@ -42,7 +42,10 @@ def continue_prompts(
             length = min(max_new_tokens, room + 1 - ids.shape[1])
             if length < 1:
                 continue
-            for method, settings in (("greedy", {"do_sample": False}), ("sampled", {"do_sample": True, "top_k": top_k})):
+            for method, settings in (
+                ("greedy", {"do_sample": False}),
+                ("sampled", {"do_sample": True, "top_k": top_k}),
+            ):
                 torch.manual_seed(seed)
                 out = model.generate(
                     ids,

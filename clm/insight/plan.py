@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import GPT2LMHeadModel
 
-from clm.data.blocks import EpochSteps, count_samples, count_steps
+from clm.data.blocks import EpochSteps, count_samples, count_steps, tokens_trained
 from clm.data.prepare import DEFAULT_VOCAB_SIZE, existing_store, open_text
 from clm.errors import UserError
 from clm.recipe import Recipe
@@ -20,7 +20,7 @@ from clm.training.model import model_config
 KNOWN_TOKENS = {
     ("Salesforce/wikitext", "wikitext-103-raw-v1", 32_000): (
         116_944_985,
-        "a 32,000-id byte-level BPE of the same training split; yours may differ by some tenths of a percent",
+        "known of a 32,000-id byte-level BPE trained on that split; another one differs by some tenths of a percent",
     ),
 }
 BYTES_PER_TOKEN = 4.2  # English under a BPE of tens of thousands of ids: an assumption, said where it is used
@@ -85,7 +85,7 @@ def make(recipe: Recipe, dataset_tokens: int | None = None, processes: int = 1) 
         raise UserError(f"{tokens:,} tokens are too few for one block of {data.block_size:,} and the token after it")
     epoch = count_steps(samples, sequences)
     steps = total_steps(epoch, recipe.training.get("max_steps", -1), recipe.training.get("num_train_epochs", 3.0))
-    training_tokens = steps * sequences * data.block_size
+    training_tokens = tokens_trained(steps, samples, sequences, data.block_size)
     flops = training_tokens * flops_per_token(in_matmuls, recipe.model.n_layer, recipe.model.n_embd, data.block_size)
     decision = hardware.fit(recipe.training).training
     seconds, rate_note = _time(flops / processes, hardware.device_type(decision), bool(decision["bf16"]))
@@ -162,23 +162,26 @@ def measured_matmul_rate(device: str, dtype: torch.dtype, size: int = 1024, seco
 
 
 def describe(plan: Plan) -> str:
-    """The plan as a page for the terminal."""
+    """The plan as a page for the terminal: what is an estimate has a ~, and its assumption below."""
     hours = plan.seconds / 3600
+    about = "~" if plan.notes["dataset_tokens"].startswith("estimate") else ""
     rows = [
         ("parameters", f"{plan.parameters:,}", f"{plan.non_embedding_parameters:,} without embeddings"),
         ("tokens a step", f"{plan.tokens_per_step:,}", f"{plan.sequences_per_step:,} sequences"),
-        ("training text", f"{plan.dataset_tokens:,}", f"tokens ({plan.notes['dataset_tokens']})"),
+        ("training text", f"{about}{plan.dataset_tokens:,}", "tokens"),
         (
-            "an epoch",
-            f"{plan.samples_per_epoch:,}",
-            f"samples = {plan.full_steps_per_epoch:,} full steps{' and a short one' if plan.short_last_step else ''}",
+            "steps an epoch",
+            f"{about}{plan.full_steps_per_epoch:,}",
+            f"full ones{' and a short one' if plan.short_last_step else ''}, {plan.samples_per_epoch:,} samples",
         ),
-        ("the run", f"{plan.steps:,}", f"steps = {plan.epochs:.2f} epochs, {plan.training_tokens:,} tokens"),
-        ("memory", f"{plan.memory_bytes / 1e9:.1f} GB", f"a process ({plan.notes['memory_bytes']})"),
-        ("time", f"{hours:.1f} h" if hours >= 1 else f"{plan.seconds / 60:.1f} min", plan.notes["seconds"]),
+        ("steps", f"{plan.steps:,}", f"{plan.epochs:.2f} epochs, {plan.training_tokens:,} tokens"),
+        ("memory", f"~{plan.memory_bytes / 1e9:.1f} GB", "in each process"),
+        ("time", f"~{hours:,.1f} h" if hours >= 1 else f"~{plan.seconds / 60:.1f} min", f"{plan.flops:.2e} FLOPs"),
     ]
     left, middle = (max(len(row[column]) for row in rows) for column in (0, 1))
-    return "\n".join(f"{name:<{left}}  {value:>{middle}}  {what}" for name, value, what in rows)
+    table = [f"{name:<{left}}  {value:>{middle}}  {what}" for name, value, what in rows]
+    names = {"dataset_tokens": "training text", "memory_bytes": "memory", "seconds": "time"}
+    return "\n".join([*table, "", *(f"{names[key]}: {note}" for key, note in plan.notes.items())])
 
 
 def as_json(plan: Plan) -> dict[str, Any]:

@@ -140,12 +140,14 @@ def check_length(folder: Path, total_steps: int, say: Callable[[str], None]) -> 
     """
     step, before = step_of(folder), (read_json(folder / IDENTITY_FILE) or {}).get("total_steps")
     if step > total_steps:
-        raise UserError(f"{folder} is at step {step:,}, past the {total_steps:,} steps asked for: set a higher max_steps")
+        raise UserError(
+            f"{folder} is at step {step:,}, past the {total_steps:,} steps asked for: set a higher max_steps"
+        )
     say(f"resuming from {folder}")
     if before is not None and before != total_steps:
         say(
-            f"the run was planned for {before:,} steps, now for {total_steps:,}: from here on the learning rate follows "
-            f"the schedule of a {total_steps:,}-step run, so it jumps at step {step:,}"
+            f"the run was planned for {before:,} steps, now for {total_steps:,}: from here on the learning rate "
+            f"follows the schedule of a {total_steps:,}-step run, so it jumps at step {step:,}"
         )
 
 

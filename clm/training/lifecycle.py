@@ -30,36 +30,55 @@ def check_precision(bf16: bool) -> None:
 
 
 def check_processes() -> None:
-    """Stop a launch whose processes don't see each other: N runs, each alone, in one folder.
+    """Stop a launch that isn't what it looks like.
 
-    A launcher's file made for GPUs gives just that on a machine without them.
+    A launch can give N processes that don't see each other, so N runs in one folder, or (`--cpu --num_processes N`)
+    one process where N were asked for.
 
     Raises:
         UserError: it is so.
     """
-    launched, processes = int(os.environ.get("WORLD_SIZE", "1")), PartialState().num_processes
+    processes = PartialState().num_processes
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
     if launched != processes:
         raise UserError(
             f"the launcher started {launched} processes, but they don't see each other (each counts {processes}): on "
             "a machine without GPUs set ACCELERATE_USE_CPU=true, or launch one process"
         )
+    asked = _launcher_option("--num_processes")
+    if processes == 1 and asked.isdigit() and int(asked) > 1:
+        raise UserError(
+            f"{asked} processes were asked for, but the launcher started one: launch with `accelerate launch "
+            f"--multi_gpu --num_processes {asked}` (on a CPU too), or with --num_processes 1"
+        )
+
+
+def _launcher() -> list[str]:
+    """The words of the command that started this process; empty where that can't be seen, or isn't accelerate."""
+    try:
+        words = Path(f"/proc/{os.getppid()}/cmdline").read_text().split("\0")
+    except OSError:
+        return []
+    return words if any(Path(word).name in ("accelerate", "accelerate-launch") for word in words) else []
+
+
+def _launcher_option(name: str) -> str:
+    words = _launcher()
+    for word, following in zip(words, [*words[1:], ""], strict=False):
+        if word.endswith(".py"):  # from here on they are the script's
+            break
+        if word == name:
+            return following
+        if word.startswith(f"{name}="):
+            return word.removeprefix(f"{name}=")
+    return ""
 
 
 def accelerate_file() -> str:
     """The accelerate configuration in force, as the launcher's command line and defaults tell."""
-    try:
-        words = Path(f"/proc/{os.getppid()}/cmdline").read_text().split("\0")
-    except OSError:
-        words = []
-    for word, following in zip(words, [*words[1:], ""], strict=True):
-        if word == "--config_file":
-            return following
-        if word.startswith("--config_file="):
-            return word.removeprefix("--config_file=")
-    launched = any(Path(word).name in ("accelerate", "accelerate-launch") for word in words)
-    if launched and Path(default_yaml_config_file).is_file():
-        return default_yaml_config_file
-    return "none"
+    if given := _launcher_option("--config_file"):
+        return given
+    return default_yaml_config_file if _launcher() and Path(default_yaml_config_file).is_file() else "none"
 
 
 def main_process() -> bool:

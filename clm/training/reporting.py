@@ -17,9 +17,7 @@ class TrainingProgress(TrainerCallback):
         self._bar: tqdm | None = None
         self._first_step, self._started = 0, 0.0
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Start the clock, and the bar where somebody watches."""
         self._first_step, self._started = state.global_step, time.perf_counter()
         if state.is_world_process_zero:
@@ -52,7 +50,11 @@ class TrainingProgress(TrainerCallback):
         if "loss" in logs:
             self._say(self._training_line(state, logs))
         elif "eval_loss" in logs:
-            best = "" if state.best_metric is None or logs["eval_loss"] < state.best_metric else f", best {state.best_metric:.4f}"
+            best = (
+                ""
+                if state.best_metric is None or logs["eval_loss"] < state.best_metric
+                else f", best {state.best_metric:.4f}"
+            )
             self._say(
                 f"step {state.global_step:,}: validation loss {logs['eval_loss']:.4f}, perplexity "
                 f"{logs['perplexity']:.2f}{best}"

@@ -85,7 +85,8 @@ class ClmTrainer(Trainer):
         if not math.isfinite(norm):
             raise MachineError(
                 f"the gradient isn't finite at step {self.state.global_step + 1} (learning rate "
-                f"{self._get_learning_rate():.3g}): lower learning_rate or warm up for longer; the last checkpoint is whole"
+                f"{self._get_learning_rate():.3g}): lower learning_rate or warm up for longer; "
+                "the last checkpoint is whole"
             )
         return norm
 
@@ -143,6 +144,13 @@ class ClmTrainer(Trainer):
             if isinstance(callback, ExportableState):
                 self.state.stateful_callbacks[type(callback).__name__] = callback.state()
 
+    def _load_callback_state(self) -> None:
+        """Take up the callbacks' counts (of evaluations without a better loss); their settings are the recipe's."""
+        for callback in self.callback_handler.callbacks:
+            saved = self.state.stateful_callbacks.get(type(callback).__name__)
+            if isinstance(callback, ExportableState) and saved:
+                vars(callback).update(saved["attributes"])
+
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         """Model and tokenizer; not the stock training_args.bin, a pickle that nothing here would load."""
         if self.args.should_save:
@@ -150,7 +158,6 @@ class ClmTrainer(Trainer):
             model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
             model.save_pretrained(folder, state_dict=state_dict)
             self.processing_class.save_pretrained(folder)
-
 
     def export(self) -> None:
         """Put model and tokenizer into output_dir for other tools to load, each file whole or not at all."""
@@ -164,7 +171,6 @@ class ClmTrainer(Trainer):
             for file in staging.iterdir():
                 file.replace(output_dir / file.name)
             staging.rmdir()
-
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         """A tied head isn't in the file, and needn't be; anything else missing is not to be passed over."""

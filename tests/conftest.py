@@ -1,0 +1,22 @@
+"""Fixtures that several rooms of tests share."""
+
+import os
+from pathlib import Path
+
+import pytest
+from accelerate.state import AcceleratorState
+
+from tests.tiny import make_text, write_recipe
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    """An empty folder to run in, with text.txt and tiny.json; the environment comes back as it was."""
+    monkeypatch.chdir(tmp_path)
+    before = dict(os.environ)
+    Path("text.txt").write_text(make_text(), "utf-8")
+    write_recipe()
+    yield tmp_path
+    os.environ.clear()
+    os.environ.update(before)
+    AcceleratorState._reset_state(reset_partial_state=True)

@@ -1,0 +1,196 @@
+"""Whole runs: what they leave behind, that they resume exactly, and that processes don't change them."""
+
+import json
+import math
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.nn import functional as F
+from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
+
+from clm.data.documents import split
+from clm.errors import UserError
+from clm.training import lifecycle
+from tests.tiny import ROOT, launch, make_text, run, write_recipe
+
+
+def history(folder: str, key: str) -> list[float]:
+    """A logged value at each step."""
+    log = json.loads(Path(folder, "trainer_state.json").read_text())["log_history"]
+    return [entry[key] for entry in log if key in entry]
+
+
+def validation_lines() -> list[str]:
+    """The held-out lines of text.txt, found by what the store holds."""
+    from clm.data.prepare import open_text
+    from clm.recipe import load
+
+    text = open_text(load("tiny.json").data, seed=42)
+    return [line for batch in text.validation.documents() for line in batch.texts]
+
+
+def test_the_command_of_the_readme_trains_and_leaves_a_model_that_loads(workplace):
+    done = launch(str(ROOT / "run_clm.py"), "--config", "tiny.json")
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr and "Warning" not in done.stderr
+    for name in (
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "generation_config.json",
+        "recipe.json",
+    ):
+        assert Path("out", name).is_file()
+    assert json.loads(Path("out/run_status.json").read_text())["state"] == "finished"
+    assert sorted(p.name for p in Path("out").glob("checkpoint-*")) == ["checkpoint-3", "checkpoint-6"]
+    config = json.loads(Path("out/config.json").read_text())
+    assert config["architectures"] == ["GPT2LMHeadModel"] and config["use_cache"] is True
+
+    model, tokenizer = AutoModelForCausalLM.from_pretrained("out"), AutoTokenizer.from_pretrained("out")
+    assert model.config.vocab_size == len(tokenizer) == 300
+    assert tokenizer.decode(tokenizer("naïve 🙂\n\tx")["input_ids"]) == "naïve 🙂\n\tx"
+    said = pipeline("text-generation", model="out")("abc", max_new_tokens=4, do_sample=False)
+    assert said[0]["generated_text"].startswith("abc")
+
+    results = json.loads(Path("out/all_results.json").read_text())
+    lines = validation_lines()
+    assert results["eval_bytes"] == sum(len(line.encode()) for line in lines)
+    assert results["eval_words"] == sum(len(line.split()) for line in lines)
+    assert results["train_tokens"] == 6 * 4 * 3 * 16
+    assert results["eval_loss"] == pytest.approx(plain_loss(model.eval(), tokenizer, lines), rel=1e-6)
+    assert results["perplexity"] == pytest.approx(math.exp(results["eval_loss"]))
+
+
+def plain_loss(model, tokenizer, lines: list[str], block_size: int = 16) -> float:
+    """Nats a token in plain PyTorch: each line from end-of-text, in blocks that don't fill a batch."""
+    nats = tokens = 0
+    for line in lines:
+        ids = tokenizer(line)["input_ids"]
+        stream = [tokenizer.eos_token_id, *ids]
+        for start in range(0, len(ids), block_size):
+            targets = torch.tensor(ids[start : start + block_size])
+            logits = model(torch.tensor([stream[start : start + len(targets)]])).logits[0]
+            nats += F.cross_entropy(logits.double(), targets, reduction="sum").item()
+        tokens += len(ids)
+    return nats / tokens
+
+
+@pytest.mark.parametrize("sampling", ["blocks", "windows"])
+def test_a_resumed_run_ends_with_the_very_weights_of_an_undisturbed_one(workplace, sampling):
+    # 12 samples a step of some 40 blocks: the epoch ends within a step, and dropout is on.
+    write_recipe(sampling=sampling, max_steps=9)
+    assert run() == 0
+    undisturbed = load_file("out/model.safetensors")
+    losses, evaluations = history("out", "loss"), history("out", "eval_loss")
+    last = load_file("out/checkpoint-9/model.safetensors")
+    for name in ("checkpoint-9", "model.safetensors", "run_status.json", "trainer_state.json"):
+        path = Path("out", name)
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert run() == 0
+    assert history("out", "loss") == losses and history("out", "eval_loss") == evaluations
+    for name, tensor in load_file("out/checkpoint-9/model.safetensors").items():
+        assert torch.equal(tensor, last[name]), name
+    for name, tensor in load_file("out/model.safetensors").items():
+        assert torch.equal(tensor, undisturbed[name]), name
+
+
+def test_the_best_model_by_validation_loss_is_the_one_that_is_kept(workplace):
+    write_recipe(
+        learning_rate=0.3, lr_scheduler_type="constant", warmup_steps=0, max_steps=8, eval_steps=1, save_steps=4
+    )
+    assert run() == 0
+    evaluations = history("out", "eval_loss")
+    assert len(evaluations) == 8 and evaluations.index(min(evaluations)) not in (3, 7)  # not where it saves anyway
+    results = json.loads(Path("out/eval_results.json").read_text())
+    assert results["eval_loss"] == pytest.approx(min(evaluations), rel=1e-9)
+
+
+def test_early_stopping_stops_and_counts_on_after_a_resume(workplace):
+    # A rate that ruins the model: the first evaluation stays the best.
+    write_recipe(
+        learning_rate=1.0, warmup_steps=0, max_steps=50, eval_steps=1, save_steps=1, early_stopping_patience=3,
+        save_total_limit=20,
+    )  # fmt: skip
+    assert run() == 0
+    stopped = len(history("out", "eval_loss"))
+    assert stopped < 50
+    for path in [Path(f"out/checkpoint-{stopped}"), Path(f"out/checkpoint-{stopped - 1}")]:
+        shutil.rmtree(path)
+    Path("out/run_status.json").unlink()
+    assert run() == 0
+    assert len(history("out", "eval_loss")) == stopped
+
+
+def test_two_processes_give_the_losses_of_one_with_twice_the_accumulation(workplace):
+    write_recipe(resid_pdrop=0.0, embd_pdrop=0.0, gradient_accumulation_steps=1, global_batch_size=None)
+    two = launch("--multi_gpu", "--num_processes", "2", str(ROOT / "run_clm.py"), "--config", "tiny.json")
+    assert two.returncode == 0, two.stderr
+    assert "processes: 2" in two.stdout and two.stdout.count("step 6/6") == 1
+    assert run("--output_dir", "one", "--gradient_accumulation_steps", "2") == 0
+    assert history("out", "loss") == pytest.approx(history("one", "loss"), abs=1e-5)
+    assert history("out", "eval_loss") == pytest.approx(history("one", "eval_loss"), abs=1e-5)
+    two_tokens, one_tokens = (
+        json.loads(Path(f, "eval_results.json").read_text())["eval_tokens"] for f in ("out", "one")
+    )
+    assert two_tokens == one_tokens
+
+
+def test_the_short_last_step_of_an_epoch_counts_its_own_tokens(workplace):
+    write_recipe(max_steps=None, num_train_epochs=1, resid_pdrop=0.0, embd_pdrop=0.0, global_batch_size=None)
+    assert run() == 0
+    results = json.loads(Path("out/all_results.json").read_text())
+    steps = len(history("out", "loss"))
+    assert (steps - 1) * 12 * 16 < results["train_tokens"] < steps * 12 * 16
+    assert results["epoch"] == 1.0
+
+
+def test_a_longer_run_goes_on_from_a_shorter_one_and_says_what_becomes_of_the_schedule(workplace, capsys):
+    assert run() == 0
+    assert run("--max_steps", "8") == 0
+    said = capsys.readouterr().out
+    assert "planned for 6 steps, now for 8" in said and "step 7/8" in said
+    assert len(history("out", "loss")) == 8
+
+
+def test_global_batch_size_sets_the_accumulation(workplace, capsys):
+    write_recipe(gradient_accumulation_steps=None, global_batch_size=8)
+    assert run("--max_steps", "1") == 0
+    assert "1 of 8 sequences" in capsys.readouterr().out
+
+
+def test_processes_that_do_not_see_each_other_are_refused(workplace, monkeypatch, capsys):
+    monkeypatch.setattr(lifecycle, "PartialState", lambda: SimpleNamespace(num_processes=1, is_main_process=True))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="started 2 processes, but they don't see each other"):
+        lifecycle.check_processes()
+
+
+def test_one_process_where_two_were_asked_for_is_refused(workplace):
+    done = launch("--cpu", "--num_processes", "2", str(ROOT / "run_clm.py"), "--config", "tiny.json")
+    assert done.returncode != 0 and "2 processes were asked for, but the launcher started one" in done.stderr
+    assert not Path("out").exists()
+
+
+def test_an_accelerate_file_that_sets_another_precision_is_refused(workplace, monkeypatch, capsys):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    import run_clm
+
+    assert run_clm.main(["--config", "tiny.json"]) == 2
+    assert "precision is the recipe's" in capsys.readouterr().err
+
+
+def test_validation_text_is_none_of_the_training_text(workplace):
+    from clm.data.prepare import open_text
+    from clm.recipe import load
+
+    text = open_text(load("tiny.json").data, seed=42)
+    train, validation = (
+        [line for batch in part.documents() for line in batch.texts] for part in (text.train, text.validation)
+    )
+    assert len(validation) == 6 and not set(train) & set(validation)
+    whole = [line for batch in split([make_text()], "line") for line in batch.texts]
+    assert sorted(train + validation) == sorted(whole)

@@ -1,0 +1,65 @@
+"""A small text, a recipe that trains on it in a second or two, and ways to run it."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+from accelerate.state import AcceleratorState
+
+import run_clm
+
+ROOT = Path(__file__).resolve().parent.parent
+
+TINY = {
+    "train_file": "text.txt",
+    "document_separator": "line",
+    "validation_split_percentage": 10,
+    "vocab_size": 300,
+    "block_size": 16,
+    "n_layer": 2,
+    "n_head": 2,
+    "n_embd": 16,
+    "attn_pdrop": 0.0,
+    "per_device_train_batch_size": 4,
+    "gradient_accumulation_steps": 3,
+    "learning_rate": 1e-2,
+    "warmup_steps": 2,
+    "max_steps": 6,
+    "eval_steps": 3,
+    "save_steps": 3,
+    "logging_steps": 1,
+    "output_dir": "out",
+    "bf16": False,
+    "use_cpu": True,
+}
+
+
+def make_text(lines: int = 60, seed: int = 0) -> str:
+    """Lines of made-up words, each a document of its own, of all lengths."""
+    chance = random.Random(seed)
+    words = ["".join(chance.choices("abcdefghij", k=chance.randint(1, 6))) for _ in range(80)]
+    return "\n".join(" ".join(chance.choices(words, k=chance.randint(1, 40))) for _ in range(lines)) + "\n"
+
+
+def write_recipe(name: str = "tiny.json", **changes: object) -> str:
+    """TINY with `changes` as a recipe in the current folder; a change to None takes the key out."""
+    recipe = {key: value for key, value in (TINY | changes).items() if value is not None}
+    Path(name).write_text(json.dumps(recipe), "utf-8")
+    return name
+
+
+def run(*argv: str) -> int:
+    """run_clm in this process, as if in a new one; its exit code."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    os.environ.pop("ACCELERATE_MIXED_PRECISION", None)
+    return run_clm.main(["--config", "tiny.json", *argv])
+
+
+def launch(*words: str, **environment: str) -> subprocess.CompletedProcess:
+    """`accelerate launch WORDS` as a user types it, in the current folder."""
+    command = [str(Path(sys.executable).parent / "accelerate"), "launch", *words]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **environment}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
