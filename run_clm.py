@@ -17,11 +17,11 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.utils.logging import disable_progress_bar
 
 from clm.data.blocks import Blocks, count_steps, tokens_trained
-from clm.data.prepare import Prepared, prepare
+from clm.data.prepare import Prepared, known_identity, open_text, prepare
 from clm.errors import MachineError, UserError
 from clm.evaluation.samples import DEFAULT_PROMPTS, continue_prompts
 from clm.evaluation.scoring import score_store, unigram_loss
-from clm.files import write_json
+from clm.files import Made, write_json
 from clm.insight import plan, summary
 from clm.recipe import Recipe, parse
 from clm.training import checkpoint, hardware, lifecycle
@@ -50,14 +50,10 @@ def run(recipe: Recipe) -> None:
         return
     output_dir = Path(recipe.training["output_dir"])
     args, say = start(recipe, output_dir)
-    with PartialState().main_process_first():
-        data = prepare(recipe.data, args.seed, recipe.flags.verify_data, say)
-    blocks = Blocks(data.train, recipe.data.block_size, recipe.data.sampling)
-    identity = checkpoint.run_identity(args, recipe.model, blocks.block_size, blocks.sampling, data.identity)
-    total_steps = plan_steps(args, blocks, say)
     resume_from = checkpoint.find(output_dir, recipe.run.resume_from_checkpoint, say)
+    data, blocks, identity = prepare_blocks(recipe, args, resume_from, say)
+    total_steps = plan_steps(args, blocks, say)
     if resume_from is not None:
-        checkpoint.refuse_other_run(resume_from, identity)
         if lifecycle.finished(output_dir, total_steps):
             say(f"{output_dir} holds this run, finished after {total_steps:,} steps: nothing to do")
             return
@@ -72,7 +68,8 @@ def run(recipe: Recipe) -> None:
 def start(recipe: Recipe, output_dir: Path) -> tuple[TrainingArguments, Say]:
     """Fit the recipe to this machine and this launch, before any work."""
     lifecycle.check_precision(bool(recipe.training["bf16"]))
-    lifecycle.check_writable(output_dir)
+    lifecycle.check_writable("output_dir", output_dir)
+    lifecycle.check_writable("cache_dir", Path(recipe.data.cache_dir))
     decision = hardware.fit(recipe.training)
     try:
         args = TrainingArguments(**decision.training)
@@ -80,6 +77,7 @@ def start(recipe: Recipe, output_dir: Path) -> tuple[TrainingArguments, Say]:
         raise UserError(f"{recipe.path}: {' '.join(str(error).split())}") from None
     args.gradient_accumulation_steps = recipe.accumulation(args.world_size)
     lifecycle.check_processes()
+    lifecycle.check_trackers(args.report_to)
     if not sys.stderr.isatty():
         disable_progress_bar()  # of transformers: a file of it per checkpoint is no news in a log
     say: Say = partial(print, flush=True) if lifecycle.main_process() else lambda _: None
@@ -88,6 +86,26 @@ def start(recipe: Recipe, output_dir: Path) -> tuple[TrainingArguments, Say]:
     for line in decision.lines:
         say(line)
     return args, say
+
+
+def prepare_blocks(
+    recipe: Recipe, args: TrainingArguments, resume_from: Path | None, say: Say
+) -> tuple[Prepared, Blocks, dict[str, Any]]:
+    """The text as samples, and the run's identity; another run's checkpoint is refused, if possible before any work."""
+
+    def identity(of_data: dict[str, Any]) -> dict[str, Any]:
+        ours = checkpoint.run_identity(args, recipe.model, recipe.data.block_size, recipe.data.sampling, of_data)
+        if resume_from is not None:
+            checkpoint.refuse_other_run(resume_from, ours)
+        return ours
+
+    with Made() as made:
+        with PartialState().main_process_first():
+            text = open_text(recipe.data, args.seed)
+            identity(known_identity(recipe.data, text))
+            data = prepare(recipe.data, text, recipe.flags.verify_data, say, made)
+        PartialState().wait_for_everyone()  # what is taken back must not be in use elsewhere
+        return data, Blocks(data.train, recipe.data.block_size, recipe.data.sampling), identity(data.identity)
 
 
 def plan_steps(args: TrainingArguments, blocks: Blocks, say: Say) -> int:

@@ -60,10 +60,15 @@ def plan_command(words: list[str]) -> None:
     words, dataset_tokens = take_option(words, "dataset_tokens", int)
     words, processes = take_option(words, "processes", int)
     words, output = take_option(words, "output", str)
+    if output and Path(output).is_dir():
+        raise UserError(f"command line: --output {output} is a folder; give a file's name")
     made = plan.make(parse(words), dataset_tokens, processes or 1)
     print(plan.describe(made))
     if output:
-        write_json(Path(output), plan.as_json(made))
+        try:
+            write_json(Path(output), plan.as_json(made))
+        except OSError as error:
+            raise UserError(f"command line: --output {output} can't be written: {error.strerror}") from None
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -66,7 +67,6 @@ BAD_VALUES = [
     ({"vocab_size": 256}, ["vocab_size is 256", "257 or more"]),
     ({"train_file": None}, ["train_file", "dataset_name"]),
     ({"lr_scheduler_kwargs": {"floor": 1}}, ["lr_scheduler_kwargs", "floor", "min_lr_rate"]),
-    ({"report_to": "wandb"}, ["report_to", "wandb"]),
     ({"ddp_backend": "nccl", "torch_compile_mode": "fastest"}, ["torch_compile_mode", "max-autotune"]),
 ]
 
@@ -80,6 +80,11 @@ def test_a_value_that_is_not_allowed(workplace, refuses, changes, says):
 def test_a_value_on_the_command_line_that_is_not_allowed(workplace, refuses):
     refuses("--block_size", "0", says=["command line", "block_size is 0", "2 or more"])
     refuses("--n_layr", "2", says=["command line", "n_layr", "did you mean n_layer?"])
+
+
+@pytest.mark.skipif(find_spec("codecarbon") is not None, reason="codecarbon is installed")
+def test_a_tracker_that_is_not_installed(workplace, refuses):
+    refuses("--report_to", "codecarbon", says=["report_to codecarbon", "isn't installed"])
 
 
 # The text
@@ -208,9 +213,9 @@ def test_the_same_command_again_says_that_the_run_is_finished(in_run, capfd):
         ("block_size", "8", ["block_size was 16, is 8"]),
         ("seed", "43", ["seed was 42, is 43"]),
         ("gradient_accumulation_steps", "1", ["sequences_per_step was 12, is 4"]),
-        ("vocab_size", "290", ["tokenizer"]),
-        ("train_file", "other.txt", ["text"]),
-        ("validation_split_percentage", "20", ["text"]),
+        ("vocab_size", "290", ["vocab_size was 300, is 290"]),
+        ("train_file", "other.txt", ["text was"]),
+        ("validation_split_percentage", "20", ["text was"]),
     ],
 )
 def test_a_different_run_in_its_folder_stops(in_run, refuses, key, value, says):

@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repositor
 
 from clm.data.prepare import open_text, prepare_tokenizer
 from clm.errors import MachineError, UserError
+from clm.files import Made
 from clm.recipe import parse
 
 
@@ -19,7 +20,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         recipe = parse(sys.argv[1:] if argv is None else argv)
         text = open_text(recipe.data, recipe.training["seed"])
-        tokenizer, origin = prepare_tokenizer(recipe.data, text.train, print)
+        with Made() as made:
+            tokenizer, origin = prepare_tokenizer(recipe.data, text.train, print, made)
     except (UserError, MachineError) as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

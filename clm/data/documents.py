@@ -3,6 +3,7 @@
 Everything works on large buffers, so that a document costs no more than an entry of a list.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Protocol
 
@@ -107,14 +108,14 @@ def _last_safe_cut(text: str) -> int:
     \s is, so the cut is before a space or newline, and after a printable character: that excludes all of the
     categories Z and C, where every Unicode white space is.
     """
-    for blank in (" ", "\n"):
-        at = text.rfind(blank)
-        while at > 0:
-            before = text[at - 1]
-            if before != " " and before.isprintable():
-                return at
-            at = text.rfind(blank, 0, at)
+    for tail in (text[-(1 << 16) :], text):
+        for blank in _BLANK_AFTER_OTHER.finditer(tail[::-1]):
+            if tail[-1 - blank.end()].isprintable():
+                return len(text) - blank.end()
     return 0
+
+
+_BLANK_AFTER_OTHER = re.compile(r"[ \n](?=\S)")  # in reversed text
 
 
 def _slices(text: str) -> Iterator[str]:

@@ -132,17 +132,18 @@ def _hash_documents(batches: Iterable[Batch], seed: int) -> tuple[array, int]:
     size = 0
     open_hash = None  # of a document that goes on over batches
     digest = xxhash.xxh3_64_intdigest
-    for batch in batches:
-        size += sum(map(len, batch.texts))
-        data = [text.encode() for text in batch.texts]
+    for texts, continues in batches:
+        size += sum(map(len, texts))
         if open_hash is not None:
-            open_hash.update(data[0])
-            if batch.continues and len(data) == 1:
+            open_hash.update(texts[0].encode())
+            if continues and len(texts) == 1:
                 continue
             hashes.append(open_hash.intdigest())
-            del data[0]
-        open_hash = xxhash.xxh3_64(data.pop(), seed) if batch.continues else None
-        hashes.extend([digest(text, seed) for text in data])
+            texts, open_hash = texts[1:], None
+        if continues:
+            open_hash = xxhash.xxh3_64(texts[-1].encode(), seed)
+            texts = texts[:-1]
+        hashes.extend([digest(text.encode(), seed) for text in texts])
     return hashes, size
 
 

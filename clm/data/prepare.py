@@ -5,14 +5,15 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from filelock import FileLock
 from transformers import PreTrainedTokenizerBase
 
 from clm.data import sources, token_store, tokenizer
 from clm.data.documents import Source
 from clm.data.token_store import TokenStore
 from clm.errors import UserError
+from clm.files import Made
 from clm.recipe import DataOptions
 
 TOKENIZERS = Path("tokenizer")
@@ -27,7 +28,7 @@ class Prepared:
     tokenizer_origin: str
     train: TokenStore
     validation: TokenStore
-    identity: str
+    identity: dict[str, Any]
 
 
 def digest(fingerprint: dict) -> str:
@@ -68,9 +69,9 @@ def _trained_tokenizer(options: DataOptions, train: Source) -> tuple[Path, dict]
 
 
 def prepare_tokenizer(
-    options: DataOptions, train: Source, say: Callable[[str], None]
+    options: DataOptions, train: Source, say: Callable[[str], None], made: Made
 ) -> tuple[PreTrainedTokenizerBase, str]:
-    """The recipe's tokenizer and where it came from: loaded, found again, or trained now.
+    """The recipe's tokenizer and where it came from: loaded, found again, or trained now (which `made` is told).
 
     Raises:
         UserError: it can't be loaded or trained, or its size isn't the recipe's vocab_size.
@@ -84,23 +85,27 @@ def prepare_tokenizer(
             )
         return loaded, options.tokenizer_path
     folder, fingerprint = _trained_tokenizer(options, train)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
+    with made.locked(folder):
         if tokenizer.trained_with(folder) == fingerprint:
             say(f"tokenizer: {folder}, trained before on these documents")
         else:
             say(f"tokenizer: training {fingerprint['vocab_size']:,} ids on {train.origin}")
             trained = tokenizer.train(train, fingerprint["vocab_size"], options.tokenizer_train_bytes, say)
             tokenizer.save(trained, folder, fingerprint)
+            made.built(folder)
             say(f"tokenizer: saved as {folder}")
     return tokenizer.load(str(folder)), str(folder)
+
+
+def _tokenizer_hash(tok: PreTrainedTokenizerBase) -> str:
+    return hashlib.sha256(tok.backend_tokenizer.to_str().encode()).hexdigest()
 
 
 def _store_of(options: DataOptions, source: Source, tok: PreTrainedTokenizerBase, split: str) -> tuple[Path, dict]:
     """Where the token store of a split lives, and its fingerprint."""
     fingerprint = {
         "documents": source.fingerprint(),
-        "tokenizer": hashlib.sha256(tok.backend_tokenizer.to_str().encode()).hexdigest(),
+        "tokenizer": _tokenizer_hash(tok),
         "end_of_text": tok.eos_token_id,
         "version": token_store.STORE_VERSION,
     }
@@ -116,19 +121,29 @@ def existing_store(options: DataOptions, train: Source) -> TokenStore | None:
     return TokenStore(store) if token_store.matches(store, fingerprint) else None
 
 
-def prepare(options: DataOptions, seed: int, verify: bool = False, say: Callable[[str], None] = print) -> Prepared:
+def known_identity(options: DataOptions, text: sources.Splits) -> dict[str, Any]:
+    """As much of `Prepared.identity` as is known before any text is read."""
+    known = {"text": digest({"train": text.train.fingerprint(), "validation": text.validation.fingerprint()})}
+    if options.vocab_size or not options.tokenizer_path:
+        known["vocab_size"] = options.vocab_size or DEFAULT_VOCAB_SIZE
+    return known
+
+
+def prepare(
+    options: DataOptions, text: sources.Splits, verify: bool, say: Callable[[str], None], made: Made
+) -> Prepared:
     """Everything from text to token ids, reusing what is there when its fingerprint fits.
 
     Raises:
         UserError: the text, the tokenizer or their settings are at fault.
     """
-    text = open_text(options, seed)
-    tok, origin = prepare_tokenizer(options, text.train, say)
-    stores, identity = {}, {}
+    tok, origin = prepare_tokenizer(options, text.train, say, made)
+    stores = {}
     for split in ("train", "validation"):
         source = getattr(text, split)
-        folder, identity[split] = _store_of(options, source, tok, split)
-        stores[split] = token_store.open_or_build(folder, source, tok, identity[split], verify, say)
+        folder, fingerprint = _store_of(options, source, tok, split)
+        stores[split] = token_store.open_or_build(folder, source, tok, fingerprint, verify, say, made)
     if text.note:  # known exactly only once the text was read
         say(text.note)
-    return Prepared(tok, origin, stores["train"], stores["validation"], digest(identity))
+    identity = {**known_identity(options, text), "vocab_size": len(tok), "tokenizer": _tokenizer_hash(tok)[:16]}
+    return Prepared(tok, origin, stores["train"], stores["validation"], identity)

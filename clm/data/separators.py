@@ -29,9 +29,9 @@ def _lines(chunks: Iterable[str]) -> Iterator[list[str]]:
     yield [held]
 
 
-_BLANK_LINES = re.compile(r"\n(?:[ \t\r]*\n)+")
-_BLANK_LINES_CR = re.compile(r"\r?\n(?:[ \t\r]*\n)+")  # slower, so only where there is a \r
-_LEADING_BLANK_LINES = re.compile(r"(?:[ \t\r]*\n)*")
+_BLANK_LINES = re.compile(r"\n[ \t\r\n]*\n")
+_BLANK_LINES_CR = re.compile(r"\r?\n[ \t\r\n]*\n")  # slower, so only where there is a \r
+_LEADING_BLANK_LINES = re.compile(r"(?:[ \t\r\n]*\n)?")
 
 
 def _paragraphs(chunks: Iterable[str]) -> Iterator[list[str]]:

@@ -18,12 +18,12 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 from transformers import PreTrainedTokenizerBase
 
 from clm.data import encoder as encoders
 from clm.data.documents import Batch, Source
 from clm.errors import MachineError, UserError
+from clm.files import Made
 from clm.progress import ByteProgress
 
 STORE_VERSION = 1
@@ -84,18 +84,19 @@ def open_or_build(
     fingerprint: dict,
     verify: bool = False,
     say: Callable[[str], None] = print,
+    made: Made | None = None,
 ) -> TokenStore:
     """The store at `folder` if its fingerprint is this one, else a new one in its place.
 
     Two runs that start together build it once: the second waits for the first. With `verify` the text is read and
-    encoded again, and a store that differs from it is refused.
+    encoded again, and a store that differs from it is refused. `made` is told of a new store.
 
     Raises:
         UserError: the source's own errors; with `verify`, a store that isn't what the text gives.
         MachineError: the disk is full.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f"{folder.name}.lock")):
+    made = made or Made()
+    with made.locked(folder):
         for left_behind in folder.parent.glob(f"{folder.name}.tmp-*"):
             shutil.rmtree(left_behind)
         if matches(folder, fingerprint):
@@ -108,6 +109,7 @@ def open_or_build(
             _build(staging, source, tokenizer, fingerprint, say)
             shutil.rmtree(folder, ignore_errors=True)
             staging.rename(folder)
+            made.built(folder)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise MachineError(

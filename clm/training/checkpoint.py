@@ -41,12 +41,12 @@ _NAME = re.compile(r"checkpoint-(\d+)$")
 
 
 def run_identity(
-    args: TrainingArguments, model: ModelOptions, block_size: int, sampling: str, data: str
+    args: TrainingArguments, model: ModelOptions, block_size: int, sampling: str, data: dict[str, Any]
 ) -> dict[str, Any]:
     """All that has to be the same for a checkpoint to go on: model, data, seed, optimizer and effective batch.
 
     Args:
-        data: a name for text and tokenizer, equal for equal ones.
+        data: names for text and tokenizer, equal for equal ones.
     """
     training = {key: getattr(args, key) for key in _SAME_TRAINING}
     return {
@@ -55,7 +55,7 @@ def run_identity(
         "sampling": sampling,
         **{key: value.value if isinstance(value, Enum) else value for key, value in training.items()},
         "sequences_per_step": args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size,
-        "text_and_tokenizer": data,
+        **data,
     }
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from accelerate import PartialState
 from accelerate.commands.config.config_args import default_yaml_config_file
+from transformers.integrations import integration_utils
 
 from clm.errors import UserError
 from clm.files import read_json, write_json
@@ -86,19 +87,37 @@ def main_process() -> bool:
     return PartialState().is_main_process
 
 
-def check_writable(output_dir: Path) -> None:
-    """Stop before any work if `output_dir` can't be written.
+def check_trackers(names: list[str]) -> None:
+    """Stop where a tracker of `report_to` can't report.
+
+    Raises:
+        UserError: its package isn't installed.
+    """
+    if not names:
+        return
+    there = {
+        *integration_utils.get_available_reporting_integrations(),
+        *["flyte"] * integration_utils.is_flytekit_available(),  # two that are left out of its list
+        *["azure_ml"] * integration_utils.is_azureml_available(),
+    }
+    for name in names:
+        if name not in there:
+            raise UserError(f"report_to {name}: the package for it isn't installed; install it or leave {name} out")
+
+
+def check_writable(key: str, folder: Path) -> None:
+    """Stop before any work if `folder`, which is the recipe's `key`, can't be written.
 
     Raises:
         UserError: it, or the folder it would be made in, isn't a writable folder.
     """
-    existing = output_dir
+    existing = folder
     while not existing.exists() and existing != existing.parent:
         existing = existing.parent
     if not existing.is_dir():
-        raise UserError(f"output_dir {output_dir}: {existing} is a file; set another output_dir")
+        raise UserError(f"{key} {folder}: {existing} is a file; set another {key}")
     if not os.access(existing, os.W_OK | os.X_OK):
-        raise UserError(f"output_dir {output_dir}: no permission to write in {existing}; set another output_dir")
+        raise UserError(f"{key} {folder}: no permission to write in {existing}; set another {key}")
 
 
 def write_status(
@@ -136,6 +155,6 @@ def status_of(output_dir: Path, total_steps: int) -> Iterator[None]:
 
 
 def finished(output_dir: Path, total_steps: int) -> bool:
-    """Whether `output_dir` holds a run that finished with at least `total_steps` planned."""
+    """Whether `output_dir` holds a run that finished with `total_steps` planned."""
     status = read_json(output_dir / STATUS_FILE) or {}
-    return status.get("state") == "finished" and status.get("total_steps", 0) >= total_steps
+    return status.get("state") == "finished" and status.get("total_steps") == total_steps

@@ -91,6 +91,13 @@ def test_without_a_survey_the_share_is_close_and_long_documents_are_trained_on()
     assert "about 5 %" in note
 
 
+def test_no_piece_of_a_long_document_is_held_out_without_a_survey():
+    long = [piece for n in range(30) for piece in [([f"a{n} "], True), ([f"b{n} "], True), ([f"c{n}"], False)]]
+    train, validation, _ = divide(Texts(*long, (["x", "y", "z", "u", "v", "w"], False)), percentage=50, survey=False)
+    assert train[:30] == [f"a{n} b{n} c{n}" for n in range(30)]
+    assert sorted(train[30:] + validation) == sorted("xyzuvw")
+
+
 def test_few_documents_are_divided_by_stretches_of_lines():
     text = "".join(f"line {number} of the text\n" for number in range(2000))
     for batches in [[([text], False)], [([text[:9999]], True), ([text[9999:]], False)]]:
@@ -100,6 +107,13 @@ def test_few_documents_are_divided_by_stretches_of_lines():
         assert all(part in text and part.endswith("\n") for part in train + validation)
         assert 0.04 < len("".join(validation)) / len(text) < 0.06
         assert "10 of " in note and "stretches of lines of the texts" in note
+
+
+def test_blank_lines_that_end_a_document_stay_with_its_last_line():
+    text = "".join(f"line {number}\n" for number in range(200)) + "\n" * 300
+    for seed in range(20):  # in about half of them they would fall on the other side than what precedes them
+        train, validation, _ = divide(Texts(([text], False)), percentage=50, seed=seed)
+        assert len("".join(train + validation)) == len(text)
 
 
 def test_two_lines_can_be_divided_and_one_cannot():
