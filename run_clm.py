@@ -16,13 +16,15 @@ from transformers import EarlyStoppingCallback, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.utils.logging import disable_progress_bar
 
+from clm import hub
 from clm.data.blocks import Blocks, count_steps, tokens_trained
 from clm.data.prepare import Prepared, known_identity, open_text, prepare
 from clm.errors import MachineError, UserError
 from clm.evaluation.samples import DEFAULT_PROMPTS, continue_prompts
 from clm.evaluation.scoring import score_store, unigram_loss
-from clm.files import Made, write_json
+from clm.files import Made, write_json, write_text
 from clm.insight import plan, summary
+from clm.insight.card import model_card
 from clm.recipe import Recipe, parse
 from clm.training import checkpoint, hardware, lifecycle
 from clm.training.model import fresh_model
@@ -51,16 +53,23 @@ def run(recipe: Recipe) -> None:
     output_dir = Path(recipe.training["output_dir"])
     args, say = start(recipe, output_dir)
     resume_from = checkpoint.find(output_dir, recipe.run.resume_from_checkpoint, say)
-    data, blocks, identity = prepare_blocks(recipe, args, resume_from, say)
+    finished_steps = lifecycle.finished_steps(output_dir)
+    earlier = [folder for folder in (resume_from, output_dir if finished_steps else None) if folder]
+    data, blocks, identity = prepare_blocks(recipe, args, earlier, say)
     total_steps = plan_steps(args, blocks, say)
+    if total_steps == finished_steps:
+        say(f"{output_dir} holds this run, finished after {total_steps:,} steps: nothing to do")
+        return
     if resume_from is not None:
-        if lifecycle.finished(output_dir, total_steps):
-            say(f"{output_dir} holds this run, finished after {total_steps:,} steps: nothing to do")
-            return
         checkpoint.check_length(resume_from, total_steps, say)
+    elif finished_steps:
+        raise UserError(
+            f"{output_dir} holds this run, finished after {finished_steps:,} steps, and no checkpoint to go on from: "
+            "set another output_dir"
+        )
     trainer = make_trainer(recipe, args, data, blocks, {**identity, "total_steps": total_steps})
     with lifecycle.status_of(output_dir, total_steps):
-        save_recipe(recipe, output_dir)
+        save_recipe(recipe, identity, output_dir)
         result = trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
         finish(recipe, trainer, data, result.metrics, say)
 
@@ -89,14 +98,17 @@ def start(recipe: Recipe, output_dir: Path) -> tuple[TrainingArguments, Say]:
 
 
 def prepare_blocks(
-    recipe: Recipe, args: TrainingArguments, resume_from: Path | None, say: Say
+    recipe: Recipe, args: TrainingArguments, earlier: list[Path], say: Say
 ) -> tuple[Prepared, Blocks, dict[str, Any]]:
-    """The text as samples, and the run's identity; another run's checkpoint is refused, if possible before any work."""
+    """The text as samples, and the run's identity; the folders of an earlier run must be this one's.
+
+    That is checked before any work as far as it can be.
+    """
 
     def identity(of_data: dict[str, Any]) -> dict[str, Any]:
         ours = checkpoint.run_identity(args, recipe.model, recipe.data.block_size, recipe.data.sampling, of_data)
-        if resume_from is not None:
-            checkpoint.refuse_other_run(resume_from, ours)
+        for folder in earlier:
+            checkpoint.refuse_other_run(folder, ours)
         return ours
 
     with Made() as made:
@@ -130,6 +142,8 @@ def make_trainer(
     """A fresh model and the Trainer that will train or resume it."""
     set_seed(args.seed)
     model = fresh_model(recipe.model, blocks.block_size, data.tokenizer)
+    if args.push_to_hub:
+        hub.check_access(args.hub_model_id or Path(args.output_dir).name)
     sequences = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
     trainer = ClmTrainer(
         model=model,
@@ -155,20 +169,40 @@ def evaluate(model: torch.nn.Module, data: Prepared, block_size: int, args: Trai
     return score_store(model, data.validation, block_size, args.per_device_eval_batch_size).metrics()
 
 
-def save_recipe(recipe: Recipe, output_dir: Path) -> None:
-    """Keep the resolved recipe with the run."""
+def save_recipe(recipe: Recipe, identity: dict[str, Any], output_dir: Path) -> None:
+    """Keep the resolved recipe, and what makes this run this run, with it."""
     if lifecycle.main_process():
         write_json(output_dir / "recipe.json", recipe.resolved())
+        write_json(output_dir / checkpoint.IDENTITY_FILE, identity)
 
 
 def finish(recipe: Recipe, trainer: ClmTrainer, data: Prepared, trained: dict[str, float], say: Say) -> None:
     """Evaluate the model that is kept, write it with its results, and say what came out and where it is."""
-    args, blocks, output_dir = trainer.args, trainer.train_dataset, Path(trainer.args.output_dir)
+    output_dir, blocks = Path(trainer.args.output_dir), trainer.train_dataset
     model = trainer.accelerator.unwrap_model(trainer.model)
-    metrics = evaluate(model, data, blocks.block_size, args)
+    metrics = evaluate(model, data, blocks.block_size, trainer.args)
     trainer.export()
     if not lifecycle.main_process():
         return
+    results = train_results(trainer, trained)
+    write_json(output_dir / "train_results.json", results)
+    write_json(output_dir / "eval_results.json", metrics)
+    write_json(output_dir / "all_results.json", {**results, **metrics})
+    trainer.state.save_to_json(str(output_dir / "trainer_state.json"))
+    name = trainer.hub_model_id or recipe.name
+    write_text(output_dir / "README.md", model_card(name, recipe.resolved(), results, metrics, model.num_parameters()))
+    samples = continue_prompts(model, data.tokenizer, recipe.run.prompts or DEFAULT_PROMPTS)
+    unigram = unigram_loss(data.train, data.validation)
+    say(summary.table(results, metrics, unigram, len(data.tokenizer), trainer.state))
+    say(summary.samples(samples))
+    say(summary.places(output_dir, data))
+    if trainer.args.push_to_hub:
+        say(f"pushed to {hub.push(output_dir, trainer.hub_model_id, trainer.args.hub_revision)}")
+
+
+def train_results(trainer: ClmTrainer, trained: dict[str, float]) -> dict[str, float]:
+    """What train_results.json holds; `tokens_per_second` is of this start, the rest of the whole run."""
+    args, blocks = trainer.args, trainer.train_dataset
     tokens = partial(
         tokens_trained,
         samples=len(blocks),
@@ -176,7 +210,7 @@ def finish(recipe: Recipe, trainer: ClmTrainer, data: Prepared, trained: dict[st
         block_size=blocks.block_size,
     )
     done, before = tokens(trainer.state.global_step), tokens(trainer.first_step)
-    train_results = {
+    return {
         "train_loss": trained["train_loss"],
         "train_tokens": done,
         "tokens_per_second": round((done - before) / trained["train_runtime"], 1),
@@ -184,15 +218,6 @@ def finish(recipe: Recipe, trainer: ClmTrainer, data: Prepared, trained: dict[st
         "train_steps": trainer.state.global_step,
         "epoch": trainer.state.epoch,
     }
-    write_json(output_dir / "train_results.json", train_results)
-    write_json(output_dir / "eval_results.json", metrics)
-    write_json(output_dir / "all_results.json", {**train_results, **metrics})
-    trainer.state.save_to_json(str(output_dir / "trainer_state.json"))
-    samples = continue_prompts(model, data.tokenizer, recipe.run.prompts or DEFAULT_PROMPTS)
-    unigram = unigram_loss(data.train, data.validation)
-    say(summary.table(train_results, metrics, unigram, len(data.tokenizer), trainer.state))
-    say(summary.samples(samples))
-    say(summary.places(output_dir, data))
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def main() -> None:
     if args.part == "check":
         print(json.dumps(check(args.text, args.tokenizer, args.folder)))
         return
-    loaded = tokenizer.load(str(args.tokenizer))
+    loaded = tokenizer.load(str(args.tokenizer), str(args.folder))
     print(json.dumps({"build": build, "open": reopen}[args.part](args.text, loaded, args.folder, args.block_size)))
 
 

@@ -91,6 +91,7 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     "greater_is_better": False,
     "logging_steps": 10,
     "report_to": "none",
+    "hub_strategy": "end",  # only a finished model goes to the Hub
     "logging_nan_inf_filter": False,  # true hides a loss that isn't finite
     "remove_unused_columns": False,
     "ddp_find_unused_parameters": False,

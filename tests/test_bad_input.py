@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import chdir
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,13 +17,13 @@ from clm.__main__ import main as clm_main
 from tests.hub_server import HubServer
 from tests.tiny import ROOT, make_text, run, write_recipe
 
+UNREACHABLE = {"HF_ENDPOINT": "http://127.0.0.1:9"}
+
 
 def contents() -> dict[str, tuple[int, int] | None]:
     """Every file and folder below the current one; of a file, its size and its time of change."""
     found = {str(path): path.stat() for path in Path().rglob("*")}
-    return {
-        name: (s.st_size, s.st_mtime_ns) if Path(name).is_file() else None for name, s in found.items()
-    }
+    return {name: (s.st_size, s.st_mtime_ns) if Path(name).is_file() else None for name, s in found.items()}
 
 
 def one_line(text: str, *fragments: str) -> None:
@@ -32,14 +33,16 @@ def one_line(text: str, *fragments: str) -> None:
 
 @pytest.fixture
 def refuses(capfd):
-    """Call a main() and check that it stops with one line on stderr and leaves all as it was."""
+    """Call a main(), check that it stops with one line on stderr and leaves all as it was; what it said before."""
 
-    def check(*argv: str, says: list[str], main=run) -> None:
+    def check(*argv: str, says: list[str], main=run) -> str:
         before = contents()
         capfd.readouterr()
         assert main(*argv) == 2
-        one_line(capfd.readouterr().err, *says)
+        out, err = capfd.readouterr()
+        one_line(err, *says)
         assert contents() == before
+        return out
 
     return check
 
@@ -141,6 +144,15 @@ def test_a_tokenizer_that_is_not_there(workplace, refuses):
     refuses("--tokenizer_path", "empty", says=["tokenizer_path", "empty"])
 
 
+@pytest.mark.parametrize("online", [True, False])
+def test_a_tokenizer_that_is_not_on_the_hub(workplace, tmp_path_factory, online):
+    with HubServer() as hub:
+        env = hub.env(tmp_path_factory.mktemp("home")) | ({} if online else UNREACHABLE)
+        done = process(env, "--tokenizer_path", "me/nothing")
+    assert done.returncode == 2
+    one_line(done.stderr, "me/nothing", "no such folder" if online else "the Hub can't be reached")
+
+
 def test_a_tokenizer_that_does_not_load(workplace, refuses):
     make_tokenizer("damaged", eos_token="<end>")
     Path("damaged/tokenizer.json").write_text("{}")
@@ -179,15 +191,12 @@ def test_a_folder_in_a_read_only_one(workplace, refuses, key):
 @pytest.fixture(scope="module")
 def finished_run(tmp_path_factory):
     """A folder where tiny.json was run, for two steps."""
-    folder, before = tmp_path_factory.mktemp("run"), Path.cwd()
-    os.chdir(folder)
-    try:
+    folder = tmp_path_factory.mktemp("run")
+    with chdir(folder):
         Path("text.txt").write_text(make_text(), "utf-8")
         Path("other.txt").write_text(make_text(seed=1), "utf-8")
         write_recipe(n_layer=1, max_steps=2, save_steps=1, eval_steps=1)
         assert run() == 0
-    finally:
-        os.chdir(before)
     return folder
 
 
@@ -219,7 +228,8 @@ def test_the_same_command_again_says_that_the_run_is_finished(in_run, capfd):
     ],
 )
 def test_a_different_run_in_its_folder_stops(in_run, refuses, key, value, says):
-    refuses(f"--{key}", value, says=["checkpoint-2 belongs to a different run", *says, "output_dir"])
+    said = refuses(f"--{key}", value, says=["checkpoint-2 belongs to a different run", *says, "output_dir"])
+    assert "tokenizer:" not in said  # no work was done to find out
 
 
 def test_fewer_steps_than_the_checkpoint_has_stop(in_run, refuses):
@@ -240,9 +250,23 @@ def test_a_checkpoint_that_can_not_be_resumed_from(in_run, refuses, tmp_path):
 
 def test_a_folder_where_no_checkpoint_is_whole_stops(finished_run, workplace, refuses):
     for step in (1, 2):
-        folder = shutil.copytree(finished_run / "out/checkpoint-2", f"out/checkpoint-{step}")
-        (folder if isinstance(folder, Path) else Path(folder)).joinpath("model.safetensors").unlink()
+        folder = Path(shutil.copytree(finished_run / "out/checkpoint-2", f"out/checkpoint-{step}"))
+        (folder / "model.safetensors").unlink()
     refuses(says=["out", "none of its 2 checkpoints is whole", "delete them"])
+
+
+def test_a_finished_run_without_checkpoints_is_not_written_over(finished_run, workplace, refuses, capfd):
+    for name in ("out", "tokenizer", ".cache"):
+        shutil.copytree(finished_run / name, name)
+    for checkpoint in Path("out").glob("checkpoint-*"):
+        shutil.rmtree(checkpoint)
+    # Its text is where it was: the copy in this folder would be another one.
+    same = ("--train_file", str(finished_run / "text.txt"), "--max_steps")
+    write_recipe(n_layer=1)
+    refuses(*same, "2", "--seed", "1", says=["out belongs to a different run", "seed was 42, is 1"])
+    refuses(*same, "3", says=["finished after 2 steps", "no checkpoint to go on from", "another output_dir"])
+    assert run(*same, "2") == 0
+    assert "nothing to do" in capfd.readouterr().out
 
 
 # Plans
@@ -312,8 +336,7 @@ def test_a_dataset_that_the_hub_does_not_have(workplace, tmp_path_factory):
 def test_no_network(workplace, tmp_path_factory):
     write_recipe(train_file=None, dataset_name="me/words")
     before = contents()
-    env = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path_factory.mktemp("home"))}
-    done = process(env)
+    done = process({**os.environ, **UNREACHABLE, "HF_HOME": str(tmp_path_factory.mktemp("home"))})
     assert done.returncode == 2
     one_line(done.stderr, "the Hub can't be reached", "train_file", "python-docs")
     assert contents() == before

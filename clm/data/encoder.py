@@ -75,7 +75,10 @@ class FastEncoder:
                 raise Mismatch
 
 
-def fastest(tokenizer: PreTrainedTokenizerBase) -> tuple[FastEncoder | ReferenceEncoder, str | None]:
+Encoder = FastEncoder | ReferenceEncoder
+
+
+def fastest(tokenizer: PreTrainedTokenizerBase) -> tuple[Encoder, str | None]:
     """The fast encoder if it is installed and can read this tokenizer, else the reference and why."""
     try:
         return FastEncoder(tokenizer), None

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -18,6 +18,7 @@ from huggingface_hub.errors import (
 )
 
 from clm.data.documents import DOCUMENTS_VERSION, Batch, gather, split_rows
+from clm.data.downloads import hub_cache
 from clm.data.files import safe_name
 from clm.data.rows import check_texts, no_column, rows_at_once
 from clm.errors import MachineError, UserError
@@ -100,6 +101,7 @@ def load_splits(
         raise UserError(f"dataset_name: {name} is a file or folder here; give it as train_file")
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
+    constants.HF_HUB_CACHE = hub_cache(cache_dir)  # `datasets` has no argument for it
     commit, unreachable = _newest_commit(name, revision)
     wanted = f"{name}, {config}" if config else name
     try:

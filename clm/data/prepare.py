@@ -77,7 +77,7 @@ def prepare_tokenizer(
         UserError: it can't be loaded or trained, or its size isn't the recipe's vocab_size.
     """
     if options.tokenizer_path:
-        loaded = tokenizer.load(options.tokenizer_path)
+        loaded = tokenizer.load(options.tokenizer_path, options.cache_dir)
         if options.vocab_size not in (None, len(loaded)):
             raise UserError(
                 f"vocab_size is {options.vocab_size:,}, but the tokenizer at {options.tokenizer_path} has "
@@ -94,7 +94,7 @@ def prepare_tokenizer(
             tokenizer.save(trained, folder, fingerprint)
             made.built(folder)
             say(f"tokenizer: saved as {folder}")
-    return tokenizer.load(str(folder)), str(folder)
+    return tokenizer.load(str(folder), options.cache_dir), str(folder)
 
 
 def _tokenizer_hash(tok: PreTrainedTokenizerBase) -> str:
@@ -117,7 +117,7 @@ def existing_store(options: DataOptions, train: Source) -> TokenStore | None:
     folder = Path(options.tokenizer_path) if options.tokenizer_path else _trained_tokenizer(options, train)[0]
     if not folder.is_dir():
         return None
-    store, fingerprint = _store_of(options, train, tokenizer.load(str(folder)), "train")
+    store, fingerprint = _store_of(options, train, tokenizer.load(str(folder), options.cache_dir), "train")
     return TokenStore(store) if token_store.matches(store, fingerprint) else None
 
 

@@ -7,10 +7,13 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, RepositoryNotFoundError
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from clm.data.documents import Source
+from clm.data.downloads import hub_cache
 from clm.errors import UserError
 from clm.progress import ByteProgress
 
@@ -65,16 +68,24 @@ def _first(source: Source, max_bytes: int, progress: ByteProgress, say: Callable
         progress.at(source.bytes_read)
 
 
-def load(path_or_repo: str) -> PreTrainedTokenizerBase:
+def load(path_or_repo: str, cache_dir: str) -> PreTrainedTokenizerBase:
     """A tokenizer from a folder or the Hub, its end-of-text token in place; never runs code from there.
 
     Raises:
         UserError: it isn't there, doesn't load, isn't a fast tokenizer, or has no end-of-text token.
     """
+    unreachable = "" if Path(path_or_repo).is_dir() else _why_unreachable(path_or_repo)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path_or_repo, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(
+            path_or_repo,
+            trust_remote_code=False,
+            cache_dir=hub_cache(cache_dir),
+            local_files_only=bool(unreachable),
+        )
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if unreachable:
+            reason = f"the Hub can't be reached: {unreachable}; offline, give a folder or leave tokenizer_path out"
         raise UserError(
             f"tokenizer_path {path_or_repo!r}: no tokenizer could be loaded from there ({reason})"
         ) from None
@@ -83,6 +94,21 @@ def load(path_or_repo: str) -> PreTrainedTokenizerBase:
     if tokenizer.eos_token_id is None:
         raise UserError(f"tokenizer_path {path_or_repo!r}: it has no end-of-text token (eos_token)")
     return tokenizer
+
+
+def _why_unreachable(repo: str) -> str:
+    """Why the Hub can't be reached; empty where it can. Asked once, since loading would go on trying for a minute."""
+    try:
+        HfApi().model_info(repo, timeout=10)
+    except (HFValidationError, RepositoryNotFoundError):
+        raise UserError(
+            f"tokenizer_path {repo!r}: there is no such folder, and none of that name on the Hub that we may read"
+        ) from None
+    except HfHubHTTPError:
+        return ""  # it answers; loading will tell what is wrong
+    except (OSError, HTTPError) as error:
+        return " ".join(str(error).split()) or type(error).__name__
+    return ""
 
 
 def trained_with(folder: Path) -> dict | None:

@@ -154,7 +154,7 @@ def status_of(output_dir: Path, total_steps: int) -> Iterator[None]:
     write_status(output_dir, "finished", total_steps, exit_code=0)
 
 
-def finished(output_dir: Path, total_steps: int) -> bool:
-    """Whether `output_dir` holds a run that finished with `total_steps` planned."""
+def finished_steps(output_dir: Path) -> int | None:
+    """The planned steps of the run that finished in `output_dir`; None if none did."""
     status = read_json(output_dir / STATUS_FILE) or {}
-    return status.get("state") == "finished" and status.get("total_steps") == total_steps
+    return status.get("total_steps") if status.get("state") == "finished" else None

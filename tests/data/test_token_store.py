@@ -1,0 +1,409 @@
+"""The token store: nothing lost, whole or not there, and opened without being read."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clm.data import documents
+from clm.data.blocks import Blocks
+from clm.data.encoder import ReferenceEncoder
+from clm.data.order import EpochOrder
+from clm.data.sources import open_sources
+from clm.data.token_store import TokenStore, open_or_build
+from clm.errors import MachineError, UserError
+from tests.data.small import Texts, Unread, mixed_text, small_tokenizer, wide_tokenizer
+from tests.tiny import ROOT
+
+SEPARATORS = [None, "line", "blank_line", "article", "<|sep|>"]
+
+
+def build(folder, source, tokenizer=None, fingerprint=None, **how):
+    return open_or_build(folder, source, tokenizer or small_tokenizer(), fingerprint or {"version": 1}, **how)
+
+
+def file_source(path, separator=None):
+    other = path.with_name("validation.txt")
+    other.write_text("other text", "utf-8")
+    return open_sources(
+        dataset_name=None,
+        dataset_config_name=None,
+        train_file=str(path),
+        validation_file=str(other),
+        document_separator=separator,
+        cache_dir=str(path.parent),
+    ).train
+
+
+def write(path, text):
+    path.write_bytes(text.encode())
+    return path
+
+
+def text_with(separator, count=120):
+    """Difficult documents with this separator between them."""
+    between = {None: " ", "line": "\r\n", "blank_line": "\n \t\n\n", "article": "\n \n = A title = \n \n"}
+    made = [mixed_text(size % 60, seed=size) for size in range(count)]
+    return between.get(separator, separator).join(made)
+
+
+def documents_of(source):
+    return [text for batch in source.documents() for text in batch.texts]
+
+
+def in_documents(store):
+    return [part.tolist() for part in np.split(store.ids, store.ends[:-1])]
+
+
+def reference(texts, tokenizer=None):
+    """Each text's ids by `tokenizers` and one end-of-text, worked out text by text."""
+    tokenizer = tokenizer or small_tokenizer()
+    encoder = ReferenceEncoder(tokenizer)
+    return [[*encoder.encode([text])[0].tolist(), tokenizer.eos_token_id] for text in texts]
+
+
+# What is in it
+
+
+@pytest.mark.parametrize("separator", SEPARATORS)
+def test_no_token_is_lost(tmp_path, separator):
+    source = file_source(write(tmp_path / "text.txt", text_with(separator)), separator)
+    texts = documents_of(source)
+    assert (len(texts) > 50) == (separator is not None)
+    store = build(tmp_path / "store", source)
+    assert in_documents(store) == reference(texts)
+    assert store.tokens == len(store.ids) and store.ends[-1] == store.tokens
+
+
+@pytest.mark.parametrize("chunk", [16, 90])
+@pytest.mark.parametrize("separator", SEPARATORS)
+def test_a_document_longer_than_a_chunk_has_the_ids_of_the_whole(tmp_path, monkeypatch, separator, chunk):
+    source = file_source(write(tmp_path / "text.txt", text_with(separator)), separator)
+    whole = build(tmp_path / "whole", source)
+    monkeypatch.setattr(documents, "CHUNK_BYTES", chunk)
+    batches = list(source.documents())
+    assert any(batch.continues for batch in batches) and len(batches) > 5
+    pieces = build(tmp_path / "pieces", source)
+    assert in_documents(pieces) == in_documents(whole)
+    assert pieces.totals == whole.totals
+
+
+def test_files_can_be_worked_out_by_hand(tmp_path):
+    tok = wide_tokenizer(300)  # nothing merges: an id a byte
+    store = build(tmp_path / "store", Texts(lambda: [["ab", "a"], ["b"]]), tok)
+    a, b, end = *tok.convert_tokens_to_ids(["a", "b"]), 299
+    assert np.fromfile(tmp_path / "store/tokens.bin", np.uint16).tolist() == [a, b, end, a, end, b, end]
+    assert np.fromfile(tmp_path / "store/documents.bin", np.int64).tolist() == [3, 5, 7]
+    counts = np.zeros(300, np.int64)
+    counts[[a, b, end]] = 2, 2, 3
+    assert np.fromfile(tmp_path / "store/counts.bin", np.int64).tolist() == counts.tolist()
+    assert store.counts.tolist() == np.bincount(store.ids, minlength=300).tolist() == counts.tolist()
+    assert (store.totals.tokens, store.totals.documents, store.totals.words, store.totals.bytes) == (7, 3, 3, 4)
+    assert store.end_of_text == end and store.vocab_size == 300
+
+
+@pytest.mark.parametrize(("vocab_size", "dtype"), [(65_536, np.uint16), (65_537, np.uint32)])
+def test_ids_take_two_bytes_as_long_as_they_fit(tmp_path, vocab_size, dtype):
+    tok = wide_tokenizer(vocab_size)
+    store = build(tmp_path / "store", Texts(lambda: [["some", "words"]]), tok)
+    assert store.ids.dtype == dtype
+    assert (tmp_path / "store/tokens.bin").stat().st_size == 11 * np.dtype(dtype).itemsize
+    assert in_documents(store) == reference(["some", "words"], tok)
+    assert store.ids[-1] == vocab_size - 1 == store.end_of_text
+
+
+SPACES = [chr(point) for point in range(sys.maxunicode + 1) if chr(point).isspace()]
+
+
+@pytest.mark.parametrize(
+    ("texts", "words", "size"),
+    [
+        (["one two", "three"], 3, 12),
+        (["one\ntwo\r\nthree\n"], 3 + 3, 15),
+        (["one\rtwo"], 2, 7),  # a lone carriage return is white space and no line end
+        (["a\u3000b\u00a0c\u2028d\x1ce\x85f\u200bg"], 6, 7 + 3 + 2 + 3 + 1 + 2 + 3),  # U+200B is no white space
+        ([" a ", "\u2003b", "c\x1f", "d\n", "\ne"], 5 + 2, 3 + 4 + 2 + 2 + 2),
+        (["a" + space + "b" for space in SPACES], 2 * len(SPACES) + 1, sum(2 + len(s.encode()) for s in SPACES)),
+        (["中文 字", "😀"], 3, 10 + 4),
+    ],
+)
+def test_words_and_bytes(tmp_path, texts, words, size):
+    store = build(tmp_path / "store", Texts(lambda: [texts]))
+    assert (store.totals.words, store.totals.bytes, store.totals.documents) == (words, size, len(texts))
+    assert words == sum(len(text.split()) + text.count("\n") for text in texts)
+    assert size == sum(len(text.encode()) for text in texts)
+
+
+@pytest.mark.parametrize("chunk", [16, 90, 8 << 20])
+def test_words_and_bytes_of_difficult_text_however_it_is_read(tmp_path, monkeypatch, chunk):
+    monkeypatch.setattr(documents, "CHUNK_BYTES", chunk)
+    text = mixed_text(5_000, seed=1)
+    store = build(tmp_path / "store", file_source(write(tmp_path / "text.txt", text)))
+    assert store.totals.words == len(text.split()) + text.count("\n")
+    assert store.totals.bytes == len(text.encode())
+    assert store.totals.documents == 1
+
+
+# Built once, and whole
+
+
+def test_an_unchanged_text_is_not_read_again(tmp_path):
+    source = file_source(write(tmp_path / "text.txt", "some text"))
+    build(tmp_path / "store", source, fingerprint=source.fingerprint())
+    again = file_source(tmp_path / "text.txt").fingerprint()
+    assert build(tmp_path / "store", Unread(), fingerprint=again).totals.bytes == 9
+
+
+@pytest.mark.parametrize("change", ["size", "time"])
+def test_a_changed_text_is_read_again(tmp_path, change):
+    path = write(tmp_path / "text.txt", "some text")
+    source = file_source(path)
+    before = source.fingerprint()
+    build(tmp_path / "store", source, fingerprint=before)
+    if change == "size":
+        status = path.stat()
+        write(path, "some more text")
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    else:
+        write(path, "same size")
+        os.utime(path, ns=(0, 1))
+    source = file_source(path)
+    assert source.fingerprint() != before
+    store = build(tmp_path / "store", source, fingerprint=source.fingerprint())
+    assert in_documents(store) == reference([path.read_text()])
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b'{"other": 1}', None])
+def test_a_store_without_its_description_is_built_again(tmp_path, damage):
+    build(tmp_path / "store", Texts(lambda: [["some"]]))
+    about = tmp_path / "store/store.json"
+    about.unlink() if damage is None else about.write_bytes(damage)
+    with pytest.raises(AssertionError, match="the text was read"):
+        build(tmp_path / "store", Unread())
+    assert build(tmp_path / "store", Texts(lambda: [["some"]])).totals.documents == 1
+
+
+def test_verify_refuses_a_store_with_one_byte_flipped(tmp_path):
+    source = file_source(write(tmp_path / "text.txt", text_with("line")), "line")
+    build(tmp_path / "store", source)
+    assert build(tmp_path / "store", source, verify=True).tokens > 0
+    damaged = tmp_path / "store/tokens.bin"
+    data = bytearray(damaged.read_bytes())
+    data[len(data) // 2] ^= 1
+    damaged.write_bytes(data)
+    assert build(tmp_path / "store", source).tokens > 0  # without verify nothing is read
+    with pytest.raises(UserError, match=r"tokens\.bin: .*delete ") as caught:
+        build(tmp_path / "store", source, verify=True)
+    assert "\n" not in str(caught.value)
+    assert only_store_and_lock(tmp_path)
+
+
+def test_verify_refuses_a_store_of_another_text(tmp_path):
+    build(tmp_path / "store", Texts(lambda: [["some text"]]))
+    with pytest.raises(UserError, match=r"some texts.*delete ") as caught:
+        build(tmp_path / "store", Texts(lambda: [["same size"]]), verify=True)
+    assert "\n" not in str(caught.value)
+    assert build(tmp_path / "store", Unread()).totals.bytes == 9
+
+
+def only_store_and_lock(folder, store=True):
+    """No trace of a build that wasn't finished."""
+    there = {path.name for path in folder.iterdir()} - {"text.txt", "validation.txt"}
+    return there - {"store.lock"} == ({"store"} if store else set())
+
+
+class Broken(Exception):
+    pass
+
+
+@pytest.mark.parametrize("error", [UserError("a bad line"), Broken(), KeyboardInterrupt()])
+def test_a_text_that_fails_half_way_leaves_nothing(tmp_path, error):
+    def batches():
+        yield ["some text"]
+        yield ["more text"]
+        raise error
+
+    with pytest.raises(type(error)):
+        build(tmp_path / "store", Texts(batches))
+    assert only_store_and_lock(tmp_path, store=False)
+
+
+def test_a_text_that_fails_leaves_the_store_of_before(tmp_path):
+    def batches():
+        yield ["some text"]
+        raise UserError("a bad line")
+
+    build(tmp_path / "store", Texts(lambda: [["of before"]]))
+    with pytest.raises(UserError):
+        build(tmp_path / "store", Texts(batches), fingerprint={"version": 2})
+    assert only_store_and_lock(tmp_path)
+    assert build(tmp_path / "store", Unread()).totals.bytes == 9
+
+
+def test_no_text_is_refused(tmp_path):
+    with pytest.raises(UserError, match="some texts: holds no text"):
+        build(tmp_path / "store", Texts(lambda: []))
+    assert only_store_and_lock(tmp_path, store=False)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("words", [1, 1_000_000])
+@pytest.mark.parametrize("name", ["tokens.bin", "documents.bin", "counts.bin", "store.json"])
+def test_a_full_disk_is_said_in_one_line(tmp_path, monkeypatch, name, words):
+    """Whichever file it is, and however little doesn't fit."""
+    mkdir = Path.mkdir
+
+    def mkdir_with_a_full_file(folder, *args, **kwargs):
+        mkdir(folder, *args, **kwargs)
+        if folder.name.startswith("store.tmp-"):
+            (folder / name).symlink_to("/dev/full")
+
+    monkeypatch.setattr(Path, "mkdir", mkdir_with_a_full_file)
+    with pytest.raises(MachineError, match="the disk is full; free some space or set another cache_dir") as caught:
+        build(tmp_path / "store", Texts(lambda: [["word"] * words]))
+    assert "\n" not in str(caught.value) and str(tmp_path) in str(caught.value)
+    assert only_store_and_lock(tmp_path, store=False)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 256 KiB, where we may make one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
+    if not hasattr(os, "geteuid") or os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("needs the right to mount a small file system")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_disk_that_fills_up_half_way(small_disk):
+    batch = [mixed_text(100, seed=seed) for seed in range(100)]
+    build(small_disk / "store", Texts(lambda: [batch]))
+    with pytest.raises(MachineError, match="the disk is full"):
+        build(small_disk / "store", Texts(lambda: [batch] * 50), fingerprint={"version": 2})
+    assert only_store_and_lock(small_disk)
+    assert build(small_disk / "store", Unread()).totals.documents == 100
+
+
+def test_other_faults_of_the_disk_are_not_called_a_full_one(tmp_path):
+    def batches():
+        yield ["some text"]
+        raise OSError(errno.EIO, "Input/output error")
+
+    with pytest.raises(OSError, match="Input/output error"):
+        build(tmp_path / "store", Texts(batches))
+
+
+# Processes
+
+CHILD = textwrap.dedent("""
+    import os, sys, time
+    from pathlib import Path
+    from clm.data.token_store import open_or_build
+    from tests.data.small import Texts, wide_tokenizer
+
+    folder, number, pause = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
+
+    def batches():
+        (folder / f"read-by-{number}").touch()
+        for batch in range(20):
+            yield [f"text {batch}"] * 1_000
+        (folder / f"half-way-{number}").touch()
+        time.sleep(pause)
+        yield ["the end"]
+
+    tokenizer = wide_tokenizer(300)
+    (folder / f"ready-{number}").touch()
+    while not (folder / "go").exists():
+        time.sleep(0.001)
+    print(open_or_build(folder / "cache" / "store", Texts(batches), tokenizer, {"version": 1}).tokens)
+""")
+
+
+def start(folder, number, pause):
+    command = [sys.executable, "-c", CHILD, str(folder), str(number), str(pause)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def wait_for(*paths):
+    until = time.monotonic() + 120
+    while not all(path.exists() for path in paths):
+        assert time.monotonic() < until, paths
+        time.sleep(0.01)
+
+
+TOKENS = 10 * len("text 0") * 1_000 + 10 * len("text 10") * 1_000 + len("the end") + 20_001
+
+
+def test_two_processes_build_a_store_once(tmp_path):
+    both = [start(tmp_path, number, pause=0.5) for number in (1, 2)]
+    wait_for(tmp_path / "ready-1", tmp_path / "ready-2")
+    (tmp_path / "go").touch()
+    assert [int(process.communicate(timeout=120)[0]) for process in both] == [TOKENS, TOKENS]
+    assert len(list(tmp_path.glob("read-by-*"))) == 1
+    assert only_store_and_lock(tmp_path / "cache")
+
+
+def test_a_killed_build_leaves_nothing_that_is_taken(tmp_path):
+    (tmp_path / "go").touch()
+    killed = start(tmp_path, 1, pause=600)
+    wait_for(tmp_path / "half-way-1")
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate(timeout=60)
+    assert not (tmp_path / "cache/store").exists() and not only_store_and_lock(tmp_path / "cache", store=False)
+    again = start(tmp_path, 2, pause=0)
+    assert int(again.communicate(timeout=120)[0]) == TOKENS
+    assert only_store_and_lock(tmp_path / "cache")
+    assert (tmp_path / "read-by-2").exists()
+
+
+# Sizes that no memory holds
+
+
+def sparse_store(folder, tokens):
+    """A store of so many zeros that take no room on the disk, but for the numbers 1 … 100 at its end."""
+    build(folder, Texts(lambda: [["a"]]))
+    with (folder / "tokens.bin").open("wb") as file:
+        file.truncate(2 * tokens)
+        file.seek(2 * (tokens - 100))
+        file.write(np.arange(1, 101, dtype=np.uint16).tobytes())
+    (folder / "documents.bin").write_bytes(np.array([tokens], np.int64).tobytes())
+    about = json.loads((folder / "store.json").read_text())
+    about["totals"]["tokens"] = tokens
+    (folder / "store.json").write_text(json.dumps(about))
+    return TokenStore(folder)
+
+
+def test_116_million_windows_take_no_memory(tmp_path):
+    store = sparse_store(tmp_path / "store", 116_944_985)
+    tracemalloc.start()
+    windows = Blocks(store, block_size=1024, sampling="windows")
+    assert len(windows) == 116_943_961
+    batch = windows.__getitems__(np.array([0, len(windows) - 1]))
+    assert batch["labels"][1, -100:].tolist() == list(range(1, 101)) and not batch["labels"][0].any()
+    order = EpochOrder(len(windows), batch_size=8, seed=1)
+    order.start_at(epoch=3, first_batch=len(order) - 1)
+    assert windows.__getitems__(next(iter(order)))["input_ids"].shape == (8, 1024)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4 << 20
+
+
+def test_a_store_of_a_hundred_thousand_million_tokens(tmp_path):
+    store = sparse_store(tmp_path / "store", 100_000_000_000)
+    assert store.gather(np.array([99_999_999_900, 0]), 100).tolist() == [list(range(1, 101)), [0] * 100]
+    blocks = Blocks(store, block_size=50)
+    assert len(blocks) == 1_999_999_999
+    assert blocks[1_999_999_998]["labels"].tolist() == list(range(2, 52))
+    assert int(store.ends[-1]) == 100_000_000_000
