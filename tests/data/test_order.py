@@ -35,7 +35,7 @@ def test_any_position_of_a_huge_epoch_is_worked_out_alone():
 
 
 def test_the_order_is_the_same_on_every_machine_and_version():
-    assert permute(np.arange(8), 8, seed=42, epoch=0).tolist() == [2, 3, 7, 4, 6, 1, 5, 0]
+    assert permute(np.arange(8), 8, seed=42, epoch=0).tolist() == [3, 1, 4, 0, 2, 6, 5, 7]
 
 
 def test_two_ranks_see_what_one_rank_sees_in_two_micro_batches():
