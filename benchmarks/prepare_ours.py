@@ -66,7 +66,7 @@ def build(text: Path, loaded: PreTrainedTokenizerBase, folder: Path, block_size:
         "documents": blocks.store.totals.documents,
         "unused": blocks.unused_tokens,
         "encoder": blocks.store.encoder,
-        "bytes_on_disk": sum(file.stat().st_size for file in blocks.store.folder.iterdir()),
+        "bytes_on_disk": sum(file.stat().st_size for file in blocks.store.folder.rglob("*")),
     }
 
 
@@ -77,7 +77,7 @@ def reopen(text: Path, loaded: PreTrainedTokenizerBase, folder: Path, block_size
     batches = iter(EpochOrder(len(blocks), BATCH, seed=42))
     blocks.__getitems__(next(batches))
     opened = time.perf_counter() - started
-    blocks.store.ids.max()  # reads every page
+    blocks.store.span(0, blocks.store.tokens).max()  # reads every page
     times = []
     for _ in range(min(BATCHES, len(blocks) // BATCH - 1)):
         started = time.perf_counter()
@@ -96,7 +96,7 @@ def check(text: Path, tokenizer_folder: Path, folder: Path) -> dict:
     for start in range(0, len(texts), 5_000):
         encodings = reference.encode_batch_fast(texts[start : start + 5_000], add_special_tokens=False)
         ids = np.concatenate([np.array([*encoding.ids, store.end_of_text]) for encoding in encodings])
-        stored = store.ids[tokens : tokens + len(ids)]
+        stored = store.span(tokens, min(store.tokens, tokens + len(ids)))
         differing += int((ids[: len(stored)] != stored).sum()) + len(ids) - len(stored)
         tokens += len(ids)
     return {"documents": len(texts), "tokens": tokens, "lost": tokens - store.tokens, "differing": differing}

@@ -8,9 +8,15 @@ from tqdm import tqdm
 class ByteProgress:
     """A bar that counts bytes; `total` is None when it isn't known."""
 
-    def __init__(self, description: str, total: int | None) -> None:
+    def __init__(self, description: str, total: int | None, show: bool = True) -> None:
         self._bar = tqdm(
-            desc=description, total=total, unit="B", unit_scale=True, file=sys.stderr, disable=None, leave=False
+            desc=description,
+            total=total,
+            unit="B",
+            unit_scale=True,
+            file=sys.stderr,
+            leave=False,
+            disable=None if show else True,
         )
 
     def at(self, position: int) -> None:

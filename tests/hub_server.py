@@ -352,9 +352,7 @@ class Handler(Connection):
         repo = self.hub.repos.get((kind, id))
         if repo is None or (repo.private and not self.role):
             # The Hub gives strangers a 401 without a code, which clients take for "not found" on https only.
-            status, message = (
-                (404, "Repository not found") if self.role else (401, "Invalid username or password.")
-            )
+            status, message = (404, "Repository not found") if self.role else (401, "Invalid username or password.")
             raise HubError(status, message, "RepoNotFound")
         return repo
 
@@ -599,9 +597,7 @@ def wikitext_rows(articles: int, seed: int) -> list[str]:
     return rows
 
 
-def add_wikitext(
-    hub: HubServer, train_rows: list[str], validation_rows: list[str], test_rows: list[str]
-) -> Repo:
+def add_wikitext(hub: HubServer, train_rows: list[str], validation_rows: list[str], test_rows: list[str]) -> Repo:
     """Put Salesforce/wikitext with its config wikitext-103-raw-v1 on the server, laid out as the real one."""
     config, files, sizes, patterns = "wikitext-103-raw-v1", {}, [], []
     for split, rows in {"test": test_rows, "train": train_rows, "validation": validation_rows}.items():

@@ -259,9 +259,7 @@ def test_files_are_one_text_or_a_list(recipe_file):
 
 def test_a_schedule_takes_its_own_settings_only(recipe_file):
     assert "lr_scheduler_kwargs" not in load(recipe_file({"lr_scheduler_type": "constant"})).training
-    path = recipe_file(
-        {"lr_scheduler_type": "warmup_stable_decay", "lr_scheduler_kwargs": {"num_decay_steps": 9}}
-    )
+    path = recipe_file({"lr_scheduler_type": "warmup_stable_decay", "lr_scheduler_kwargs": {"num_decay_steps": 9}})
     assert load(path).training["lr_scheduler_kwargs"] == {"num_decay_steps": 9}
     assert "lr_scheduler_kwargs" not in load(path, {"lr_scheduler_type": "linear"}).training
     assert load(recipe_file({})).training["lr_scheduler_kwargs"] == {"min_lr_rate": 0.1}
@@ -303,9 +301,7 @@ def test_a_shipped_recipe_is_valid_and_resolves_to_itself(path, tmp_path):
 
 
 def test_overrides_are_in_what_is_saved(recipe_file, tmp_path):
-    recipe = load(
-        recipe_file({"optim": "sgd", "optim_args": "momentum=0.9"}), {"optim": "adamw_torch", "n_layer": 1}
-    )
+    recipe = load(recipe_file({"optim": "sgd", "optim_args": "momentum=0.9"}), {"optim": "adamw_torch", "n_layer": 1})
     saved = recipe_file(json.dumps(recipe.resolved()))
     assert load(saved) == recipe
     assert load(saved).model.n_layer == 1

@@ -8,9 +8,14 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Protocol
 
 from clm.data.separators import NAMED_SEPARATORS, cut
+from clm.errors import UserError
 
-CHUNK_BYTES = 8 << 20
+CHUNK_BYTES = 2 << 20
 DOCUMENTS_VERSION = 1  # raise it when the same input would give other documents
+
+
+class NoText(UserError):
+    """A source without any text."""
 
 
 class Batch(NamedTuple):
@@ -36,7 +41,10 @@ class Source(Protocol):
         """What shapes the documents, as JSON, found without reading any text."""
 
     def documents(self) -> Iterator[Batch]:
-        """All documents, in order."""
+        """All documents, in order. Raises NoText if there is none."""
+
+    def parts(self) -> list["Source"]:
+        """The same documents, in the same order, as sources that can be read apart; itself alone if they can't be."""
 
 
 def split(chunks: Iterable[str], separator: str | None) -> Iterator[Batch]:
@@ -63,6 +71,9 @@ def gather(batches: Iterable[Batch]) -> Iterator[Batch]:
     texts: list[str] = []
     size = 0
     for batch in batches:
+        if not texts and len(batch.texts) > 1000:  # not so few that they need company
+            yield batch
+            continue
         texts += batch.texts
         size += sum(map(len, batch.texts))
         if batch.continues or size >= CHUNK_BYTES // 2:

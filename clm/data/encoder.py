@@ -5,13 +5,14 @@ of every text it has to give the reference's very ids, or the whole text is enco
 """
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-CHECKED_SHARE = 512  # one text in so many is compared with the reference
+CHECKED_SHARE = 1024  # one text in so many is compared with the reference
 CHECKED_CHARACTERS = 16_384  # of its beginning
+CHECKED_AT_ONCE = 65_536  # characters, so that the reference's threads are worth waking
 
 
 class Mismatch(Exception):
@@ -43,6 +44,9 @@ class ReferenceEncoder:
             ids[end - length : end] = encoding.ids
         return ids, ends
 
+    def finish(self) -> None:
+        """Nothing is left to do."""
+
 
 class FastEncoder:
     """fastokens, watched over by the reference."""
@@ -52,6 +56,7 @@ class FastEncoder:
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         fastokens = importlib.import_module("fastokens")
         self._reference = ReferenceEncoder(tokenizer)
+        self._unchecked: list[str] = []
         self._tokenizer = fastokens.Tokenizer.from_json_str(tokenizer.backend_tokenizer.to_str())
 
     def encode(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -60,8 +65,22 @@ class FastEncoder:
         Raises:
             Mismatch: the ids of the checked share differ from the reference's.
         """
-        self._check([text[:CHECKED_CHARACTERS] for text in texts[::CHECKED_SHARE]])
+        self._unchecked += [text[:CHECKED_CHARACTERS] for text in texts[::CHECKED_SHARE]]
+        if sum(map(len, self._unchecked)) >= CHECKED_AT_ONCE:
+            self.finish()
         return self._encode(texts)
+
+    def finish(self) -> None:
+        """Check what hasn't been yet; to be called before the ids are relied on.
+
+        Raises:
+            Mismatch: as encode.
+        """
+        sample, self._unchecked = self._unchecked, []
+        if sample:
+            for ours, theirs in zip(self._encode(sample), self._reference.encode(sample), strict=True):
+                if not np.array_equal(ours, theirs):
+                    raise Mismatch(f"{self.name} gave other ids than tokenizers")
 
     def _encode(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         ids, offsets = self._tokenizer.encode_batch_flat(
@@ -69,20 +88,17 @@ class FastEncoder:
         )
         return np.frombuffer(ids, np.uint32), np.frombuffer(offsets, np.uint64)[1:].astype(np.int64)
 
-    def _check(self, sample: Sequence[str]) -> None:
-        for ours, theirs in zip(self._encode(sample), self._reference.encode(sample), strict=True):
-            if not np.array_equal(ours, theirs):
-                raise Mismatch
-
 
 Encoder = FastEncoder | ReferenceEncoder
 
 
-def fastest(tokenizer: PreTrainedTokenizerBase) -> tuple[Encoder, str | None]:
-    """The fast encoder if it is installed and can read this tokenizer, else the reference and why."""
+def fastest(tokenizer: PreTrainedTokenizerBase, say: Callable[[str], None]) -> Encoder:
+    """The fast encoder if it is installed and can read this tokenizer, else the reference, saying why."""
     try:
-        return FastEncoder(tokenizer), None
+        return FastEncoder(tokenizer)
     except ImportError:
-        return ReferenceEncoder(tokenizer), "fastokens is not installed"
+        why = "fastokens is not installed"
     except Exception as error:  # whatever a tokenizer.json that it doesn't understand makes it raise
-        return ReferenceEncoder(tokenizer), f"fastokens can't read this tokenizer ({error})"
+        why = f"fastokens can't read this tokenizer ({error})"
+    say(f"encoding with tokenizers, the slow way: {why}")
+    return ReferenceEncoder(tokenizer)

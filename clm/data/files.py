@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from clm.data.decoding import COMPRESSED, read_text
-from clm.data.documents import DOCUMENTS_VERSION, Batch, gather, split, split_rows
+from clm.data.documents import DOCUMENTS_VERSION, Batch, NoText, gather, split, split_rows
 from clm.data.rows import csv_rows, json_rows, parquet_rows
 from clm.errors import UserError
 
+PART_BYTES = 128 << 20  # of files that are read as one part, on disk
 FORMATS = {
     ".txt": "text",
     ".text": "text",
@@ -55,7 +56,17 @@ class FileSource:
             empty = False
             yield batch
         if empty:
-            raise UserError(f"{self.origin}: holds no text")
+            raise NoText(f"{self.origin}: holds no text")
+
+    def parts(self) -> list["FileSource"]:
+        """Runs of files of about PART_BYTES each."""
+        groups, size = [[]], 0
+        for path in self.paths:
+            if size >= PART_BYTES:
+                groups, size = [*groups, []], 0
+            groups[-1].append(path)
+            size += _state(path)[0]
+        return [FileSource(group, self.text_column, self.separator, self.cache_dir) for group in groups]
 
     def _batches(self) -> Iterator[Batch]:
         done = 0

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import xxhash
 
-from clm.data.documents import CHUNK_BYTES, Batch, Source, assemble
+from clm.data.documents import CHUNK_BYTES, Batch, NoText, Source, assemble
 from clm.errors import UserError
 
 _LONG = f"{CHUNK_BYTES >> 21} MiB"  # what is given out in pieces
@@ -121,9 +121,17 @@ class Side:
             empty = False
             yield batch
         if empty:
-            raise UserError(f"{self.origin}: no document falls on this side; give validation_file")
+            raise NoText(f"{self.origin}: no document falls on this side; give validation_file")
         if survey is not None:
             self.whole.survey()
+
+    def parts(self) -> list["Side"]:
+        """The whole source's parts, where a document's side depends on nothing but itself."""
+        whole = self.whole
+        if whole.with_survey:
+            return [self]
+        parts = (HoldOut(part, whole.percentage, whole.seed, survey=False) for part in whole.base.parts())
+        return [Side(part, self.validation) for part in parts]
 
 
 def _hash_documents(batches: Iterable[Batch], seed: int) -> tuple[array, int]:

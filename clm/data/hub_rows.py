@@ -17,7 +17,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from clm.data.documents import DOCUMENTS_VERSION, Batch, gather, split_rows
+from clm.data.documents import DOCUMENTS_VERSION, NAMED_SEPARATORS, Batch, NoText, gather, split_rows
 from clm.data.downloads import hub_cache
 from clm.data.files import safe_name
 from clm.data.rows import check_texts, no_column, rows_at_once
@@ -69,7 +69,17 @@ class HubSource:
                 f"{self.origin}: reading it failed ({_line(error)}); run the same command again"
             ) from None
         if empty:
-            raise UserError(f"{self.origin}: holds no text")
+            raise NoText(f"{self.origin}: holds no text")
+
+    def parts(self) -> list["HubSource"]:
+        """A streamed dataset's shards, unless documents may go on from one shard to the next."""
+        if not hasattr(self.dataset, "num_shards") or self.separator in NAMED_SEPARATORS:
+            return [self]
+        shards = self.dataset.num_shards
+        return [
+            HubSource(self.dataset.shard(shards, number), self.identity, self.text_column, self.separator)
+            for number in range(shards)
+        ]
 
     def _rows(self) -> Iterator[list[str]]:
         number = 0

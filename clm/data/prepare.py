@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from clm.data import sources, token_store, tokenizer
+from clm.data import sources, store_builder, token_store, tokenizer
 from clm.data.documents import Source
 from clm.data.token_store import TokenStore
 from clm.errors import UserError
@@ -118,7 +118,7 @@ def existing_store(options: DataOptions, train: Source) -> TokenStore | None:
     if not folder.is_dir():
         return None
     store, fingerprint = _store_of(options, train, tokenizer.load(str(folder), options.cache_dir), "train")
-    return TokenStore(store) if token_store.matches(store, fingerprint) else None
+    return TokenStore(store) if store_builder.is_built(store, fingerprint) else None
 
 
 def known_identity(options: DataOptions, text: sources.Splits) -> dict[str, Any]:

@@ -61,6 +61,10 @@ class PythonDocs:
             self.bytes_read += sum(len(text.encode()) for text in batch.texts)
             yield batch
 
+    def parts(self) -> list["PythonDocs"]:
+        """Itself: it is small."""
+        return [self]
+
 
 def _topics() -> Iterator[str]:
     from pydoc_data.topics import topics  # half a megabyte that only this corpus needs

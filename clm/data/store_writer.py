@@ -1,6 +1,5 @@
-"""Documents to the files of a token store, in one streaming pass and flat memory."""
+"""Documents to the files of one part of a token store, in one streaming pass and flat memory."""
 
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -14,12 +13,15 @@ import xxhash
 from transformers import PreTrainedTokenizerBase
 
 from clm.data import encoder as encoders
-from clm.data.documents import Batch, Source
-from clm.data.words import count_words
+from clm.data.documents import Batch, NoText, Source
+from clm.data.words import count_words_and_lines
 from clm.errors import UserError
+from clm.files import write_json
 from clm.progress import ByteProgress
 
+MAX_DOCUMENT = 2**32 - 1  # tokens
 Item = TypeVar("Item")
+Say = Callable[[str], None]
 
 
 @dataclass
@@ -32,87 +34,97 @@ class Totals:
     bytes: int = 0
 
 
-def write_store(
-    staging: Path, source: Source, tokenizer: PreTrainedTokenizerBase, fingerprint: dict, say: Callable[[str], None]
-) -> None:
-    """Encode all documents into the files of a store at `staging`, flushed to disk.
+def token_dtype(vocab_size: int) -> np.dtype:
+    """Two bytes an id where they fit, else four."""
+    return np.dtype(np.uint16 if vocab_size <= 65_536 else np.uint32)
 
-    By the fast encoder if there is one; by `tokenizers` where it is missing or gives other ids, and says so.
 
-    Raises:
-        UserError: the source's own errors, or no text.
-        OSError: the disk is full.
+def write_part(staging: Path, source: Source, tokenizer: PreTrainedTokenizerBase, show: bool, say: Say) -> None:
+    """Encode a source's documents into the files of a part at `staging`, flushed to disk.
+
+    By the fast encoder if there is one; by `tokenizers` where it is missing or gives other ids, and says so. A source
+    without text gives an empty part.
+
+    Args:
+        staging: a folder of the caller's, replaced if it is there.
+        show: whether to show progress.
     """
-    encoder, why_slow = encoders.fastest(tokenizer)
-    if why_slow:
-        say(f"encoding with tokenizers, the slow way: {why_slow}")
-    try:
-        _write(staging, source, tokenizer, encoder, fingerprint)
-    except encoders.Mismatch:
-        say(f"{encoder.name} gave other ids than tokenizers on this text: encoding it again with tokenizers")
-        _write(staging, source, tokenizer, encoders.ReferenceEncoder(tokenizer), fingerprint)
+    reference = None
+    while True:
+        try:
+            return _write(staging, source, tokenizer, reference, show, say)
+        except encoders.Mismatch as error:
+            say(f"{error} on this text: encoding it again with tokenizers")
+            reference = encoders.ReferenceEncoder(tokenizer)
 
 
 def _write(
-    staging: Path, source: Source, tokenizer: PreTrainedTokenizerBase, encoder: encoders.Encoder, fingerprint: dict
+    staging: Path,
+    source: Source,
+    tokenizer: PreTrainedTokenizerBase,
+    encoder: encoders.Encoder | None,
+    show: bool,
+    say: Say,
 ) -> None:
     shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir()
+    staging.mkdir(parents=True)
     vocab_size, end_of_text = len(tokenizer), tokenizer.eos_token_id
-    dtype = np.dtype(np.uint16 if vocab_size <= 65_536 else np.uint32)
     totals, counts = Totals(), np.zeros(vocab_size, np.int64)
     text_hash, token_hash = xxhash.xxh3_128(), xxhash.xxh3_128()
     with (
         (staging / "tokens.bin").open("wb") as tokens_file,
-        (staging / "documents.bin").open("wb") as documents_file,
-        ByteProgress(f"encoding {source.name}", source.size_bytes) as progress,
+        (staging / "lengths.bin").open("wb") as lengths_file,
+        (staging / "counts.bin").open("wb") as counts_file,
+        ByteProgress(f"encoding {source.name}", source.size_bytes, show) as progress,
     ):
-        for batch in _one_ahead(_counted(source, totals, text_hash)):
+        batches = _one_ahead(_counted(source, totals, text_hash))  # reads already while the encoder loads
+        encoder = encoder or encoders.fastest(tokenizer, say)
+        begun = 0  # ids so far of a document that goes on
+        for batch in batches:
             ids, ends = encoder.encode(batch.texts)
             counts += np.bincount(ids, minlength=vocab_size)
-            ids, ends = with_end_of_text(ids.astype(dtype), ends, batch.continues, end_of_text)
-            documents_file.write(ends + totals.tokens)  # not tofile: on a full disk it loses data and says nothing
+            ids, ends = with_end_of_text(ids.astype(token_dtype(vocab_size)), ends, batch.continues, end_of_text)
+            lengths = np.diff(ends, prepend=-begun)
+            if len(lengths) and lengths.max() > MAX_DOCUMENT:
+                raise UserError(
+                    f"{source.origin}: a document of {lengths.max():,} tokens, {MAX_DOCUMENT:,} at most: set "
+                    "document_separator"
+                )
+            begun = len(ids) - int(ends[-1]) if len(ends) else begun + len(ids)
+            # Not ndarray.tofile: on a full disk it may lose data and say nothing.
+            lengths_file.write(lengths.astype(np.uint32))
             tokens_file.write(ids)
             token_hash.update(ids)
             totals.tokens += len(ids)
             totals.documents += len(ends)
             progress.at(source.bytes_read)
-        for file in (tokens_file, documents_file):
+        encoder.finish()
+        counts[end_of_text] += totals.documents
+        counts_file.write(counts)
+        for file in (tokens_file, lengths_file, counts_file):
             file.flush()
             os.fsync(file.fileno())
-    if totals.documents == 0:
-        raise UserError(f"{source.origin}: holds no text")
-    counts[end_of_text] += totals.documents
-    (staging / "counts.bin").write_bytes(counts)
-    about = {
-        "fingerprint": fingerprint,
-        "totals": asdict(totals),
-        "dtype": dtype.name,
-        "vocab_size": vocab_size,
-        "end_of_text": end_of_text,
-        "encoder": encoder.name,
-        "text_xxh3_128": text_hash.hexdigest(),
-        "tokens_xxh3_128": token_hash.hexdigest(),
-    }
-    with (staging / "store.json").open("w", encoding="utf-8") as file:
-        json.dump(about, file, indent=2)
-        file.flush()
-        os.fsync(file.fileno())
+    hashes = {"text_xxh3_128": text_hash.hexdigest(), "tokens_xxh3_128": token_hash.hexdigest()}
+    write_json(staging / "part.json", {**asdict(totals), "encoder": encoder.name, **hashes})
 
 
 def _counted(source: Source, totals: Totals, text_hash: xxhash.xxh3_128) -> Iterator[Batch]:
-    """The source's batches, their words and bytes counted and hashed on the way."""
-    for batch in source.documents():
-        text = "\n".join(batch.texts).encode()
-        joints = len(batch.texts) - 1
-        text_hash.update(text)
-        totals.bytes += len(text) - joints
-        totals.words += count_words(text) + text.count(b"\n") - joints
-        yield batch
+    """The source's batches, their words and bytes counted and hashed on the way; none for a source without text."""
+    try:
+        for batch in source.documents():
+            text = "\n".join(batch.texts).encode()
+            joints = len(batch.texts) - 1
+            text_hash.update(text)
+            totals.bytes += len(text) - joints
+            words, lines = count_words_and_lines(text)
+            totals.words += words + lines - joints
+            yield batch
+    except NoText:
+        return
 
 
 def hash_text(source: Source) -> str:
-    """The hash that a store of this text would carry, by reading it all."""
+    """The hash that a part of this text carries, by reading it all."""
     text_hash = xxhash.xxh3_128()
     for _ in _counted(source, Totals(), text_hash):
         pass
@@ -120,12 +132,18 @@ def hash_text(source: Source) -> str:
 
 
 def _one_ahead(items: Iterator[Item]) -> Iterator[Item]:
-    """The same items, the next one being made in a thread while this one is worked on."""
-    with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(next, items, None)
-        while (item := coming.result()) is not None:
-            coming = pool.submit(next, items, None)
-            yield item
+    """The same items, each made in a thread while the one before it is worked on, the first from now on."""
+    pool = ThreadPoolExecutor(1)
+    first = pool.submit(next, items, None)
+
+    def rest() -> Iterator[Item]:
+        coming = first
+        with pool:
+            while (item := coming.result()) is not None:
+                coming = pool.submit(next, items, None)
+                yield item
+
+    return rest()
 
 
 def with_end_of_text(

@@ -1,19 +1,17 @@
-"""Documents to token ids on disk: written once, whole or not at all, and read through a memory map.
+"""Token ids on disk, read through memory maps: nothing is read at the start, whatever the size.
 
 A store is a folder:
-    tokens.bin     every document's ids, each followed by one end-of-text id; uint16 up to 65,536 ids, else uint32
-    documents.bin  int64: where each document ends in tokens.bin, its end-of-text included
-    counts.bin     int64: how often each id occurs, end-of-text included
-    store.json     the counts of tokens, documents, words and bytes, the fingerprint of all that shaped them, and
-                   hashes of the text and of tokens.bin
+    store.json     the fingerprint of all that shaped it, dtype, vocabulary, and each part's counts and hashes
+    part-00000/    (and more for texts of many files)
+        tokens.bin     every document's ids, each followed by one end-of-text id; uint16 up to 65,536 ids, else uint32
+        lengths.bin    uint32: ids of each document, its end-of-text included
+        counts.bin     int64: how often each id occurs, end-of-text included
+The parts, one after another, are one long row of ids.
 """
 
-import errno
 import hashlib
-import json
-import os
-import shutil
 from collections.abc import Callable
+from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
 
@@ -22,11 +20,12 @@ import xxhash
 from transformers import PreTrainedTokenizerBase
 
 from clm.data.documents import Source
-from clm.data.store_writer import Totals, hash_text, write_store
-from clm.errors import MachineError, UserError
-from clm.files import Made
+from clm.data.store_builder import build, is_built, part_folder
+from clm.data.store_writer import Totals, hash_text
+from clm.errors import UserError
+from clm.files import Made, read_json
 
-STORE_VERSION = 2
+STORE_VERSION = 3
 
 
 class TokenStore:
@@ -34,39 +33,63 @@ class TokenStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        about = json.loads((folder / "store.json").read_text("utf-8"))
+        about = read_json(folder / "store.json")
         self.fingerprint: dict = about["fingerprint"]
         self.end_of_text: int = about["end_of_text"]
         self.vocab_size: int = about["vocab_size"]
-        self.totals = Totals(**about["totals"])
-        self.encoder: str = about["encoder"]
-        self.text_hash: str = about["text_xxh3_128"]
-        self.tokens_hash: str = about["tokens_xxh3_128"]
+        self.parts: list[dict] = about["parts"]
+        self.totals = Totals(*(sum(part[field.name] for part in self.parts) for field in fields(Totals)))
+        self.encoder: str = ", ".join(sorted({part["encoder"] for part in self.parts}))
         self._dtype = np.dtype(about["dtype"])
+        self._starts = np.cumsum([0] + [part["tokens"] for part in self.parts])
 
     @property
     def tokens(self) -> int:
         """Ids in the store, an end-of-text for every document included."""
         return self.totals.tokens
 
+    def _map(self, name: str, dtype: type | np.dtype, number: int) -> np.ndarray:
+        path = part_folder(self.folder, number) / name
+        return np.memmap(path, dtype, mode="r") if path.stat().st_size else np.empty(0, dtype)
+
     @cached_property
-    def ids(self) -> np.ndarray:
-        """All ids, (tokens,), memory-mapped."""
-        return np.memmap(self.folder / "tokens.bin", self._dtype, mode="r", shape=(self.tokens,))
+    def _ids(self) -> list[np.ndarray]:
+        return [self._map("tokens.bin", self._dtype, number) for number in range(len(self.parts))]
 
     @cached_property
     def ends(self) -> np.ndarray:
         """Where each document ends, (documents,) int64, its end-of-text included."""
-        return np.memmap(self.folder / "documents.bin", np.int64, mode="r", shape=(self.totals.documents,))
+        lengths = [self._map("lengths.bin", np.uint32, number) for number in range(len(self.parts))]
+        return np.cumsum(np.concatenate(lengths), dtype=np.int64)
 
     @cached_property
     def counts(self) -> np.ndarray:
         """How often each id occurs, (vocab_size,) int64."""
-        return np.fromfile(self.folder / "counts.bin", np.int64)
+        return sum(np.asarray(self._map("counts.bin", np.int64, number)) for number in range(len(self.parts)))
+
+    def span(self, start: int, stop: int) -> np.ndarray:
+        """The ids from `start` to before `stop`; a view where they lie in one part."""
+        number = int(np.searchsorted(self._starts, start, side="right")) - 1
+        pieces = []
+        while start < stop:
+            part, first = self._ids[number], int(self._starts[number])
+            pieces.append(part[start - first : stop - first])
+            start += len(pieces[-1])
+            number += 1
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces or [np.empty(0, self._dtype)])
 
     def gather(self, starts: np.ndarray, length: int) -> np.ndarray:
-        """The `length` ids from each of `starts`, (len(starts), length), copied out in one step."""
-        return np.lib.stride_tricks.sliding_window_view(self.ids, length)[starts]
+        """The `length` ids from each of `starts`, (len(starts), length), copied out in one step for each part."""
+        numbers = np.searchsorted(self._starts, starts, side="right") - 1
+        within = starts + length <= self._starts[numbers + 1]
+        out = np.empty((len(starts), length), self._dtype)
+        for number in np.unique(numbers[within]):
+            rows = within & (numbers == number)
+            windows = np.lib.stride_tricks.sliding_window_view(self._ids[number], length)
+            out[rows] = windows[starts[rows] - self._starts[number]]
+        for row in np.flatnonzero(~within):
+            out[row] = self.span(int(starts[row]), int(starts[row]) + length)
+        return out
 
 
 def open_or_build(
@@ -80,57 +103,30 @@ def open_or_build(
 ) -> TokenStore:
     """The store at `folder` if its fingerprint is this one, else a new one in its place.
 
-    Two runs that start together build it once: the second waits for the first. With `verify` the text is read and
-    encoded again, and a store that differs from it is refused. `made` is told of a new store.
+    Runs that start together build it once. `made` is told of a new store.
 
     Raises:
         UserError: the source's own errors; with `verify`, a store that isn't what the text gives.
         MachineError: the disk is full.
     """
-    made = made or Made()
-    with made.locked(folder):
-        for left_behind in folder.parent.glob(f"{folder.name}.tmp-*"):
-            shutil.rmtree(left_behind)
-        if matches(folder, fingerprint):
-            store = TokenStore(folder)
-            if verify:
-                _verify(store, source)
-            return store
-        staging = folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
-        try:
-            write_store(staging, source, tokenizer, fingerprint, say)
-            shutil.rmtree(folder, ignore_errors=True)
-            staging.rename(folder)
-            made.built(folder)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise MachineError(
-                    f"{folder.parent}: the disk is full; free some space or set another cache_dir"
-                ) from None
-            raise
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
+    if not is_built(folder, fingerprint):
+        build(folder, source, tokenizer, fingerprint, made or Made(), say)
         return TokenStore(folder)
-
-
-def matches(folder: Path, fingerprint: dict) -> bool:
-    """Whether there is a whole store at `folder` with this fingerprint."""
-    try:
-        return json.loads((folder / "store.json").read_text("utf-8"))["fingerprint"] == fingerprint
-    except (OSError, ValueError, KeyError):
-        return False
+    store = TokenStore(folder)
+    if verify:
+        _verify(store, source)
+    return store
 
 
 def _verify(store: TokenStore, source: Source) -> None:
     """Read text and tokens again and compare them with the hashes taken when the store was built."""
-    with (store.folder / "tokens.bin").open("rb") as file:
-        tokens_hash = hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()
-    if tokens_hash != store.tokens_hash:
-        raise UserError(
-            f"{store.folder / 'tokens.bin'}: not as it was written; delete {store.folder} to build it again"
-        )
-    if hash_text(source) != store.text_hash:
-        raise UserError(
-            f"{store.folder}: the text of {source.origin} has changed, though its size and date haven't; delete the "
-            "folder to build it again"
-        )
+    for number, (part, text) in enumerate(zip(store.parts, source.parts(), strict=True)):
+        path = part_folder(store.folder, number) / "tokens.bin"
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, xxhash.xxh3_128).hexdigest() != part["tokens_xxh3_128"]:
+                raise UserError(f"{path}: not as it was written; delete {store.folder} to build it again")
+        if hash_text(text) != part["text_xxh3_128"]:
+            raise UserError(
+                f"{store.folder}: the text of {text.origin} has changed, though its size and date haven't; delete "
+                "the folder to build it again"
+            )

@@ -13,19 +13,22 @@ _WIDE_SPACE = {
 }
 
 
-def count_words(text: bytes) -> int:
-    """Runs of characters that aren't white space, as `len(text.decode().split())` counts them.
+def count_words_and_lines(text: bytes) -> tuple[int, int]:
+    """Runs of characters that aren't white space, as `len(text.decode().split())` counts them, and newlines.
 
     Args:
         text: UTF-8.
     """
     if not text:
-        return 0
+        return 0, 0
     data = np.frombuffer(text, np.uint8)
-    is_space = _ASCII_SPACE[data]
+    is_space = data <= 32
+    if (data < 9).any() or (data - 14 < 14).any():  # control characters that aren't white space: rare, and slower
+        is_space = _ASCII_SPACE[data]
     if not text.isascii():
         _mark_wide_spaces(text, data, is_space)
-    return int(np.count_nonzero(is_space[:-1] > is_space[1:])) + (not is_space[0])
+    words = int(np.count_nonzero(is_space[:-1] > is_space[1:])) + (not is_space[0])
+    return words, int(np.count_nonzero(data == 10))
 
 
 def _mark_wide_spaces(text: bytes, data: np.ndarray, is_space: np.ndarray) -> None:

@@ -82,11 +82,11 @@ def _batches(store: TokenStore, rows: Rows, batch_size: int) -> Iterator[tuple[t
         labels = np.full((len(starts), width), IGNORED, dtype=np.int64)
         inputs = np.full((len(starts), width), store.end_of_text, dtype=np.int64)
         for row, (start, length) in enumerate(zip(starts.tolist(), lengths.tolist(), strict=True)):
-            ids = store.ids[start : start + length]
+            ids = store.span(start, start + length)
             labels[row, :length] = ids
             inputs[row, 1:length] = ids[:-1]
             if not first[row]:
-                inputs[row, 0] = store.ids[start - 1]
+                inputs[row, 0] = store.span(start - 1, start)[0]
         yield torch.from_numpy(inputs), torch.from_numpy(labels)
 
 

@@ -54,6 +54,9 @@ class Texts:
     def documents(self) -> Iterator[Batch]:
         return (Batch(texts, False) for texts in self.batches())
 
+    def parts(self) -> list["Texts"]:
+        return [self]
+
 
 class Unread(Texts):
     """A source that mustn't be read."""

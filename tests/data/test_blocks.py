@@ -1,6 +1,6 @@
 """Which tokens meet in a sample, and the arithmetic of epochs."""
 
-from types import SimpleNamespace
+import json
 
 import numpy as np
 import pytest
@@ -11,42 +11,56 @@ from clm.data.token_store import TokenStore
 from clm.errors import UserError
 
 
-def store_of(tokens: int) -> SimpleNamespace:
-    """A store whose ids are 0, 1, 2, …"""
-    store = SimpleNamespace(tokens=tokens, ids=np.arange(tokens, dtype=np.uint16))
-    store.gather = lambda starts, length: TokenStore.gather(store, starts, length)
-    return store
+def store_of(folder, *parts: int) -> TokenStore:
+    """A store whose ids are 0, 1, 2, … over so many parts of so many ids."""
+    first = 0
+    for number, tokens in enumerate(parts):
+        part = folder / f"part-{number:05d}"
+        part.mkdir()
+        (part / "tokens.bin").write_bytes(np.arange(first, first + tokens, dtype=np.uint16).tobytes())
+        first += tokens
+    about = {"fingerprint": {}, "dtype": "uint16", "vocab_size": 100, "end_of_text": 0}
+    counts = {"documents": 1, "words": 0, "bytes": 0, "encoder": "test"}
+    (folder / "store.json").write_text(json.dumps({**about, "parts": [{"tokens": n, **counts} for n in parts]}))
+    return TokenStore(folder)
 
 
-def test_blocks_lie_end_to_end_and_labels_are_the_next_tokens():
-    batch = Blocks(store_of(9), block_size=4).__getitems__([0, 1])
+def test_blocks_lie_end_to_end_and_labels_are_the_next_tokens(tmp_path):
+    batch = Blocks(store_of(tmp_path, 9), block_size=4).__getitems__([0, 1])
     assert batch["input_ids"].tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]]
     assert batch["labels"].tolist() == [[1, 2, 3, 4], [5, 6, 7, 8]]
     assert str(batch["input_ids"].dtype) == "torch.int64"
 
 
 @pytest.mark.parametrize(("tokens", "samples", "unused"), [(5, 1, 0), (8, 1, 3), (9, 2, 0), (10, 2, 1)])
-def test_every_token_but_the_first_and_the_counted_tail_is_a_label_once(tokens, samples, unused):
-    blocks = Blocks(store_of(tokens), block_size=4)
+def test_every_token_but_the_first_and_the_counted_tail_is_a_label_once(tmp_path, tokens, samples, unused):
+    blocks = Blocks(store_of(tmp_path, tokens), block_size=4)
     labels = blocks.__getitems__(np.arange(len(blocks)))["labels"].ravel().tolist()
     assert len(blocks) == samples and blocks.unused_tokens == unused
     assert labels == list(range(1, tokens - unused))
 
 
-def test_windows_start_at_every_token():
-    windows = Blocks(store_of(9), block_size=4, sampling="windows")
+def test_windows_start_at_every_token(tmp_path):
+    windows = Blocks(store_of(tmp_path, 9), block_size=4, sampling="windows")
     assert len(windows) == 5 and windows.unused_tokens == 0
     assert windows[4]["input_ids"].tolist() == [4, 5, 6, 7] and windows[4]["labels"].tolist() == [5, 6, 7, 8]
 
 
-def test_padding_has_no_labels():
-    batch = Blocks(store_of(9), block_size=4).__getitems__([1, PADDING])
+@pytest.mark.parametrize("parts", [(9,), (4, 5), (1, 1, 3, 4), (8, 0, 1)])
+def test_samples_that_cross_from_part_to_part_are_whole(tmp_path, parts):
+    windows = Blocks(store_of(tmp_path, *parts), block_size=4, sampling="windows")
+    batch = windows.__getitems__(np.arange(5))
+    assert batch["input_ids"].tolist() == [[i, i + 1, i + 2, i + 3] for i in range(5)]
+
+
+def test_padding_has_no_labels(tmp_path):
+    batch = Blocks(store_of(tmp_path, 9), block_size=4).__getitems__([1, PADDING])
     assert batch["labels"].tolist() == [[5, 6, 7, 8], [IGNORED] * 4]
 
 
-def test_a_text_shorter_than_a_block_is_refused():
+def test_a_text_shorter_than_a_block_is_refused(tmp_path):
     with pytest.raises(UserError, match="4 tokens, too few for one block of 4"):
-        Blocks(store_of(4), block_size=4)
+        Blocks(store_of(tmp_path, 4), block_size=4)
 
 
 def test_wikitext_103s_epoch():

@@ -59,7 +59,7 @@ def test_both_splits_together_hold_every_document_once():
         store = getattr(prepared, split)
         ends += store.totals.documents
         expected = [[*encoder.encode([one])[0].tolist(), 0] for one in texts]
-        assert [part.tolist() for part in np.split(store.ids, store.ends[:-1])] == expected
+        assert [part.tolist() for part in np.split(store.span(0, store.tokens), store.ends[:-1])] == expected
         ids += expected
     whole = Path("text.txt").read_bytes().decode().split("\n")
     assert sorted(ids) == sorted([*encoder.encode([line.removesuffix("\r")])[0].tolist(), 0] for line in whole)
@@ -160,7 +160,7 @@ def test_verify_reads_the_text_again(monkeypatch):
     made, _ = run()
     again, _ = run(verify=True)
     assert again.identity == made.identity
-    damaged = made.validation.folder / "tokens.bin"
+    damaged = made.validation.folder / "part-00000/tokens.bin"
     data = bytearray(damaged.read_bytes())
     data[0] ^= 1
     damaged.write_bytes(data)
@@ -175,6 +175,6 @@ def test_small_chunks_give_the_same_stores(monkeypatch):
     again, _ = run()
     for split in ("train", "validation"):
         one, two = getattr(whole, split), getattr(again, split)
-        np.testing.assert_array_equal(one.ids, two.ids)
+        np.testing.assert_array_equal(one.span(0, one.tokens), two.span(0, two.tokens))
         np.testing.assert_array_equal(one.ends, two.ends)
         assert one.totals == two.totals

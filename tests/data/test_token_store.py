@@ -19,6 +19,7 @@ from clm.data.blocks import Blocks
 from clm.data.encoder import ReferenceEncoder
 from clm.data.order import EpochOrder
 from clm.data.sources import open_sources
+from clm.data.store_writer import write_part
 from clm.data.token_store import TokenStore, open_or_build
 from clm.errors import MachineError, UserError
 from tests.data.small import Texts, Unread, mixed_text, small_tokenizer, wide_tokenizer
@@ -61,7 +62,7 @@ def documents_of(source):
 
 
 def in_documents(store):
-    return [part.tolist() for part in np.split(store.ids, store.ends[:-1])]
+    return [part.tolist() for part in np.split(store.span(0, store.tokens), store.ends[:-1])]
 
 
 def reference(texts, tokenizer=None):
@@ -81,7 +82,7 @@ def test_no_token_is_lost(tmp_path, separator):
     assert (len(texts) > 50) == (separator is not None)
     store = build(tmp_path / "store", source)
     assert in_documents(store) == reference(texts)
-    assert store.tokens == len(store.ids) and store.ends[-1] == store.tokens
+    assert store.tokens == len(store.span(0, store.tokens)) and store.ends[-1] == store.tokens
 
 
 @pytest.mark.parametrize("chunk", [16, 90])
@@ -101,12 +102,13 @@ def test_files_can_be_worked_out_by_hand(tmp_path):
     tok = wide_tokenizer(300)  # nothing merges: an id a byte
     store = build(tmp_path / "store", Texts(lambda: [["ab", "a"], ["b"]]), tok)
     a, b, end = *tok.convert_tokens_to_ids(["a", "b"]), 299
-    assert np.fromfile(tmp_path / "store/tokens.bin", np.uint16).tolist() == [a, b, end, a, end, b, end]
-    assert np.fromfile(tmp_path / "store/documents.bin", np.int64).tolist() == [3, 5, 7]
+    assert np.fromfile(tmp_path / "store/part-00000/tokens.bin", np.uint16).tolist() == [a, b, end, a, end, b, end]
+    assert np.fromfile(tmp_path / "store/part-00000/lengths.bin", np.uint32).tolist() == [3, 2, 2]
+    assert store.ends.tolist() == [3, 5, 7]
     counts = np.zeros(300, np.int64)
     counts[[a, b, end]] = 2, 2, 3
-    assert np.fromfile(tmp_path / "store/counts.bin", np.int64).tolist() == counts.tolist()
-    assert store.counts.tolist() == np.bincount(store.ids, minlength=300).tolist() == counts.tolist()
+    assert np.fromfile(tmp_path / "store/part-00000/counts.bin", np.int64).tolist() == counts.tolist()
+    assert store.counts.tolist() == np.bincount(store.span(0, store.tokens), minlength=300).tolist() == counts.tolist()
     assert (store.totals.tokens, store.totals.documents, store.totals.words, store.totals.bytes) == (7, 3, 3, 4)
     assert store.end_of_text == end and store.vocab_size == 300
 
@@ -115,10 +117,10 @@ def test_files_can_be_worked_out_by_hand(tmp_path):
 def test_ids_take_two_bytes_as_long_as_they_fit(tmp_path, vocab_size, dtype):
     tok = wide_tokenizer(vocab_size)
     store = build(tmp_path / "store", Texts(lambda: [["some", "words"]]), tok)
-    assert store.ids.dtype == dtype
-    assert (tmp_path / "store/tokens.bin").stat().st_size == 11 * np.dtype(dtype).itemsize
+    assert store.span(0, store.tokens).dtype == dtype
+    assert (tmp_path / "store/part-00000/tokens.bin").stat().st_size == 11 * np.dtype(dtype).itemsize
     assert in_documents(store) == reference(["some", "words"], tok)
-    assert store.ids[-1] == vocab_size - 1 == store.end_of_text
+    assert store.span(0, store.tokens)[-1] == vocab_size - 1 == store.end_of_text
 
 
 SPACES = [chr(point) for point in range(sys.maxunicode + 1) if chr(point).isspace()]
@@ -196,7 +198,7 @@ def test_verify_refuses_a_store_with_one_byte_flipped(tmp_path):
     source = file_source(write(tmp_path / "text.txt", text_with("line")), "line")
     build(tmp_path / "store", source)
     assert build(tmp_path / "store", source, verify=True).tokens > 0
-    damaged = tmp_path / "store/tokens.bin"
+    damaged = tmp_path / "store/part-00000/tokens.bin"
     data = bytearray(damaged.read_bytes())
     data[len(data) // 2] ^= 1
     damaged.write_bytes(data)
@@ -257,7 +259,7 @@ def test_no_text_is_refused(tmp_path):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 @pytest.mark.parametrize("words", [1, 1_000_000])
-@pytest.mark.parametrize("name", ["tokens.bin", "documents.bin", "counts.bin", "store.json"])
+@pytest.mark.parametrize("name", ["tokens.bin", "lengths.bin", "counts.bin"])
 def test_a_full_disk_is_said_in_one_line(tmp_path, monkeypatch, name, words):
     """Whichever file it is, and however little doesn't fit."""
     mkdir = Path.mkdir
@@ -368,19 +370,84 @@ def test_a_killed_build_leaves_nothing_that_is_taken(tmp_path):
     assert (tmp_path / "read-by-2").exists()
 
 
+# Parts
+
+
+def many_files(folder, files=7):
+    """Text files of mixed documents, one of them without any."""
+    folder.mkdir()
+    for number in range(files):
+        text = "\n".join(mixed_text(30, seed=seed) for seed in range(number * 10, number * 10 + 10))
+        (folder / f"{number}.txt").write_bytes((text if number != 3 else " \n").encode())
+    return folder
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_many_files_become_parts_that_read_as_one(tmp_path, monkeypatch, workers):
+    folder = many_files(tmp_path / "texts")
+    whole = build(tmp_path / "whole", file_source(folder, "line"))
+    monkeypatch.setattr("clm.data.files.PART_BYTES", 1)
+    monkeypatch.setattr("clm.data.store_builder._workers", lambda parts: workers)
+    parts = build(tmp_path / "parts", file_source(folder, "line"))
+    assert len(whole.parts) == 1 and len(parts.parts) == 7 and parts.parts[3]["tokens"] == 0
+    assert parts.totals == whole.totals and parts.ends.tolist() == whole.ends.tolist()
+    assert parts.span(0, parts.tokens).tolist() == whole.span(0, whole.tokens).tolist()
+    assert parts.counts.tolist() == whole.counts.tolist()
+    starts = np.arange(parts.tokens - 50)
+    assert (parts.gather(starts, 50) == whole.gather(starts, 50)).all()
+    assert not [path.name for path in tmp_path.iterdir() if "tmp" in path.name or "parts." in path.name[:-5]]
+    build(tmp_path / "parts", file_source(folder, "line"), verify=True)
+
+
+def test_finished_parts_of_a_killed_build_are_kept_and_the_rest_is_built(tmp_path, monkeypatch):
+    folder = many_files(tmp_path / "texts")
+    monkeypatch.setattr("clm.data.files.PART_BYTES", 1)
+    monkeypatch.setattr("clm.data.store_builder._workers", lambda parts: 1)
+    source, built = file_source(folder, "line"), []
+
+    def write_and_die(staging, part, *how):
+        if len(built) == 4:
+            raise KeyboardInterrupt
+        built.append(part.origin)
+        write_part(staging, part, *how)
+
+    monkeypatch.setattr("clm.data.store_builder.write_part", write_and_die)
+    with pytest.raises(KeyboardInterrupt):
+        build(tmp_path / "store", source)
+    assert not (tmp_path / "store").exists()
+    first, built = built, []
+    monkeypatch.setattr(
+        "clm.data.store_builder.write_part",
+        lambda s, part, *how: (built.append(part.origin), write_part(s, part, *how)),
+    )
+    store = build(tmp_path / "store", source)
+    assert len(first) == 4 and len(built) == 3 and not set(first) & set(built)
+    assert store.tokens == build(tmp_path / "again", source).tokens
+
+
+def test_a_bad_file_among_many_leaves_no_parts(tmp_path, monkeypatch):
+    folder = many_files(tmp_path / "texts")
+    (folder / "5.txt").write_bytes(b"good\nbad \xff\n")
+    monkeypatch.setattr("clm.data.files.PART_BYTES", 1)
+    with pytest.raises(UserError, match=r"5\.txt: not UTF-8 at byte 9"):
+        build(tmp_path / "store", file_source(folder, "line"))
+    assert not (tmp_path / "store").exists() and not (tmp_path / "store.parts").exists()
+
+
 # Sizes that no memory holds
 
 
 def sparse_store(folder, tokens):
     """A store of so many zeros that take no room on the disk, but for the numbers 1 … 100 at its end."""
     build(folder, Texts(lambda: [["a"]]))
-    with (folder / "tokens.bin").open("wb") as file:
+    part = folder / "part-00000"
+    with (part / "tokens.bin").open("wb") as file:
         file.truncate(2 * tokens)
         file.seek(2 * (tokens - 100))
         file.write(np.arange(1, 101, dtype=np.uint16).tobytes())
-    (folder / "documents.bin").write_bytes(np.array([tokens], np.int64).tobytes())
+    (part / "lengths.bin").write_bytes(np.full(100, tokens // 100, np.uint32).tobytes())
     about = json.loads((folder / "store.json").read_text())
-    about["totals"]["tokens"] = tokens
+    about["parts"][0] |= {"tokens": tokens, "documents": 100}
     (folder / "store.json").write_text(json.dumps(about))
     return TokenStore(folder)
 

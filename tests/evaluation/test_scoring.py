@@ -10,7 +10,8 @@ import torch
 import transformers
 from torch.nn import functional as F
 
-from clm.data.token_store import TokenStore, Totals
+from clm.data.store_writer import Totals
+from clm.data.token_store import TokenStore
 from clm.evaluation.scoring import Score, cut_into_rows, score_store, unigram_loss
 
 END = 0
@@ -18,18 +19,19 @@ END = 0
 
 def store_at(folder, documents, vocab_size=50, words=10, num_bytes=40):
     """A store of documents given as lists of ids."""
-    folder.mkdir()
+    part = folder / "part-00000"
+    part.mkdir(parents=True)
     ids = np.array([i for document in documents for i in [*document, END]], dtype=np.uint16)
-    ids.tofile(folder / "tokens.bin")
-    np.cumsum([len(d) + 1 for d in documents]).astype(np.int64).tofile(folder / "documents.bin")
-    np.bincount(ids, minlength=vocab_size).astype(np.int64).tofile(folder / "counts.bin")
+    ids.tofile(part / "tokens.bin")
+    np.array([len(d) + 1 for d in documents], np.uint32).tofile(part / "lengths.bin")
+    np.bincount(ids, minlength=vocab_size).astype(np.int64).tofile(part / "counts.bin")
+    totals = Totals(len(ids), len(documents), words, num_bytes)
     about = {
         "fingerprint": {},
-        "totals": asdict(Totals(len(ids), len(documents), words, num_bytes)),
         "dtype": "uint16",
         "vocab_size": vocab_size,
         "end_of_text": END,
-        "encoder": "test",
+        "parts": [{**asdict(totals), "encoder": "test"}],
     }
     (folder / "store.json").write_text(json.dumps(about))
     return TokenStore(folder)
