@@ -87,8 +87,7 @@ def start(recipe: Recipe, output_dir: Path) -> tuple[TrainingArguments, Say]:
     args.gradient_accumulation_steps = recipe.accumulation(args.world_size)
     lifecycle.check_processes()
     lifecycle.check_trackers(args.report_to)
-    if not sys.stderr.isatty():
-        disable_progress_bar()  # of transformers: a file of it per checkpoint is no news in a log
+    disable_progress_bar()  # transformers' own, one for each file of a checkpoint
     say: Say = partial(print, flush=True) if lifecycle.main_process() else lambda _: None
     say(f"recipe: {recipe.path}")
     say(f"accelerate file: {lifecycle.accelerate_file()}, processes: {args.world_size}")

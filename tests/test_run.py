@@ -125,6 +125,50 @@ def test_early_stopping_stops_and_counts_on_after_a_resume(workplace):
     assert len(history("out", "eval_loss")) == stopped
 
 
+def test_with_dropout_two_processes_train_on_the_same_samples_as_one(workplace):
+    write_recipe(gradient_accumulation_steps=1, max_steps=None, num_train_epochs=1)
+    two = launch("--multi_gpu", "--num_processes", "2", str(ROOT / "run_clm.py"), "--config", "tiny.json")
+    assert two.returncode == 0, two.stderr
+    assert run("--output_dir", "one", "--gradient_accumulation_steps", "2") == 0
+    both = [json.loads(Path(folder, "all_results.json").read_text()) for folder in ("out", "one")]
+    for key in ("train_tokens", "train_steps", "epoch", "eval_tokens", "eval_words", "eval_bytes"):
+        assert both[0][key] == both[1][key]
+    assert history("out", "loss")[0] == pytest.approx(history("one", "loss")[0], abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "rates"),
+    [
+        ({"lr_scheduler_type": "constant", "warmup_steps": 0}, [1e-2] * 6),
+        ({"lr_scheduler_type": "constant_with_warmup"}, [0, 5e-3, 1e-2, 1e-2, 1e-2, 1e-2]),
+        ({"lr_scheduler_type": "warmup_stable_decay",
+          "lr_scheduler_kwargs": {"num_decay_steps": 2, "decay_type": "linear"}},
+         [0, 5e-3, 1e-2, 1e-2, 1e-2, 5e-3]),
+        # Cosine from 1e-2 after 2 steps of warmup to a tenth of it: 1e-3 + 9e-3 (1 + cos(pi k / 4)) / 2.
+        ({"lr_scheduler_type": "cosine_with_min_lr", "lr_scheduler_kwargs": {"min_lr_rate": 0.1}},
+         [0, 5e-3, 1e-2, 8.682e-3, 5.5e-3, 2.318e-3]),
+    ],
+)  # fmt: skip
+def test_the_learning_rate_follows_the_schedule(workplace, schedule, rates):
+    write_recipe(**schedule)
+    assert run() == 0
+    assert history("out", "learning_rate") == pytest.approx(rates, abs=1e-6)
+
+
+def test_a_named_checkpoint_is_where_a_run_goes_on(workplace, capsys):
+    assert run() == 0
+    losses = history("out", "loss")
+    assert run("--output_dir", "other", "--resume_from_checkpoint", "out/checkpoint-3") == 0
+    assert "resuming from out/checkpoint-3" in capsys.readouterr().out
+    assert history("other", "loss") == losses
+
+
+def test_tensorboard_gets_the_curves_and_nothing_is_written_elsewhere(workplace):
+    assert run("--report_to", "tensorboard") == 0
+    assert list(Path("out").rglob("events.out.tfevents*"))
+    assert {path.name for path in workplace.iterdir()} == {"text.txt", "tiny.json", "out", ".cache", "tokenizer"}
+
+
 def test_two_processes_give_the_losses_of_one_with_twice_the_accumulation(workplace):
     write_recipe(resid_pdrop=0.0, embd_pdrop=0.0, gradient_accumulation_steps=1, global_batch_size=None)
     two = launch("--multi_gpu", "--num_processes", "2", str(ROOT / "run_clm.py"), "--config", "tiny.json")

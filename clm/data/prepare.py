@@ -13,7 +13,7 @@ from clm.data import sources, store_builder, token_store, tokenizer
 from clm.data.documents import Source
 from clm.data.token_store import TokenStore
 from clm.errors import UserError
-from clm.files import Made
+from clm.files import Made, read_json
 from clm.recipe import DataOptions
 
 TOKENIZERS = Path("tokenizer")
@@ -119,6 +119,20 @@ def existing_store(options: DataOptions, train: Source) -> TokenStore | None:
         return None
     store, fingerprint = _store_of(options, train, tokenizer.load(str(folder), options.cache_dir), "train")
     return TokenStore(store) if store_builder.is_built(store, fingerprint) else None
+
+
+def store_of_dataset(options: DataOptions, vocab_size: int) -> TokenStore | None:
+    """A training store of the recipe's Hub dataset that an earlier run has built; needs no network."""
+    wanted = (options.dataset_name, options.dataset_config_name, "train")
+    for path in sorted((Path(options.cache_dir) / "tokens").glob("*/store.json")):
+        fingerprint = (read_json(path) or {}).get("fingerprint", {})
+        documents = fingerprint.get("documents", {})
+        found = tuple(documents.get(key) for key in ("repository", "config", "split"))
+        if found == wanted and fingerprint.get("version") == token_store.STORE_VERSION:
+            store = TokenStore(path.parent)
+            if store.vocab_size == vocab_size:
+                return store
+    return None
 
 
 def known_identity(options: DataOptions, text: sources.Splits) -> dict[str, Any]:

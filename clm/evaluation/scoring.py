@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,11 +74,20 @@ def cut_into_rows(ends: np.ndarray, block_size: int) -> Rows:
     return Rows(rows.starts[order], rows.lengths[order], rows.first[order])
 
 
-def _batches(store: TokenStore, rows: Rows, batch_size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def _batch_slices(lengths: np.ndarray, batch_tokens: int) -> list[slice]:
+    """Runs of rows, longest first, that with padding take at most `batch_tokens` tokens, or are one row."""
+    slices, at = [], 0
+    while at < len(lengths):
+        rows = max(1, batch_tokens // int(lengths[at]))
+        slices.append(slice(at, at + rows))
+        at += rows
+    return slices
+
+
+def _batches(store: TokenStore, rows: Rows, slices: list[slice]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Input ids and aligned labels, (rows, longest row) int64; a document's first input is end-of-text."""
-    for at in range(0, len(rows.starts), batch_size):
-        starts, lengths = rows.starts[at : at + batch_size], rows.lengths[at : at + batch_size]
-        first = rows.first[at : at + batch_size]
+    for batch in slices:
+        starts, lengths, first = rows.starts[batch], rows.lengths[batch], rows.first[batch]
         width = int(lengths[0])
         labels = np.full((len(starts), width), IGNORED, dtype=np.int64)
         inputs = np.full((len(starts), width), store.end_of_text, dtype=np.int64)
@@ -90,6 +100,18 @@ def _batches(store: TokenStore, rows: Rows, batch_size: int) -> Iterator[tuple[t
         yield torch.from_numpy(inputs), torch.from_numpy(labels)
 
 
+@contextmanager
+def _full_fp32(device: torch.device) -> Iterator[None]:
+    """Neither autocast nor TF32, whatever training uses."""
+    precision = torch.backends.fp32_precision
+    torch.backends.fp32_precision = "ieee"
+    try:
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        torch.backends.fp32_precision = precision
+
+
 @torch.no_grad()
 def score_store(model: PreTrainedModel, store: TokenStore, block_size: int, batch_size: int) -> Score:
     """Score every token of the store's text once, each document starting from end-of-text, in fp32.
@@ -99,7 +121,7 @@ def score_store(model: PreTrainedModel, store: TokenStore, block_size: int, batc
     Args:
         model: a GPT-2; its weights are used as they are, on the device where they are.
         block_size: targets in one forward pass, and so the longest context.
-        batch_size: rows in one forward pass.
+        batch_size: blocks in one forward pass, or as many shorter rows as have no more tokens.
     """
     was_training, device = model.training, model.device
     model.eval()
@@ -107,16 +129,15 @@ def score_store(model: PreTrainedModel, store: TokenStore, block_size: int, batc
     if distributed.is_available() and distributed.is_initialized():
         rank, world_size = distributed.get_rank(), distributed.get_world_size()
     rows = cut_into_rows(store.ends, block_size)
-    count = -(-len(rows.starts) // batch_size)
+    mine = _batch_slices(rows.lengths, batch_size * block_size)[rank::world_size]
     nats = torch.zeros((), dtype=torch.float64, device=device)
     tokens = torch.zeros((), dtype=torch.int64, device=device)
-    with StepProgress("evaluating", count, show=rank == 0) as progress, torch.autocast(device.type, enabled=False):
-        for number, (inputs, labels) in enumerate(_batches(store, rows, batch_size)):
-            if number % world_size == rank:
-                labels = labels.to(device)
-                hidden = model.transformer(inputs.to(device), use_cache=False).last_hidden_state
-                nats += token_losses(hidden, model.lm_head.weight, labels).sum(dtype=torch.float64)
-                tokens += (labels != IGNORED).sum()
+    with StepProgress("evaluating", len(mine), show=rank == 0) as progress, _full_fp32(device):
+        for inputs, labels in _batches(store, rows, mine):
+            labels = labels.to(device)
+            hidden = model.transformer(inputs.to(device), use_cache=False).last_hidden_state
+            nats += token_losses(hidden, model.lm_head.weight, labels).sum(dtype=torch.float64)
+            tokens += (labels != IGNORED).sum()
             progress.step()
     if world_size > 1:
         distributed.all_reduce(nats)

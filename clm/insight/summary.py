@@ -34,8 +34,9 @@ def table(
 
 
 def samples(continued: list[Sample]) -> str:
-    """Each prompt and how the model goes on."""
-    return "\n" + "\n".join(f"[{sample.method}] {sample.prompt}{sample.text.rstrip()}" for sample in continued)
+    """Each prompt and how the model goes on, a paragraph each."""
+    said = (f"[{sample.method}] {sample.prompt}{sample.text}" for sample in continued)
+    return "\n" + "\n".join(" ".join(line.split()) for line in said)
 
 
 def places(output_dir: Path, data: Prepared) -> str:
