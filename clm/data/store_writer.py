@@ -81,6 +81,8 @@ def _write(
         encoder = encoder or encoders.fastest(tokenizer, say)
         begun = 0  # ids so far of a document that goes on
         for batch in batches:
+            if totals.tokens == 0:
+                _warn_of_separators(batch, tokenizer.eos_token, say)
             ids, ends = encoder.encode(batch.texts)
             counts += np.bincount(ids, minlength=vocab_size)
             ids, ends = with_end_of_text(ids.astype(token_dtype(vocab_size)), ends, batch.continues, end_of_text)
@@ -106,6 +108,12 @@ def _write(
             os.fsync(file.fileno())
     hashes = {"text_xxh3_128": text_hash.hexdigest(), "tokens_xxh3_128": token_hash.hexdigest()}
     write_json(staging / "part.json", {**asdict(totals), "encoder": encoder.name, **hashes})
+
+
+def _warn_of_separators(batch: Batch, end_of_text: str, say: Say) -> None:
+    """A text that spells out end-of-text was perhaps joined with it; inside a document it is only characters."""
+    if any(end_of_text in text for text in batch.texts):
+        say(f"the text spells out {end_of_text}: if that is what ends its documents, make it the document_separator")
 
 
 def _counted(source: Source, totals: Totals, text_hash: xxhash.xxh3_128) -> Iterator[Batch]:

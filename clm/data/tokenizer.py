@@ -18,12 +18,13 @@ from clm.errors import UserError
 from clm.progress import ByteProgress
 
 END_OF_TEXT = "<|endoftext|>"
+Say = Callable[[str], None]
 FINGERPRINT_FILE = "fingerprint.json"
-TOKENIZER_VERSION = 1  # of the settings below; another one trains anew
+TOKENIZER_VERSION = 2  # of the settings below; another one trains anew
 
 
-def train(source: Source, vocab_size: int, max_bytes: int, say: Callable[[str], None]) -> PreTrainedTokenizerFast:
-    """Learn a vocabulary of `vocab_size` ids from the documents, the first `max_bytes` of them.
+def train(source: Source, vocab_size: int, max_bytes: int, say: Say) -> PreTrainedTokenizerFast:
+    """Learn a vocabulary of `vocab_size` ids from the documents, or from about `max_bytes` of them.
 
     The 256 bytes are in it from the start, so any text encodes and decodes without loss. END_OF_TEXT is bos, eos and
     unk. The same documents give the same tokenizer.
@@ -41,7 +42,7 @@ def train(source: Source, vocab_size: int, max_bytes: int, say: Callable[[str], 
         show_progress=False,
     )
     with ByteProgress("reading for the tokenizer", source.size_bytes) as progress:
-        tokenizer.train_from_iterator(_first(source, max_bytes, progress, say), trainer)
+        tokenizer.train_from_iterator(_sample(source, max_bytes, progress, say), trainer)
     if tokenizer.get_vocab_size() < vocab_size:
         raise UserError(
             f"vocab_size is {vocab_size:,}, but the training text yields only {tokenizer.get_vocab_size():,} ids: "
@@ -56,16 +57,29 @@ def train(source: Source, vocab_size: int, max_bytes: int, say: Callable[[str], 
     )
 
 
-def _first(source: Source, max_bytes: int, progress: ByteProgress, say: Callable[[str], None]) -> Iterator[list[str]]:
-    """Texts up to a total of about `max_bytes`, so that training memory has a bound."""
-    seen = 0
+def _sample(source: Source, max_bytes: int, progress: ByteProgress, say: Say) -> Iterator[list[str]]:
+    """Texts of about `max_bytes` in all, so that training memory has a bound.
+
+    From a text whose size on disk is known they are spread over the whole of it, the same ones every time; else, and
+    from a compressed one, the first.
+    """
+    share = min(1.0, max_bytes / source.size_bytes) if source.size_bytes else 1.0
+    seen = taken = 0
     for batch in source.documents():
-        if seen >= max_bytes:
-            say(f"tokenizer: learning from the first {seen:,} bytes of the text (tokenizer_train_bytes)")
-            return
-        yield batch.texts
-        seen += sum(len(text.encode()) for text in batch.texts)
+        texts = []
+        for text in batch.texts:
+            size = len(text.encode())
+            if taken <= share * seen:
+                texts.append(text)
+                taken += size
+            seen += size
+        yield texts
         progress.at(source.bytes_read)
+        if taken >= max_bytes:
+            break
+    if taken < seen or taken >= max_bytes:
+        where = "spread over the text" if share < 1 else "at its beginning"
+        say(f"tokenizer: learnt from {taken:,} bytes of documents {where} (tokenizer_train_bytes)")
 
 
 def load(path_or_repo: str, cache_dir: str) -> PreTrainedTokenizerBase:

@@ -474,3 +474,10 @@ def test_a_store_of_a_hundred_thousand_million_tokens(tmp_path):
     assert len(blocks) == 1_999_999_999
     assert blocks[1_999_999_998]["labels"].tolist() == list(range(2, 52))
     assert int(store.ends[-1]) == 100_000_000_000
+
+
+@pytest.mark.parametrize(("text", "warned"), [("one<|endoftext|>two", True), ("one two", False)])
+def test_a_text_that_spells_out_end_of_text_is_remarked_on(tmp_path, text, warned):
+    said = []
+    build(tmp_path / "store", Texts(lambda: [[text]]), say=said.append)
+    assert bool(said) == warned and all("make it the document_separator" in line for line in said)

@@ -98,13 +98,22 @@ def test_only_the_first_bytes_are_read_and_that_is_said():
 
     tok = tokenizer.train(Texts(long), 270, 5_000, said.append)
     size = len(given[0].encode())
-    assert (len(given) - 2) * size < 5_000 <= (len(given) - 1) * size  # and one that was looked at in vain
+    assert (len(given) - 1) * size < 5_000 <= len(given) * size
     assert len(tok) == 270
-    assert said == [
-        f"tokenizer: learning from the first {(len(given) - 1) * size:,} bytes of the text (tokenizer_train_bytes)"
-    ]
-    all_of_it = train(given[:-1], vocab_size=270)
+    taken = f"{len(given) * size:,} bytes of documents at its beginning"
+    assert said == [f"tokenizer: learnt from {taken} (tokenizer_train_bytes)"]
+    all_of_it = train(given, vocab_size=270)
     assert all_of_it.backend_tokenizer.to_str() == tok.backend_tokenizer.to_str()
+
+
+def test_a_sample_of_a_text_of_known_size_is_spread_over_it():
+    texts, said = [f"w{number:03}x some words" for number in range(1_000)], []
+    source = Texts(lambda: [texts[:500], texts[500:]])
+    source.size_bytes = sum(map(len, texts))
+    tok = tokenizer.train(source, 270, source.size_bytes // 10, said.append)
+    assert said == ["tokenizer: learnt from 1,600 bytes of documents spread over the text (tokenizer_train_bytes)"]
+    every_tenth = train(texts[::10], vocab_size=270)
+    assert tok.backend_tokenizer.to_str() == every_tenth.backend_tokenizer.to_str()
 
 
 def test_a_text_within_the_bound_is_learnt_from_whole():
