@@ -37,7 +37,8 @@ Say = Callable[[str], None]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a recipe; the exit code is 0 for done, 2 for a fault in the input, 74 for one of the machine."""
     try:
-        run(parse(sys.argv[1:] if argv is None else argv))
+        with lifecycle.machine_faults():
+            run(parse(sys.argv[1:] if argv is None else argv))
     except (UserError, MachineError) as error:
         if os.environ.get("RANK", "0") == "0":
             print(f"error: {error}", file=sys.stderr)
@@ -68,7 +69,7 @@ def run(recipe: Recipe) -> None:
             "set another output_dir"
         )
     trainer = make_trainer(recipe, args, data, blocks, {**identity, "total_steps": total_steps})
-    with lifecycle.status_of(output_dir, total_steps):
+    with lifecycle.status_of(output_dir, total_steps), lifecycle.machine_faults():
         save_recipe(recipe, identity, output_dir)
         result = trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
         finish(recipe, trainer, data, result.metrics, say)

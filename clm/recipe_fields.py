@@ -135,7 +135,6 @@ REFUSED: dict[str, str] = _each(
     ),
     ("remove_unused_columns label_names length_column_name", "batches are made here, with aligned labels"),
     ("train_sampling_strategy", "use sampling: blocks or windows"),
-    ("data_seed", "the order of samples follows seed"),
     (
         "dataloader_in_order",
         "samples come in the order that seed gives, or a run could not be resumed exactly",
@@ -172,8 +171,6 @@ REFUSED: dict[str, str] = _each(
     ("include_tokens_per_second", "always reported, as tokens_per_second"),
     ("per_gpu_train_batch_size", "its name is per_device_train_batch_size"),
     ("per_gpu_eval_batch_size", "its name is per_device_eval_batch_size"),
-    ("gradient_checkpointing", "its name is activation_checkpointing"),
-    ("gradient_checkpointing_kwargs", "its name is activation_checkpointing_kwargs"),
 )
 
 

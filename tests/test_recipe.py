@@ -44,7 +44,6 @@ BAD_VALUES = [
     ({"evaluation_strategy": "steps"}, ["eval_strategy"]),
     ({"warmup_ratio": 0.1}, ["warmup_steps", "share"]),
     ({"overwrite_output_dir": True}, ["output_dir"]),
-    ({"gradient_checkpointing": True}, ["activation_checkpointing"]),
     ({"n_positions": 512}, ["block_size"]),
     ({"hub_token": "secret"}, ["hf auth login"]),
     ({"fsdp": "full_shard"}, ["accelerate file"]),

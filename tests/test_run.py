@@ -155,6 +155,20 @@ def test_the_learning_rate_follows_the_schedule(workplace, schedule, rates):
     assert history("out", "learning_rate") == pytest.approx(rates, abs=1e-6)
 
 
+def test_activation_checkpointing_changes_memory_and_not_the_losses(workplace):
+    write_recipe(resid_pdrop=0.0, embd_pdrop=0.0, max_steps=3)
+    assert run() == 0
+    assert run("--output_dir", "checkpointed", "--activation_checkpointing") == 0
+    assert history("checkpointed", "loss") == pytest.approx(history("out", "loss"), abs=1e-6)
+
+
+def test_the_order_of_samples_follows_data_seed_where_there_is_one(workplace):
+    write_recipe(resid_pdrop=0.0, embd_pdrop=0.0, max_steps=2)
+    assert run() == 0
+    assert run("--output_dir", "other", "--data_seed", "7") == 0
+    assert history("other", "loss")[0] != history("out", "loss")[0]
+
+
 def test_a_named_checkpoint_is_where_a_run_goes_on(workplace, capsys):
     assert run() == 0
     losses = history("out", "loss")

@@ -25,6 +25,7 @@ REQUIRED = (
 # TrainingArguments that shape the weights. What may differ from start to start isn't here.
 _SAME_TRAINING = (
     "seed",
+    "data_seed",
     "optim",
     "optim_args",
     "learning_rate",

@@ -1,16 +1,18 @@
 """A run's outer life: how it was launched and how far it got."""
 
+import errno
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import torch
 from accelerate import PartialState
 from accelerate.commands.config.config_args import default_yaml_config_file
 from transformers.integrations import integration_utils
 
-from clm.errors import UserError
+from clm.errors import MachineError, UserError
 from clm.files import read_json, write_json
 
 STATUS_FILE = "run_status.json"
@@ -138,6 +140,25 @@ def write_status(
 
 
 @contextmanager
+def machine_faults() -> Iterator[None]:
+    """Turn what a machine that is too small raises into a MachineError that says what to change."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise MachineError(
+            "out of memory: lower per_device_train_batch_size (with global_batch_size set, the run stays the same), or "
+            "set activation_checkpointing"
+        ) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise MachineError(
+            f"the disk is full ({error.filename or 'no file named'}): free some space, then run the "
+            "same command again; the last checkpoint is whole"
+        ) from None
+
+
+@contextmanager
 def status_of(output_dir: Path, total_steps: int) -> Iterator[None]:
     """Keep run_status.json true from the first step to the last: running, then finished or failed."""
     if not main_process():
@@ -149,7 +170,9 @@ def status_of(output_dir: Path, total_steps: int) -> Iterator[None]:
         yield
     except BaseException as error:
         exit_code = getattr(error, "exit_code", 1)
-        write_status(output_dir, "failed", total_steps, exit_code, " ".join(str(error).split()) or type(error).__name__)
+        reason = " ".join(str(error).split()) or type(error).__name__
+        with suppress(OSError):  # on a full disk the reason itself has no room
+            write_status(output_dir, "failed", total_steps, exit_code, reason)
         raise
     write_status(output_dir, "finished", total_steps, exit_code=0)
 

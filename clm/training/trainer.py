@@ -53,7 +53,7 @@ class ClmTrainer(Trainer):
         order = EpochOrder(
             len(self.train_dataset),
             self._train_batch_size,
-            self.args.seed,
+            self.args.seed if self.args.data_seed is None else self.args.data_seed,
             self.args.process_index,
             self.args.world_size,
         )

@@ -1,0 +1,58 @@
+"""What a machine that is too small, or a launch that goes wrong, is turned into."""
+
+import errno
+import json
+
+import pytest
+import torch
+
+from clm.errors import MachineError
+from clm.training import lifecycle
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), "lower per_device_train_batch_size"),
+        (OSError(errno.ENOSPC, "No space left on device", "out/checkpoint-3"), r"disk is full \(out/checkpoint-3\)"),
+    ],
+)
+def test_faults_of_the_machine_say_what_to_change(error, said):
+    with pytest.raises(MachineError, match=said) as caught, lifecycle.machine_faults():
+        raise error
+    assert caught.value.exit_code == 74 and "\n" not in str(caught.value)
+
+
+def test_other_faults_stay_what_they_are():
+    with pytest.raises(OSError, match="Input/output"), lifecycle.machine_faults():
+        raise OSError(errno.EIO, "Input/output error")
+
+
+def test_the_status_follows_the_run(tmp_path):
+    def status():
+        return json.loads((tmp_path / "run_status.json").read_text())
+
+    with lifecycle.status_of(tmp_path, total_steps=5):
+        assert status()["state"] == "running"
+    assert (status()["state"], status()["exit_code"], lifecycle.finished_steps(tmp_path)) == ("finished", 0, 5)
+    with pytest.raises(MachineError), lifecycle.status_of(tmp_path, total_steps=6):
+        raise MachineError("the disk\nis full")
+    assert (status()["state"], status()["exit_code"], status()["reason"]) == ("failed", 74, "the disk is full")
+    assert lifecycle.finished_steps(tmp_path) is None
+
+
+def test_an_accelerate_file_in_the_launchers_command_is_named(monkeypatch):
+    words = [
+        "/bin/python",
+        "/bin/accelerate",
+        "launch",
+        "--config_file",
+        "a.yaml",
+        "run_clm.py",
+        "--config_file",
+        "b.yaml",
+    ]
+    monkeypatch.setattr(lifecycle, "_launcher", lambda: words)
+    assert lifecycle.accelerate_file() == "a.yaml"
+    monkeypatch.setattr(lifecycle, "_launcher", lambda: [*words[:3], "--config_file=c.yaml", *words[5:]])
+    assert lifecycle.accelerate_file() == "c.yaml"
