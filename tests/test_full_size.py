@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.hub_server import HubServer, add_wikitext, wikitext_rows
+from tests.hub_server import HubServer
 from tests.tiny import ROOT
+from tests.wikitext import add_wikitext, wikitext_rows
 
 
 @pytest.mark.slow

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.hub_server import READ_TOKEN, WRITE_TOKEN, HubServer, Request, add_wikitext, wikitext_rows
+from tests.hub_protocol import READ_TOKEN, WRITE_TOKEN
+from tests.hub_server import HubServer, Request
+from tests.wikitext import add_wikitext, wikitext_rows
 
 UPLOAD = "HfApi().upload_folder(repo_id='tester/model', folder_path='model')"
 DOWNLOAD = "print(snapshot_download('tester/model'))"

@@ -8,7 +8,8 @@ from pathlib import Path
 from huggingface_hub import ModelCard
 from safetensors.torch import load, load_file
 
-from tests.hub_server import READ_TOKEN, WRITE_TOKEN, HubServer
+from tests.hub_protocol import READ_TOKEN, WRITE_TOKEN
+from tests.hub_server import HubServer
 from tests.tiny import ROOT, write_recipe
 
 

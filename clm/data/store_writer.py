@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -77,7 +78,7 @@ def _write(
         (staging / "counts.bin").open("wb") as counts_file,
         ByteProgress(f"encoding {source.name}", source.size_bytes, show) as progress,
     ):
-        batches = _one_ahead(_counted(source, totals, text_hash))  # reads already while the encoder loads
+        batches = _ahead(_counted(source, totals, text_hash))  # reads already while the encoder loads
         encoder = encoder or encoders.fastest(tokenizer, say)
         begun = 0  # ids so far of a document that goes on
         for batch in batches:
@@ -139,16 +140,15 @@ def hash_text(source: Source) -> str:
     return text_hash.hexdigest()
 
 
-def _one_ahead(items: Iterator[Item]) -> Iterator[Item]:
-    """The same items, each made in a thread while the one before it is worked on, the first from now on."""
+def _ahead(items: Iterator[Item], count: int = 6) -> Iterator[Item]:
+    """The same items, up to `count` of them made ahead in a thread, the first from now on."""
     pool = ThreadPoolExecutor(1)
-    first = pool.submit(next, items, None)
+    coming = deque(pool.submit(next, items, None) for _ in range(count))
 
     def rest() -> Iterator[Item]:
-        coming = first
         with pool:
-            while (item := coming.result()) is not None:
-                coming = pool.submit(next, items, None)
+            while (item := coming.popleft().result()) is not None:
+                coming.append(pool.submit(next, items, None))
                 yield item
 
     return rest()
