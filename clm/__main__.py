@@ -1,74 +1,85 @@
 """`python -m clm COMMAND`: what can be asked without training anything."""
 
+import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import NoReturn
+
+from transformers.utils.logging import disable_progress_bar
 
 from clm.errors import MachineError, UserError
+from clm.evaluation.samples import continue_prompts, load_model
 from clm.files import write_json
 from clm.insight import plan
 from clm.recipe import parse
 
-USAGE = (
-    "usage: python -m clm plan --config RECIPE [--key value ...] [--dataset_tokens N] [--processes N] [--output FILE]"
-)
+
+class _Parser(argparse.ArgumentParser):
+    """argparse whose complaints are ours: one line, exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"command line: {message}; see python -m clm --help")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; exit codes as run_clm.py's."""
+    parser = _parser()
     words = list(sys.argv[1:] if argv is None else argv)
-    if not words or words[0] in ("-h", "--help"):
-        print(USAGE)
-        return 0 if words else 2
     try:
-        if words[0] != "plan":
-            raise UserError(f"{words[0]!r} isn't a command of clm; {USAGE}")
-        plan_command(words[1:])
+        args, rest = parser.parse_known_args(words or ["--help"])
+        if rest and args.run is not _plan:
+            raise UserError(f"command line: {rest[0]} isn't known to {args.command}; see python -m clm --help")
+        args.run(args, rest)
     except (UserError, MachineError) as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     return 0
 
 
-def take_option(words: list[str], name: str, kind: type) -> tuple[list[str], Any]:
-    """Take `--name value` or `--name=value` out of `words`; (the other words, the value or None).
+def _parser() -> _Parser:
+    parser = _Parser(prog="python -m clm", description=__doc__, allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
 
-    Raises:
-        UserError: the value is missing or isn't of `kind`.
-    """
-    rest, value, words = [], None, list(words)
-    while words:
-        word = words.pop(0)
-        if word != f"--{name}" and not word.startswith(f"--{name}="):
-            rest.append(word)
-            continue
-        text = word.partition("=")[2] if "=" in word else words.pop(0) if words else ""
-        try:
-            value = kind(text)
-        except ValueError:
-            value = None
-        if value is None or value == "" or (kind is int and value < 1):
-            raise UserError(
-                f"command line: --{name} is {text!r}; it must be {'1 or more' if kind is int else 'a file'}"
-            )
-    return rest, value
+    planning = commands.add_parser("plan", help="what a recipe will need, before it runs", allow_abbrev=False)
+    planning.add_argument("--dataset_tokens", type=_count, help="tokens of the training text, where nothing tells")
+    planning.add_argument("--processes", type=_count, default=1, help="how many would train together")
+    planning.add_argument("--output", type=Path, metavar="FILE", help="write it as JSON, too")
+    planning.epilog = "Anything else is the recipe's: --config RECIPE [--key value ...]"
+    planning.set_defaults(run=_plan)
+
+    generating = commands.add_parser("generate", help="let a model continue a text", allow_abbrev=False)
+    generating.add_argument("--model", required=True, help="a run's folder, or a name on the Hub")
+    generating.add_argument("--prompt", required=True, action="append", help="may be given several times")
+    generating.add_argument("--max_new_tokens", type=_count, default=60)
+    generating.add_argument("--seed", type=int, default=0, help="of what is sampled")
+    generating.set_defaults(run=_generate)
+    return parser
 
 
-def plan_command(words: list[str]) -> None:
-    """Print a recipe's plan, and write it as JSON if asked to."""
-    words, dataset_tokens = take_option(words, "dataset_tokens", int)
-    words, processes = take_option(words, "processes", int)
-    words, output = take_option(words, "output", str)
-    if output and Path(output).is_dir():
-        raise UserError(f"command line: --output {output} is a folder; give a file's name")
-    made = plan.make(parse(words), dataset_tokens, processes or 1)
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} isn't 1 or more")
+    return int(text)
+
+
+def _plan(args: argparse.Namespace, recipe_words: list[str]) -> None:
+    made = plan.make(parse(recipe_words), args.dataset_tokens, args.processes)
     print(plan.describe(made))
-    if output:
+    if args.output:
+        if args.output.is_dir():
+            raise UserError(f"--output {args.output}: is a folder; name a file")
         try:
-            write_json(Path(output), plan.as_json(made))
+            write_json(args.output, plan.as_json(made))
         except OSError as error:
-            raise UserError(f"command line: --output {output} can't be written: {error.strerror}") from None
+            raise UserError(f"--output {args.output}: can't be written ({error.strerror})") from None
+
+
+def _generate(args: argparse.Namespace, _: list[str]) -> None:
+    disable_progress_bar()
+    model, tokenizer = load_model(args.model)
+    for sample in continue_prompts(model, tokenizer, args.prompt, args.max_new_tokens, args.seed):
+        print(f"[{sample.method}] {sample.prompt}{sample.text}")
 
 
 if __name__ == "__main__":

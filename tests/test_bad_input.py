@@ -296,7 +296,7 @@ def test_a_number_of_tokens_that_is_none(workplace, refuses, value):
 
 
 def test_a_plan_of_bad_input(workplace, refuses):
-    refuses("--dataset_tokens", main=plan, says=["--dataset_tokens", "1 or more"])
+    refuses("--dataset_tokens", main=plan, says=["--dataset_tokens", "expected one argument"])
     refuses("--dataset_tokens", "16", main=plan, says=["16 tokens are too few", "16"])
     refuses("--processes", "0", main=plan, says=["--processes", "1 or more"])
     refuses("--block_size", "1", main=plan, says=["block_size is 1"])

@@ -65,6 +65,13 @@ def test_the_command_of_the_readme_trains_and_leaves_a_model_that_loads(workplac
     assert results["perplexity"] == pytest.approx(math.exp(results["eval_loss"]))
 
 
+def test_the_projects_accelerate_file_launches_it_and_is_named(workplace):
+    given = str(ROOT / "accelerate_config.yaml")
+    done = launch("--config_file", given, str(ROOT / "run_clm.py"), "--config", "tiny.json", "--max_steps", "1")
+    assert done.returncode == 0, done.stderr
+    assert f"accelerate file: {given}, processes: 1" in done.stdout and not done.stderr
+
+
 def plain_loss(model, tokenizer, lines: list[str], block_size: int = 16) -> float:
     """Nats a token in plain PyTorch: each line from end-of-text, in blocks that don't fill a batch."""
     nats = tokens = 0

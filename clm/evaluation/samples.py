@@ -1,9 +1,13 @@
 """Text from a model: the same prompts continued, greedy and sampled, the same way every time."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from huggingface_hub.errors import HTTPError
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from clm.errors import UserError
 
 DEFAULT_PROMPTS = ["The "]
 
@@ -15,6 +19,22 @@ class Sample:
     prompt: str
     text: str
     method: str
+
+
+def load_model(path_or_repo: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A causal language model and its tokenizer, from a folder or the Hub; safetensors only, and no code from there.
+
+    Raises:
+        UserError: there is none that loads.
+    """
+    if path_or_repo.startswith(("/", ".", "~")) and not Path(path_or_repo).is_dir():
+        raise UserError(f"{path_or_repo}: there is no such folder")
+    try:
+        model = AutoModelForCausalLM.from_pretrained(path_or_repo, use_safetensors=True, trust_remote_code=False)
+        return model, AutoTokenizer.from_pretrained(path_or_repo, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, HTTPError) as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(f"{path_or_repo}: no causal language model could be loaded from there ({reason})") from None
 
 
 @torch.no_grad()
@@ -32,16 +52,15 @@ def continue_prompts(
     """
     was_training, device = model.training, model.device
     model.eval()
-    room = model.config.n_positions - 1
+    context = model.config.max_position_embeddings - 1  # beside end-of-text
+    max_new_tokens = min(max_new_tokens, context)
+    room = context - max_new_tokens + 1  # the last new token needs no position of its own
     samples = []
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         for prompt in prompts:
             ids = tokenizer(prompt, add_special_tokens=False)["input_ids"][-room:]
             ids = torch.tensor([[tokenizer.eos_token_id, *ids]], device=device)
-            length = min(max_new_tokens, room + 1 - ids.shape[1])
-            if length < 1:
-                continue
             for method, settings in (
                 ("greedy", {"do_sample": False}),
                 ("sampled", {"do_sample": True, "top_k": top_k}),
@@ -50,7 +69,7 @@ def continue_prompts(
                 out = model.generate(
                     ids,
                     attention_mask=torch.ones_like(ids),
-                    max_new_tokens=length,
+                    max_new_tokens=max_new_tokens,
                     pad_token_id=tokenizer.eos_token_id,
                     **settings,
                 )
