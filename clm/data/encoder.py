@@ -1,24 +1,17 @@
 """Bulk encoding: the tokenizer's own ids, from a faster encoder wherever it proves itself equal.
 
-`tokenizers` is the reference. gigatoken reads the same tokenizer.json and encodes some fifty times faster; on a share
+`tokenizers` is the reference. fastokens reads the same tokenizer.json and encodes some fifty times faster; on a share
 of every text it has to give the reference's very ids, or the whole text is encoded by the reference.
 """
 
-import json
+import importlib
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-try:
-    import awkward  # noqa: F401 (gigatoken imports it when it is first needed, which is in the middle of things)
-    import gigatoken
-except ImportError:
-    gigatoken = None
-
 CHECKED_SHARE = 1024  # one text in so many is compared with the reference
 CHECKED_CHARACTERS = 16_384  # of its beginning
-RENEWED_AFTER = 1_000_000_000  # ids: the fast encoder remembers words, and would remember ever more of them
 CHECKED_AT_ONCE = 65_536  # characters, so that the reference's threads are worth waking
 
 
@@ -56,15 +49,15 @@ class ReferenceEncoder:
 
 
 class FastEncoder:
-    """gigatoken, watched over by the reference."""
+    """fastokens, watched over by the reference."""
 
-    name = "gigatoken"
+    name = "fastokens"
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        self._definition = _without_special_tokens(tokenizer)
-        self._renew()
+        fastokens = importlib.import_module("fastokens")
         self._reference = ReferenceEncoder(tokenizer)
         self._unchecked: list[str] = []
+        self._tokenizer = fastokens.Tokenizer.from_json_str(tokenizer.backend_tokenizer.to_str())
 
     def encode(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """As ReferenceEncoder.encode.
@@ -75,11 +68,7 @@ class FastEncoder:
         self._unchecked += [text[:CHECKED_CHARACTERS] for text in texts[::CHECKED_SHARE]]
         if sum(map(len, self._unchecked)) >= CHECKED_AT_ONCE:
             self.finish()
-        ids, ends = self._encode(texts)
-        self._encoded += len(ids)
-        if self._encoded >= RENEWED_AFTER:
-            self._renew()
-        return ids, ends
+        return self._encode(texts)
 
     def finish(self) -> None:
         """Check what hasn't been yet; to be called before the ids are relied on.
@@ -93,22 +82,11 @@ class FastEncoder:
                 if not np.array_equal(ours, theirs):
                     raise Mismatch(f"{self.name} gave other ids than tokenizers")
 
-    def _renew(self) -> None:
-        self._tokenizer = gigatoken.Tokenizer.from_json(self._definition)
-        self._encoded = 0
-
     def _encode(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        if not texts:
-            return np.empty(0, np.uint32), np.empty(0, np.int64)
-        rows = self._tokenizer.encode_batch(list(texts)).layout
-        return np.asarray(rows.content.data), np.asarray(rows.offsets.data)[1:].astype(np.int64)
-
-
-def _without_special_tokens(tokenizer: PreTrainedTokenizerBase) -> str:
-    """The tokenizer's definition, by which a special token's name in a text is ordinary text."""
-    definition = json.loads(tokenizer.backend_tokenizer.to_str())
-    definition["added_tokens"] = [token for token in definition["added_tokens"] if not token["special"]]
-    return json.dumps(definition)
+        ids, offsets = self._tokenizer.encode_batch_flat(
+            list(texts), add_special_tokens=False, split_special_tokens=True
+        )
+        return np.frombuffer(ids, np.uint32), np.frombuffer(offsets, np.uint64)[1:].astype(np.int64)
 
 
 Encoder = FastEncoder | ReferenceEncoder
@@ -116,12 +94,11 @@ Encoder = FastEncoder | ReferenceEncoder
 
 def fastest(tokenizer: PreTrainedTokenizerBase, say: Callable[[str], None]) -> Encoder:
     """The fast encoder if it is installed and can read this tokenizer, else the reference, saying why."""
-    if gigatoken is None:
-        why = "gigatoken is not installed"
-    else:
-        try:
-            return FastEncoder(tokenizer)
-        except Exception as error:  # whatever a tokenizer.json that it doesn't understand makes it raise
-            why = f"gigatoken can't read this tokenizer ({error})"
+    try:
+        return FastEncoder(tokenizer)
+    except ImportError:
+        why = "fastokens is not installed"
+    except Exception as error:  # whatever a tokenizer.json that it doesn't understand makes it raise
+        why = f"fastokens can't read this tokenizer ({error})"
     say(f"encoding with tokenizers, the slow way: {why}")
     return ReferenceEncoder(tokenizer)
