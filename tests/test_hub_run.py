@@ -9,6 +9,17 @@ from tests.hub_server import HubServer
 from tests.tiny import ROOT, write_recipe
 from tests.wikitext import add_wikitext, wikitext_rows
 
+WIKITEXT = {
+    "train_file": None,
+    "document_separator": None,
+    "validation_split_percentage": None,
+    "dataset_name": "Salesforce/wikitext",
+    "dataset_config_name": "wikitext-103-raw-v1",
+    "max_steps": 2,
+    "eval_steps": 1,
+    "save_steps": 1,
+}
+
 
 def train(hub: HubServer, folder: Path, *argv: str) -> subprocess.CompletedProcess:
     return subprocess.run(
@@ -20,16 +31,7 @@ def train(hub: HubServer, folder: Path, *argv: str) -> subprocess.CompletedProce
 
 
 def test_wikitext_is_read_as_articles_whether_downloaded_or_streamed(workplace):
-    write_recipe(
-        train_file=None,
-        document_separator=None,
-        validation_split_percentage=None,
-        dataset_name="Salesforce/wikitext",
-        dataset_config_name="wikitext-103-raw-v1",
-        max_steps=2,
-        eval_steps=1,
-        save_steps=1,
-    )
+    write_recipe(**WIKITEXT)
     with HubServer() as hub:
         validation = wikitext_rows(3, seed=1)
         add_wikitext(hub, wikitext_rows(20, seed=0), validation, wikitext_rows(2, seed=2))
@@ -49,16 +51,7 @@ def test_wikitext_is_read_as_articles_whether_downloaded_or_streamed(workplace):
 
 
 def test_a_run_goes_on_without_a_network_once_the_data_is_there(workplace):
-    write_recipe(
-        train_file=None,
-        validation_split_percentage=None,
-        document_separator=None,
-        dataset_name="Salesforce/wikitext",
-        dataset_config_name="wikitext-103-raw-v1",
-        max_steps=2,
-        eval_steps=1,
-        save_steps=1,
-    )
+    write_recipe(**WIKITEXT)
     with HubServer() as hub:
         add_wikitext(hub, wikitext_rows(20, seed=0), wikitext_rows(3, seed=1), wikitext_rows(2, seed=2))
         assert train(hub, workplace).returncode == 0
