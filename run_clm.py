@@ -112,7 +112,7 @@ def prepare_blocks(
         return ours
 
     with Made() as made:
-        with PartialState().main_process_first():
+        with PartialState().local_main_process_first():  # machines share what they build through locks
             text = open_text(recipe.data, args.seed)
             identity(known_identity(recipe.data, text))
             data = prepare(recipe.data, text, recipe.flags.verify_data, say, made)

@@ -47,9 +47,11 @@ def build(
         if (read_json(growing / "fingerprint.json") or fingerprint) != fingerprint:
             shutil.rmtree(growing)
     with _failing_cleanly(folder):
-        if len(parts) == 1 or _workers(parts) == 1:
-            for number, part in enumerate(parts):
-                _build_part(folder, number, part, tokenizer, fingerprint, True, say)
+        if _workers(parts) == 1:
+            jobs = [(folder, number, part, tokenizer, fingerprint, True, say) for number, part in enumerate(parts)]
+            left = [job for job in jobs if not _build_part(*job, wait=False)]
+            for job in left:  # what others were at: done by now, or given up
+                _build_part(*job)
         else:
             _build_in_processes(folder, parts, tokenizer, fingerprint, say)
         with FileLock(_lock(folder)):

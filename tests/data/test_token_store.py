@@ -425,6 +425,34 @@ def test_finished_parts_of_a_killed_build_are_kept_and_the_rest_is_built(tmp_pat
     assert store.tokens == build(tmp_path / "again", source).tokens
 
 
+MACHINE = textwrap.dedent("""
+    import sys
+    from pathlib import Path
+    from clm.data import files, store_builder, token_store
+    from tests.data.small import wide_tokenizer
+
+    files.PART_BYTES, store_builder._workers, built = 1, lambda parts: 1, []
+    write = store_builder.write_part
+    store_builder.write_part = lambda staging, part, *how: (built.append(part.origin), write(staging, part, *how))
+    folder = Path(sys.argv[1])
+    source = files.FileSource(sorted((folder / "texts").iterdir()), "text", "line", folder)
+    where, tokenizer = folder / "cache" / "store", wide_tokenizer(300)
+    store = token_store.open_or_build(where, source, tokenizer, {"version": 1}, say=lambda line: None)
+    print(store.tokens, len(built))
+""")
+
+
+def test_two_machines_with_one_folder_share_the_parts(tmp_path):
+    many_files(tmp_path / "texts", files=12)
+    (tmp_path / "cache").mkdir()
+    command = [sys.executable, "-c", MACHINE, str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    both = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [process.communicate(timeout=120)[0].split() for process in both]
+    assert said[0][0] == said[1][0] and sum(int(built) for _, built in said) == 12
+    assert only_store_and_lock(tmp_path / "cache")
+
+
 def test_a_bad_file_among_many_leaves_no_parts(tmp_path, monkeypatch):
     folder = many_files(tmp_path / "texts")
     (folder / "5.txt").write_bytes(b"good\nbad \xff\n")
