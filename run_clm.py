@@ -37,7 +37,7 @@ Say = Callable[[str], None]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a recipe; the exit code is 0 for done, 2 for a fault in the input, 74 for one of the machine."""
     try:
-        with lifecycle.machine_faults():
+        with lifecycle.machine_faults(), lifecycle.processes():
             run(parse(sys.argv[1:] if argv is None else argv))
     except (UserError, MachineError) as error:
         if os.environ.get("RANK", "0") == "0":

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from accelerate import PartialState
 from accelerate.commands.config.config_args import default_yaml_config_file
+from torch import distributed
 from transformers.integrations import integration_utils
 
 from clm.errors import MachineError, UserError
@@ -137,6 +138,22 @@ def write_status(
             "process": os.getpid(),
         },
     )
+
+
+@contextmanager
+def processes() -> Iterator[None]:
+    """Let the processes of a run end together, and their group before them.
+
+    A process that ends while its group's threads still run may be aborted by them, and its launcher then ends the
+    others at whatever they are doing.
+    """
+    try:
+        yield
+        if distributed.is_initialized():
+            distributed.barrier()
+    finally:
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
 
 
 @contextmanager
