@@ -157,7 +157,7 @@ REFUSED: dict[str, str] = _each(
     ("ddp_find_unused_parameters", "every parameter is used"),
     ("ignore_data_skip", "a resumed run continues at the next sample, at no cost"),
     ("save_only_model restore_callback_states_from_checkpoint", "checkpoints hold all that resuming needs"),
-    ("enable_jit_checkpoint", "a signal always saves, at the next optimizer step"),
+    ("enable_jit_checkpoint", "what it saves between optimizer steps can't be continued exactly"),
     ("save_on_each_node", "checkpoints go to one output_dir that all nodes see"),
     ("hub_always_push", "an upload that is still under way is finished at the end"),
     # Names that transformers has dropped or is dropping

@@ -126,7 +126,7 @@ def check_writable(key: str, folder: Path) -> None:
 def write_status(
     output_dir: Path, state: str, total_steps: int, exit_code: int | None = None, reason: str | None = None
 ) -> None:
-    """Say in run_status.json how the run of `total_steps` stands: running, stopped, failed or finished."""
+    """Say in run_status.json how the run of `total_steps` stands: running, failed or finished."""
     write_json(
         output_dir / STATUS_FILE,
         {

@@ -6,7 +6,7 @@ from transformers import GPT2Config, PreTrainedTokenizerBase
 from transformers.modeling_outputs import CausalLMOutputWithCrossAttentions
 
 from clm.recipe import ModelOptions
-from clm.training.loss import summed_cross_entropy
+from clm.training.loss import IGNORED, summed_cross_entropy
 
 
 class GPT2LMHeadModel(transformers.GPT2LMHeadModel):
@@ -35,7 +35,7 @@ class GPT2LMHeadModel(transformers.GPT2LMHeadModel):
             return super().forward(input_ids, **kwargs)
         hidden = self.transformer(input_ids, use_cache=False).last_hidden_state
         if num_items_in_batch is None:
-            num_items_in_batch = (labels != -100).sum()
+            num_items_in_batch = (labels != IGNORED).sum()
         loss = summed_cross_entropy(hidden, self.lm_head.weight, labels) / num_items_in_batch
         return CausalLMOutputWithCrossAttentions(loss=loss)
 
