@@ -162,6 +162,16 @@ def test_the_learning_rate_follows_the_schedule(workplace, schedule, rates):
     assert history("out", "learning_rate") == pytest.approx(rates, abs=1e-6)
 
 
+@pytest.mark.parametrize("max_grad_norm", [1.0, 0.0])
+def test_a_gradient_that_is_not_finite_stops_the_run_in_one_line(workplace, capsys, max_grad_norm):
+    write_recipe(initializer_range=1e30, max_grad_norm=max_grad_norm)
+    assert run() == 74
+    said = capsys.readouterr().err
+    assert said.startswith("error: the gradient isn't finite at step 1") and said.count("\n") == 1
+    status = json.loads(Path("out/run_status.json").read_text())
+    assert (status["state"], status["exit_code"]) == ("failed", 74)
+
+
 def test_activation_checkpointing_changes_memory_and_not_the_losses(workplace):
     write_recipe(resid_pdrop=0.0, embd_pdrop=0.0, max_steps=3)
     assert run() == 0

@@ -80,8 +80,8 @@ class ClmTrainer(Trainer):
         with patch("transformers.trainer.skip_first_batches", lambda dataloader, _: dataloader):
             super()._run_epoch(**kwargs)
 
-    def _clip_grad_norm(self, model: torch.nn.Module) -> torch.Tensor:
-        norm = super()._clip_grad_norm(model)
+    def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
+        norm = super()._get_grad_norm(model, grad_norm)  # called before every optimizer step, clipping or not
         if not math.isfinite(norm):
             raise MachineError(
                 f"the gradient isn't finite at step {self.state.global_step + 1} (learning rate "
