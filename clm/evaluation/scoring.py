@@ -1,7 +1,7 @@
 """Nats per token, word and byte over a whole text: exact sums, not means of batch means."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -113,7 +113,13 @@ def _full_fp32(device: torch.device) -> Iterator[None]:
 
 
 @torch.no_grad()
-def score_store(model: PreTrainedModel, store: TokenStore, block_size: int, batch_size: int) -> Score:
+def score_store(
+    model: PreTrainedModel,
+    store: TokenStore,
+    block_size: int,
+    batch_size: int,
+    interrupted: Callable[[], bool] = lambda: False,
+) -> Score | None:
     """Score every token of the store's text once, each document starting from end-of-text, in fp32.
 
     Under torch.distributed every rank scores its share of the same batches, and all get the whole sum.
@@ -122,6 +128,7 @@ def score_store(model: PreTrainedModel, store: TokenStore, block_size: int, batc
         model: a GPT-2; its weights are used as they are, on the device where they are.
         block_size: targets in one forward pass, and so the longest context.
         batch_size: blocks in one forward pass, or as many shorter rows as have no more tokens.
+        interrupted: asked before every batch; where it says so on any rank, there is no score on all of them.
     """
     was_training, device = model.training, model.device
     model.eval()
@@ -131,9 +138,12 @@ def score_store(model: PreTrainedModel, store: TokenStore, block_size: int, batc
     rows = cut_into_rows(store.ends, block_size)
     mine = _batch_slices(rows.lengths, batch_size * block_size)[rank::world_size]
     nats = torch.zeros((), dtype=torch.float64, device=device)
-    tokens = torch.zeros((), dtype=torch.int64, device=device)
+    tokens, broken_off = torch.zeros((2,), dtype=torch.int64, device=device)
     with StepProgress("evaluating", len(mine), show=rank == 0) as progress, _full_fp32(device):
         for inputs, labels in _batches(store, rows, mine):
+            if interrupted():
+                broken_off += 1
+                break
             labels = labels.to(device)
             hidden = model.transformer(inputs.to(device), use_cache=False).last_hidden_state
             nats += token_losses(hidden, model.lm_head.weight, labels).sum(dtype=torch.float64)
@@ -142,7 +152,10 @@ def score_store(model: PreTrainedModel, store: TokenStore, block_size: int, batc
     if world_size > 1:
         distributed.all_reduce(nats)
         distributed.all_reduce(tokens)
+        distributed.all_reduce(broken_off)
     model.train(was_training)
+    if broken_off:
+        return None
     totals = store.totals
     return Score(nats.item(), int(tokens.item()), totals.words, totals.bytes)
 

@@ -10,24 +10,20 @@ from unittest.mock import patch
 
 import torch
 from torch.utils.data import DataLoader
-from transformers import Trainer
-from transformers.trainer_callback import ExportableState
-from transformers.trainer_utils import rotate_checkpoints
 
 from clm.data.blocks import Blocks
 from clm.data.order import EpochOrder
 from clm.errors import MachineError
-from clm.files import write_json
-from clm.training import checkpoint
+from clm.files import sync
+from clm.training.resumable import ResumableTrainer
 
 
-class ClmTrainer(Trainer):
-    """Trains on `Blocks` in `EpochOrder`, evaluates by `evaluate_fn`, saves checkpoints whole.
+class ClmTrainer(ResumableTrainer):
+    """Trains on `Blocks` in `EpochOrder`, evaluates by `evaluate_fn`, exports what other tools load.
 
     Args:
         evaluate_fn: model -> metrics with "eval_loss"; called on every process, returns the same on all.
-        identity: what makes this run this run; saved with every checkpoint.
-        kwargs: the Trainer's own.
+        kwargs: ResumableTrainer's, and the Trainer's own.
     """
 
     def __init__(
@@ -35,10 +31,9 @@ class ClmTrainer(Trainer):
         *,
         train_dataset: Blocks,
         evaluate_fn: Callable[[torch.nn.Module], dict[str, float]],
-        identity: dict[str, Any],
         **kwargs: Any,
     ) -> None:
-        self._evaluate_fn, self._identity = evaluate_fn, identity
+        self._evaluate_fn = evaluate_fn
         super().__init__(train_dataset=train_dataset, **kwargs)
         # The stock Trainer turns the cache off in the config, and would save it so: generation would crawl.
         self.model.config.use_cache = True
@@ -65,6 +60,7 @@ class ClmTrainer(Trainer):
             prefetch_factor=self.args.dataloader_prefetch_factor,
             persistent_workers=self.args.dataloader_persistent_workers,
             multiprocessing_context=self.args.dataloader_multiprocessing_context,
+            timeout=self.args.ddp_timeout if self.args.dataloader_num_workers else 0,  # seconds; else 0 is for ever
             pin_memory=self.args.dataloader_pin_memory and self.args.device.type == "cuda",
         )
 
@@ -105,52 +101,6 @@ class ClmTrainer(Trainer):
             self.control.should_save = True  # the stock Trainer forgets a best evaluation between two saves
         return is_best
 
-    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
-        """As the stock one, but beside the final name, flushed, and then renamed."""
-        output_dir = Path(self.args.output_dir)
-        final = output_dir / f"checkpoint-{self.state.global_step}"
-        staging = output_dir / f".{final.name}.tmp"
-        if self.args.should_save:
-            shutil.rmtree(staging, ignore_errors=True)
-            staging.mkdir(parents=True)
-        self.accelerator.wait_for_everyone()
-        self.store_flos()
-        self.save_model(str(staging), _internal_call=True)
-        if self.state.best_global_step:
-            self.state.best_model_checkpoint = str(output_dir / f"checkpoint-{self.state.best_global_step}")
-        self._save_optimizer_and_scheduler(str(staging))
-        self._save_scaler(str(staging))
-        self._save_rng_state(str(staging))
-        self.accelerator.wait_for_everyone()
-        if self.args.should_save:
-            self._update_callback_states()
-            self.state.save_to_json(str(staging / "trainer_state.json"))
-            write_json(staging / checkpoint.IDENTITY_FILE, self._identity)
-            checkpoint.sync_folder(staging)
-            shutil.rmtree(final, ignore_errors=True)
-            staging.rename(final)
-        self.accelerator.wait_for_everyone()
-        if self.args.push_to_hub:
-            self._push_from_checkpoint(str(final))
-        if self.args.should_save:
-            rotate_checkpoints(
-                output_dir=str(output_dir),
-                save_total_limit=self.args.save_total_limit,
-                best_model_checkpoint=self.state.best_model_checkpoint,
-            )
-
-    def _update_callback_states(self) -> None:
-        for callback in [*self.callback_handler.callbacks, self.control]:
-            if isinstance(callback, ExportableState):
-                self.state.stateful_callbacks[type(callback).__name__] = callback.state()
-
-    def _load_callback_state(self) -> None:
-        """Take up the callbacks' counts (of evaluations without a better loss); their settings are the recipe's."""
-        for callback in self.callback_handler.callbacks:
-            saved = self.state.stateful_callbacks.get(type(callback).__name__)
-            if isinstance(callback, ExportableState) and saved:
-                vars(callback).update(saved["attributes"])
-
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         """Model and tokenizer; not the stock training_args.bin, a pickle that nothing here would load."""
         if self.args.should_save:
@@ -167,18 +117,11 @@ class ClmTrainer(Trainer):
             shutil.rmtree(staging, ignore_errors=True)
         self.save_model(str(staging), _internal_call=True)
         if self.args.should_save:
-            checkpoint.sync_folder(staging)
             for file in staging.iterdir():
+                sync(file)
                 file.replace(output_dir / file.name)
             staging.rmdir()
-
-    def _issue_warnings_after_load(self, load_result: Any) -> None:
-        """A tied head isn't in the file, and needn't be; anything else missing is not to be passed over."""
-        tied = set(getattr(self.accelerator.unwrap_model(self.model), "_tied_weights_keys", None) or ())
-        if missing := set(load_result.missing_keys) - tied:
-            raise MachineError(f"the checkpoint lacks weights: {', '.join(sorted(missing))}")
-        if load_result.unexpected_keys:
-            raise MachineError(f"the checkpoint has weights of another model: {', '.join(load_result.unexpected_keys)}")
+            sync(output_dir)
 
 
 def _as_it_is(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from clm.errors import MachineError
-from clm.training import lifecycle
+from clm.training import faults, launch_guard, lifecycle
 
 
 @pytest.mark.parametrize(
@@ -18,13 +18,13 @@ from clm.training import lifecycle
     ],
 )
 def test_faults_of_the_machine_say_what_to_change(error, said):
-    with pytest.raises(MachineError, match=said) as caught, lifecycle.machine_faults():
+    with pytest.raises(MachineError, match=said) as caught, faults.machine_faults():
         raise error
     assert caught.value.exit_code == 74 and "\n" not in str(caught.value)
 
 
 def test_other_faults_stay_what_they_are():
-    with pytest.raises(OSError, match="Input/output"), lifecycle.machine_faults():
+    with pytest.raises(OSError, match="Input/output"), faults.machine_faults():
         raise OSError(errno.EIO, "Input/output error")
 
 
@@ -52,7 +52,7 @@ def test_an_accelerate_file_in_the_launchers_command_is_named(monkeypatch):
         "--config_file",
         "b.yaml",
     ]
-    monkeypatch.setattr(lifecycle, "_launcher", lambda: words)
-    assert lifecycle.accelerate_file() == "a.yaml"
-    monkeypatch.setattr(lifecycle, "_launcher", lambda: [*words[:3], "--config_file=c.yaml", *words[5:]])
-    assert lifecycle.accelerate_file() == "c.yaml"
+    monkeypatch.setattr(launch_guard, "_launcher", lambda: words)
+    assert launch_guard.accelerate_file() == "a.yaml"
+    monkeypatch.setattr(launch_guard, "_launcher", lambda: [*words[:3], "--config_file=c.yaml", *words[5:]])
+    assert launch_guard.accelerate_file() == "c.yaml"
