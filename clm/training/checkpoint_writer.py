@@ -1,6 +1,5 @@
 """Writes checkpoints beside training: whole under their final name, or not there at all."""
 
-import os
 import shutil
 import sys
 import threading
@@ -35,7 +34,7 @@ class CheckpointWriter:
 
     def __init__(self, output_dir: Path, limit: int | None, resumed_from: Path | None) -> None:
         self._output_dir, self._limit, self._resumed_from = output_dir, limit, resumed_from
-        self._pool = ThreadPoolExecutor(1, "checkpoint", initializer=_yield_to_training)
+        self._pool = ThreadPoolExecutor(1, "checkpoint")
         self._snapshot = Snapshot()
         self._copied = threading.Event()
         self._copied.set()
@@ -145,9 +144,3 @@ def _delete(folder: Path) -> None:
     shutil.rmtree(gone, ignore_errors=True)
     folder.rename(gone)
     shutil.rmtree(gone, ignore_errors=True)
-
-
-def _yield_to_training() -> None:
-    """Take what time the training leaves over; a thread's niceness is Linux's own."""
-    if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
