@@ -169,6 +169,7 @@ def make_trainer(
         evaluate_fn=lambda model: evaluate(model, data, blocks.block_size, args),
         identity=identity,
         resume_from=resume_from,
+        loss_spike=recipe.run.loss_spike,
         eval_dataset=data.validation,
         processing_class=data.tokenizer,
         callbacks=[TrainingProgress(sequences * blocks.block_size)],

@@ -59,6 +59,7 @@ class RunOptions:
     early_stopping_threshold: float = 0.0  # nats per token
     global_batch_size: int | None = None  # sequences in an optimizer step, over all processes
     stop_after_minutes: float | None = None  # then save and stop, as for a signal
+    loss_spike: str = "warn"  # what becomes of a step whose loss is far above those before
     resume_from_checkpoint: str | None = None  # none, "true", "auto": the newest; "false": start afresh; a folder
     prompts: list[str] | None = None  # for the samples of text at the end
 
@@ -183,6 +184,7 @@ def _words(text: str) -> tuple[str, ...]:
 _LEVELS = ("detail", "debug", "info", "warning", "error", "critical", "passive")
 CHOICES: dict[str, tuple[str, ...]] = {
     "sampling": ("blocks", "windows"),
+    "loss_spike": ("warn", "skip", "rollback"),
     "hub_strategy": ("end",),  # only a finished model goes to the Hub
     "activation_function": _words(
         "gelu_new gelu gelu_fast gelu_pytorch_tanh quick_gelu relu relu2 relu6 leaky_relu silu swish mish tanh"

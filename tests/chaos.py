@@ -21,13 +21,14 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-from tests.tiny import make_text, write_recipe
+from tests.tiny import ROOT, make_text, write_recipe
 
 # An epoch has 14 steps, the last one short; dropout is on; a save comes with every second step.
 RECIPE = {"max_steps": 80, "save_steps": 2, "eval_steps": 2, "logging_steps": 3, "warmup_steps": 30, "attn_pdrop": 0.1}
 _PATIENCE = 60  # seconds that a process may take to end once another one of its run was killed
 _forkserver = multiprocessing.get_context("forkserver")
 _forkserver.set_forkserver_preload(["run_clm"])
+os.environ["PYTHONPATH"] = str(ROOT)  # where it finds that
 
 
 @dataclass

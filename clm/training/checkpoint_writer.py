@@ -46,7 +46,7 @@ class CheckpointWriter:
         live: dict[str, Any],
         write: Callable[[Path, dict[str, Any]], None],
         facts: dict[str, Any],
-        best: Path | None,
+        keep: set[Path | None],
     ) -> None:
         """Begin to save what training has come to; waits for the save before, if that is still under way.
 
@@ -55,12 +55,12 @@ class CheckpointWriter:
             live: the tensors, in dicts and lists.
             write: called with a folder and a copy of `live`; puts every file there.
             facts: what the manifest says besides.
-            best: a checkpoint that must stay.
+            keep: checkpoints that must stay, besides this one.
         """
         self.wait()
         self._copied.clear()
         ready = torch.cuda.current_stream().record_event() if torch.cuda.is_available() else None
-        self._saving = self._pool.submit(self._save, step, live, ready, write, facts, best)
+        self._saving = self._pool.submit(self._save, step, live, ready, write, facts, keep)
 
     def before_optimizer_step(self) -> None:
         """Return once the weights and the optimizer may change."""
@@ -75,7 +75,13 @@ class CheckpointWriter:
         self._pool.shutdown()
 
     def _save(
-        self, step: int, live: dict[str, Any], ready: Any, write: Callable, facts: dict[str, Any], best: Path | None
+        self,
+        step: int,
+        live: dict[str, Any],
+        ready: Any,
+        write: Callable,
+        facts: dict[str, Any],
+        keep: set[Path | None],
     ) -> str | None:
         final = self._output_dir / f"checkpoint-{step}"
         staging = self._output_dir / f".{final.name}.tmp"
@@ -92,7 +98,7 @@ class CheckpointWriter:
                 write(staging, copy)
                 seal.seal(staging, {"step": step, **facts})
                 publish(staging, final)
-                rotate(self._output_dir, self._limit, {final, best, self._resumed_from})
+                rotate(self._output_dir, self._limit, {final, self._resumed_from, *keep})
         except (OSError, RuntimeError, SafetensorError) as error:
             fault = disk_fault(error) or (
                 f"{error.strerror} ({error.filename})" if isinstance(error, OSError) else None

@@ -1,11 +1,9 @@
 """A Trainer that can be stopped at any instant: it goes on, bit for bit, from what it saved."""
 
 import copy
-import random
 from pathlib import Path
 from typing import Any, NoReturn
 
-import numpy as np
 import torch
 from accelerate.utils import gather_object
 from torch import distributed
@@ -14,9 +12,10 @@ from transformers.trainer_callback import ExportableState
 
 from clm.errors import MachineError, Stopped
 from clm.files import write_json
-from clm.training import checkpoint, lifecycle, seal, signals
+from clm.training import checkpoint, lifecycle, random_state, seal, signals
 from clm.training.checkpoint_writer import CheckpointWriter
 from clm.training.snapshot import distinct, write_safetensors
+from clm.training.spikes import LossSpikes
 
 _PROCESSES = "rng_state.pth"  # a list: for each process its random generators and the losses not logged yet
 
@@ -34,6 +33,8 @@ class ResumableTrainer(Trainer):
         self._identity, self._resume_from = identity, resume_from
         self._taken_up, self._save_due, self._steps_in_epoch = resume_from is None, False, 1
         super().__init__(**kwargs)
+        self._spikes, self._loss_before = LossSpikes(), torch.zeros((), device=self.args.device)
+        self.add_callback(self._spikes)  # so that checkpoints keep what it knows
         self._writer = CheckpointWriter(Path(self.args.output_dir), self.args.save_total_limit, resume_from)
         # What save_pretrained writes into config.json, for the checkpoints too.
         self.model.config.architectures = [type(self.model).__name__]
@@ -63,6 +64,7 @@ class ResumableTrainer(Trainer):
             super()._maybe_log_save_evaluate(*args, **kwargs)
         except Stopped:  # in an evaluation: what is saved says that it is still to be done
             self._save_and_stop()
+        self._loss_before = self._tr_loss.clone()
         if not self._ends_epoch():  # else what the epoch's end brings comes first, or a resumed run would miss it
             self._save_or_stop()
 
@@ -98,6 +100,8 @@ class ResumableTrainer(Trainer):
         self._save_due = True  # once all else that belongs to this step is done
 
     def _save_or_stop(self) -> None:
+        if self._save_due:
+            self._spikes.saved_step = self.state.global_step
         if self._any_process(signals.reason() is not None):
             self._save_and_stop()
         elif self._save_due:
@@ -139,7 +143,8 @@ class ResumableTrainer(Trainer):
                 write_json(folder / checkpoint.IDENTITY_FILE, self._identity)
 
             live = {"model": distinct(model.state_dict()), "optimizer": self.optimizer.state_dict()}
-            self._writer.start(state.global_step, live, write, self._facts(), self._best())
+            keep = {self._best(), self._folder(self._spikes.saved_step)}
+            self._writer.start(state.global_step, live, write, self._facts(), keep)
 
     def _facts(self) -> dict[str, Any]:
         data = {key: self._identity[key] for key in ("text", "tokenizer")}
@@ -161,7 +166,10 @@ class ResumableTrainer(Trainer):
 
     def _remember_best(self) -> None:
         if self.args.load_best_model_at_end and self.state.best_global_step == self.state.global_step:
-            self.state.best_model_checkpoint = f"{self.args.output_dir}/checkpoint-{self.state.global_step}"
+            self.state.best_model_checkpoint = str(self._folder(self.state.global_step))
+
+    def _folder(self, step: int) -> Path:
+        return Path(self.args.output_dir) / f"checkpoint-{step}"
 
     def _best(self) -> Path | None:
         return Path(self.state.best_model_checkpoint) if self.state.best_model_checkpoint else None
@@ -172,12 +180,8 @@ class ResumableTrainer(Trainer):
                 self.state.stateful_callbacks[type(callback).__name__] = callback.state()
 
     def _process_state(self) -> dict[str, Any]:
-        name, keys, *rest = np.random.get_state()
         return {
-            "python": random.getstate(),
-            "numpy": [name, torch.from_numpy(keys.astype(np.int64)), *rest],
-            "cpu": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+            "random": random_state.get(),
             "loss": self._tr_loss.item(),
             "total_loss": self._total_loss_scalar,
             "last_logged": self._globalstep_last_logged,
@@ -198,7 +202,8 @@ class ResumableTrainer(Trainer):
             loss = sum(process["loss"] for process in processes) / len(processes)
         self._tr_loss.fill_(loss)
         self._total_loss_scalar, self._globalstep_last_logged = mine["total_loss"], mine["last_logged"]
-        self._random = {key: mine[key] for key in ("python", "numpy", "cpu", "cuda")}
+        self._loss_before = self._tr_loss.clone()
+        self._random = mine["random"]
         self._load_rng_state(None)
         self._evaluate_what_is_due()
 
@@ -210,14 +215,18 @@ class ResumableTrainer(Trainer):
             self._maybe_log_save_evaluate(self._tr_loss, None, self.model, None, 0, None, 0.0)
             self._save_or_stop()
 
+    def go_back_to(self, step: int) -> bool:
+        """Take weights and optimizer from the checkpoint of `step`, and nothing else; False where it can't be done."""
+        folder = self._folder(step)
+        if lifecycle.on_main(lambda: self._writer.wait() or seal.fault(folder)):
+            return False
+        self._load_from_checkpoint(str(folder))
+        self.optimizer.load_state_dict(torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True))
+        return True
+
     def _load_rng_state(self, checkpoint: str | None) -> None:
         """Set the generators; the stock Trainer calls it once the first batches are there, whose making draws, too."""
-        name, keys, *rest = self._random["numpy"]
-        random.setstate(self._random["python"])
-        np.random.set_state((name, keys.numpy(), *rest))
-        torch.set_rng_state(self._random["cpu"])
-        if self._random["cuda"] is not None and torch.cuda.is_available():
-            torch.cuda.set_rng_state(self._random["cuda"])
+        random_state.put(self._random)
 
     def _load_callback_state(self) -> None:
         """Take up the callbacks' counts (of evaluations without a better loss); their settings are the recipe's."""
@@ -235,16 +244,3 @@ class ResumableTrainer(Trainer):
                 f"{self._best()}, the best model, can't be used: {fault}; run the same command again to make it anew"
             )
         super()._load_best_model()
-
-    def _evaluate(self, trial: Any, ignore_keys_for_eval: Any, skip_scheduler: bool = False) -> dict[str, float]:
-        if skip_scheduler and self.state.global_step:  # eval_on_start, which only a run's first start does
-            return {}
-        return super()._evaluate(trial, ignore_keys_for_eval, skip_scheduler)
-
-    def _issue_warnings_after_load(self, load_result: Any) -> None:
-        """A tied head isn't in the file, and needn't be; anything else missing is not to be passed over."""
-        tied = set(getattr(self.accelerator.unwrap_model(self.model), "_tied_weights_keys", None) or ())
-        if missing := set(load_result.missing_keys) - tied:
-            raise MachineError(f"the checkpoint lacks weights: {', '.join(sorted(missing))}")
-        if load_result.unexpected_keys:
-            raise MachineError(f"the checkpoint has weights of another model: {', '.join(load_result.unexpected_keys)}")

@@ -9,6 +9,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
+from torch import distributed
 from torch.utils.data import DataLoader
 
 from clm.data.blocks import Blocks
@@ -23,6 +24,7 @@ class ClmTrainer(ResumableTrainer):
 
     Args:
         evaluate_fn: model -> metrics with "eval_loss"; called on every process, returns the same on all.
+        loss_spike: what becomes of a step whose loss is far above those before: "warn", "skip" or "rollback".
         kwargs: ResumableTrainer's, and the Trainer's own.
     """
 
@@ -31,9 +33,10 @@ class ClmTrainer(ResumableTrainer):
         *,
         train_dataset: Blocks,
         evaluate_fn: Callable[[torch.nn.Module], dict[str, float]],
+        loss_spike: str,
         **kwargs: Any,
     ) -> None:
-        self._evaluate_fn = evaluate_fn
+        self._evaluate_fn, self._loss_spike = evaluate_fn, loss_spike
         super().__init__(train_dataset=train_dataset, **kwargs)
         # The stock Trainer turns the cache off in the config, and would save it so: generation would crawl.
         self.model.config.use_cache = True
@@ -78,13 +81,39 @@ class ClmTrainer(ResumableTrainer):
 
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
         norm = super()._get_grad_norm(model, grad_norm)  # called before every optimizer step, clipping or not
-        if not math.isfinite(norm):
-            raise MachineError(
-                f"the gradient isn't finite at step {self.state.global_step + 1} (learning rate "
-                f"{self._get_learning_rate():.3g}): lower learning_rate or warm up for longer; "
-                "the last checkpoint is whole"
-            )
+        loss, (epoch, batch) = self._step_loss(), divmod(self.state.global_step, self._steps_in_epoch)
+        rate = self._get_learning_rate()
+        step = (
+            f"step {self.state.global_step + 1:,} (learning rate {rate:.3g}, batch {batch + 1:,} of epoch {epoch + 1})"
+        )
+        for name, value in (("gradient", norm), ("loss", loss)):
+            if not math.isfinite(value):
+                raise MachineError(
+                    f"the {name} isn't finite at {step}: lower learning_rate or warm up for longer; "
+                    "the last checkpoint is whole"
+                )
+        before = self._spikes.mean
+        if self._spikes.is_one(loss):
+            done = self._meet_spike(model)
+            if self.args.should_save:
+                print(f"warning: the loss of {step} is {loss:.4f}, after a mean of {before:.4f}: {done}", flush=True)
         return norm
+
+    def _step_loss(self) -> float:
+        """The loss of the step under way, in nats a token, over all processes."""
+        loss = (self._tr_loss - self._loss_before).double().cpu()
+        if self._group is not None:
+            distributed.all_reduce(loss, group=self._group)
+        return loss.item() / self.args.world_size
+
+    def _meet_spike(self, model: torch.nn.Module) -> str:
+        """Do what `loss_spike` asks for, and say what that was."""
+        if self._loss_spike == "warn":
+            return "loss_spike skip or rollback would leave it out"
+        model.zero_grad()  # what has no gradient, the optimizer leaves alone
+        if self._loss_spike == "rollback" and self.go_back_to(self._spikes.saved_step):
+            return f"back to the weights of step {self._spikes.saved_step:,}, and on with the next batch"
+        return "the weights stay as they were"
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Score the whole validation text, log it, and tell the callbacks."""
@@ -94,6 +123,11 @@ class ClmTrainer(ResumableTrainer):
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def _evaluate(self, trial: Any, ignore_keys_for_eval: Any, skip_scheduler: bool = False) -> dict[str, float]:
+        if skip_scheduler and self.state.global_step:  # eval_on_start, which only a run's first start does
+            return {}
+        return super()._evaluate(trial, ignore_keys_for_eval, skip_scheduler)
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
         is_best = super()._determine_best_metric(metrics, trial)
@@ -122,6 +156,14 @@ class ClmTrainer(ResumableTrainer):
                 file.replace(output_dir / file.name)
             staging.rmdir()
             sync(output_dir)
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        """A tied head isn't in the file, and needn't be; anything else missing is not to be passed over."""
+        tied = set(getattr(self.accelerator.unwrap_model(self.model), "_tied_weights_keys", None) or ())
+        if missing := set(load_result.missing_keys) - tied:
+            raise MachineError(f"the checkpoint lacks weights: {', '.join(sorted(missing))}")
+        if load_result.unexpected_keys:
+            raise MachineError(f"the checkpoint has weights of another model: {', '.join(load_result.unexpected_keys)}")
 
 
 def _as_it_is(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
