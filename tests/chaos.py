@@ -5,8 +5,10 @@ checkpoint is being written. The processes are forked from one that has the impo
 """
 
 import argparse
+import faulthandler
 import json
 import multiprocessing
+import multiprocessing.connection
 import os
 import random
 import signal
@@ -25,7 +27,7 @@ from tests.tiny import ROOT, make_text, write_recipe
 
 # An epoch has 14 steps, the last one short; dropout is on; a save comes with every second step.
 RECIPE = {"max_steps": 80, "save_steps": 2, "eval_steps": 2, "logging_steps": 3, "warmup_steps": 30, "attn_pdrop": 0.1}
-_PATIENCE = 60  # seconds that a process may take to end once another one of its run was killed
+_GRACE = 5  # seconds that a process has to end once another one of its run was killed; torchrun gives it 30
 _forkserver = multiprocessing.get_context("forkserver")
 _forkserver.set_forkserver_preload(["run_clm"])
 os.environ["PYTHONPATH"] = str(ROOT)  # where it finds that
@@ -52,6 +54,7 @@ def _child(folder: str, output_dir: str, environment: dict[str, str]) -> None:
     with Path("log.txt").open("a") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
+    faulthandler.enable()
     sys.exit(run_clm.main(["--config", "tiny.json", "--output_dir", output_dir]))
 
 
@@ -81,15 +84,35 @@ def start(folder: Path, output_dir: str, processes: int) -> list[ForkServerProce
 
 
 def ends(run: list[ForkServerProcess], seconds: float = 120) -> list[int | None]:
-    """The processes' exit codes, None for one that hangs (and is killed for it)."""
+    """The processes' exit codes, None for one that hangs; where one ends before its time, the others are ended.
+
+    That is what a launcher does: SIGTERM, and SIGKILL for those that it can't reach.
+    """
     limit = time.monotonic() + seconds
-    for process in run:
-        process.join(max(0.0, limit - time.monotonic()))
+    alive = list(run)
+    while alive and time.monotonic() < limit:
+        multiprocessing.connection.wait([process.sentinel for process in alive], limit - time.monotonic())
+        alive = [process for process in alive if process.is_alive()]
+        if alive and any(process.exitcode for process in run):
+            _end_like_a_launcher(alive)
+            break
     codes = [process.exitcode for process in run]
     for process in run:
         if process.exitcode is None:
-            process.kill()
+            os.kill(process.pid, signal.SIGABRT)  # its stack is in the log then
     return codes
+
+
+def _end_like_a_launcher(processes: list[ForkServerProcess]) -> None:
+    limit = time.monotonic() + _GRACE
+    time.sleep(0.5)  # until it looks again
+    for process in processes:
+        if process.is_alive():
+            process.terminate()
+    for process in processes:
+        process.join(max(0.0, limit - time.monotonic()))
+        process.kill()
+        process.join()
 
 
 def kill(run: list[ForkServerProcess], output_dir: Path, number: int, chance: random.Random, outcome: Outcome) -> bool:
@@ -132,18 +155,20 @@ def disturb(folder: Path, kills: int, number: int, processes: int, seed: int = 0
 def _round(
     folder: Path, name: str, kills: int, number: int, processes: int, chance: random.Random, outcome: Outcome
 ) -> None:
-    stopped = {signal.SIGKILL: {-9, 74}, signal.SIGTERM: {75, -15}}[number]  # -15: it came while Python was starting
+    # -15 where it came while Python was starting, -9 for a process that waited for one that had stopped.
+    stopped = {signal.SIGKILL: {-9, 74, 75}, signal.SIGTERM: {75, -15, -9}}[number]
     while not outcome.faults:
         run = start(folder, name, processes)
         outcome.starts += 1
         killed = outcome.kills < kills and kill(run, folder / name, number, chance, outcome)
-        codes = ends(run, _PATIENCE if killed else 120)
+        codes = ends(run)
         print(f"{name}: kill {outcome.kills}, exit codes {codes}", flush=True)
         if set(codes) == {0}:
             break
         if not killed or not set(codes) <= stopped | {0}:
             outcome.faults.append(f"{name}, start {outcome.starts}: exit codes {codes}: see {folder}/log.txt")
-    outcome.faults += [f"{name}: {line}" for line in differences(folder / "undisturbed", folder / name)]
+    if not outcome.faults:
+        outcome.faults = [f"{name}: {line}" for line in differences(folder / "undisturbed", folder / name)]
 
 
 def differences(undisturbed: Path, disturbed: Path) -> list[str]:

@@ -17,7 +17,7 @@ from clm.training.checkpoint import folders_in, step_of
 from clm.training.faults import disk_fault
 from clm.training.snapshot import Snapshot, tensor_bytes
 
-_ROOM_BESIDES = 64 * 2**20  # for what a checkpoint holds but tensors: tokenizer, logged history
+_ROOM_BESIDES = 4 * 2**20  # for what a checkpoint holds but tensors: tokenizer, logged history
 
 
 class CheckpointWriter:
@@ -118,10 +118,10 @@ class CheckpointWriter:
             return self._snapshot.take(live)
 
     def _no_room(self, needed: int) -> str | None:
-        free = shutil.disk_usage(self._output_dir).free
-        if free > needed + _ROOM_BESIDES:
+        free, needed = shutil.disk_usage(self._output_dir).free, needed + _ROOM_BESIDES
+        if free > needed:
             return None
-        return f"it needs {needed / 1e9:.2f} GB, and the disk of {self._output_dir} has {free / 1e9:.2f} GB free"
+        return f"it needs {needed / 1e6:,.0f} MB, and the disk of {self._output_dir} has {free / 1e6:,.0f} MB free"
 
 
 def publish(staging: Path, final: Path) -> None:

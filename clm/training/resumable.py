@@ -110,6 +110,7 @@ class ResumableTrainer(Trainer):
     def _save_and_stop(self) -> NoReturn:
         self._start_saving()
         self._finish_saving()
+        self.accelerator.wait_for_everyone()  # one that left early could take the others with it
         raise signals.stopped(f" after step {self.state.global_step:,}, all saved")
 
     def _any_process(self, flag: bool) -> bool:
