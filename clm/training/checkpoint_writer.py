@@ -1,5 +1,6 @@
 """Writes checkpoints beside training: whole under their final name, or not there at all."""
 
+import os
 import shutil
 import sys
 import threading
@@ -8,7 +9,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 
 from clm.files import sync
@@ -23,8 +23,8 @@ _ROOM_BESIDES = 4 * 2**20  # for what a checkpoint holds but tensors: tokenizer,
 class CheckpointWriter:
     """One checkpoint at a time, in a thread of its own; used by the main process only.
 
-    Nothing changes weights and optimizer before the next optimizer step. So they are copied beside the next forward
-    pass, and only the optimizer has to wait for the copy. All else is done while training goes on.
+    Training waits for a copy of the tensors in memory, and for no more: writing, flushing, hashing and renaming are
+    done while it goes on, by a thread that stands back where cores are short.
 
     Args:
         output_dir: where the checkpoints go.
@@ -34,10 +34,8 @@ class CheckpointWriter:
 
     def __init__(self, output_dir: Path, limit: int | None, resumed_from: Path | None) -> None:
         self._output_dir, self._limit, self._resumed_from = output_dir, limit, resumed_from
-        self._pool = ThreadPoolExecutor(1, "checkpoint")
+        self._pool = ThreadPoolExecutor(1, "checkpoint", initializer=_stand_back)
         self._snapshot = Snapshot()
-        self._copied = threading.Event()
-        self._copied.set()
         self._saving: Future | None = None
 
     def start(
@@ -58,13 +56,7 @@ class CheckpointWriter:
             keep: checkpoints that must stay, besides this one.
         """
         self.wait()
-        self._copied.clear()
-        ready = torch.cuda.current_stream().record_event() if torch.cuda.is_available() else None
-        self._saving = self._pool.submit(self._save, step, live, ready, write, facts, keep)
-
-    def before_optimizer_step(self) -> None:
-        """Return once the weights and the optimizer may change."""
-        self._copied.wait()
+        self._saving = self._pool.submit(self._save, step, self._snapshot.take(live), write, facts, keep)
 
     def wait(self) -> str | None:
         """Return once nothing is being written: why the last checkpoint isn't there, or None where it is."""
@@ -87,15 +79,11 @@ class CheckpointWriter:
         staging = self._output_dir / f".{final.name}.tmp"
         fault = None
         try:
-            try:
-                copy = self._copy(live, ready)
-            finally:
-                self._copied.set()
-            fault = self._no_room(tensor_bytes(copy))
+            fault = self._no_room(tensor_bytes(tensors))
             if not fault:
                 shutil.rmtree(staging, ignore_errors=True)
                 staging.mkdir(parents=True)
-                write(staging, copy)
+                write(staging, tensors)
                 seal.seal(staging, {"step": step, **facts})
                 publish(staging, final)
                 rotate(self._output_dir, self._limit, {final, self._resumed_from, *keep})
@@ -109,13 +97,6 @@ class CheckpointWriter:
         if fault:
             print(f"warning: {final} isn't saved: {fault}; the older ones are whole", file=sys.stderr, flush=True)
         return fault
-
-    def _copy(self, live: dict[str, Any], ready: Any) -> dict[str, Any]:
-        if ready is None:
-            return self._snapshot.take(live)
-        with torch.cuda.stream(torch.cuda.Stream()) as stream:
-            (stream or torch.cuda.current_stream()).wait_event(ready)
-            return self._snapshot.take(live)
 
     def _no_room(self, needed: int) -> str | None:
         free, needed = shutil.disk_usage(self._output_dir).free, needed + _ROOM_BESIDES
@@ -150,3 +131,9 @@ def _delete(folder: Path) -> None:
     shutil.rmtree(gone, ignore_errors=True)
     folder.rename(gone)
     shutil.rmtree(gone, ignore_errors=True)
+
+
+def _stand_back() -> None:
+    """A lower priority for this thread, though not the lowest: a stop waits for it on a busy machine, too."""
+    if sys.platform == "linux":  # elsewhere it would be the whole process's
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)

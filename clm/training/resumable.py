@@ -14,7 +14,7 @@ from clm.errors import MachineError, Stopped
 from clm.files import write_json
 from clm.training import checkpoint, lifecycle, random_state, seal, signals
 from clm.training.checkpoint_writer import CheckpointWriter
-from clm.training.snapshot import distinct, write_safetensors
+from clm.training.snapshot import distinct, save, write_safetensors
 from clm.training.spikes import LossSpikes
 
 _PROCESSES = "rng_state.pth"  # a list: for each process its random generators and the losses not logged yet
@@ -79,10 +79,6 @@ class ResumableTrainer(Trainer):
             stopper.early_stopping_patience_counter >= stopper.early_stopping_patience for stopper in stoppers
         )
 
-    def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
-        self._writer.before_optimizer_step()  # which comes right after this
-        return super()._get_grad_norm(model, grad_norm)
-
     def _finalize_training(self, *args: Any) -> Any:
         self._take_up()  # where no epoch was left to run
         self._finish_saving()
@@ -137,9 +133,9 @@ class ResumableTrainer(Trainer):
                 model.generation_config.save_pretrained(folder)
                 self.processing_class.save_pretrained(folder)
                 write_safetensors(folder / "model.safetensors", tensors["model"])
-                torch.save(tensors["optimizer"], folder / "optimizer.pt")
-                torch.save(scheduler, folder / "scheduler.pt")
-                torch.save(processes, folder / _PROCESSES)
+                save(tensors["optimizer"], folder / "optimizer.pt")
+                save(scheduler, folder / "scheduler.pt")
+                save(processes, folder / _PROCESSES)
                 state.save_to_json(str(folder / "trainer_state.json"))
                 write_json(folder / checkpoint.IDENTITY_FILE, self._identity)
 

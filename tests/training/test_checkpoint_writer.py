@@ -35,7 +35,6 @@ def test_what_is_saved_is_what_the_tensors_held_when_it_began(writer, tmp_path):
     weights = torch.arange(6.0)
     for step in (1, 2):
         writer.start(step, {"w": weights}, write, FACTS, set())
-        writer.before_optimizer_step()
         weights += 10  # what the optimizer does next
     assert writer.wait() is None and names(tmp_path) == ["checkpoint-1", "checkpoint-2"]
     for step in (1, 2):
@@ -47,7 +46,6 @@ def test_what_is_saved_is_what_the_tensors_held_when_it_began(writer, tmp_path):
 def test_training_goes_on_while_a_checkpoint_is_written(writer, tmp_path):
     go_on = threading.Event()
     writer.start(1, {"w": torch.zeros(2)}, lambda *_: go_on.wait(10) and None, FACTS, set())
-    writer.before_optimizer_step()
     assert not (tmp_path / "checkpoint-1").exists()
     go_on.set()
     assert writer.wait() is None and (tmp_path / "checkpoint-1").exists()
