@@ -67,13 +67,7 @@ class CheckpointWriter:
         self._pool.shutdown()
 
     def _save(
-        self,
-        step: int,
-        live: dict[str, Any],
-        ready: Any,
-        write: Callable,
-        facts: dict[str, Any],
-        keep: set[Path | None],
+        self, step: int, tensors: dict[str, Any], write: Callable, facts: dict[str, Any], keep: set
     ) -> str | None:
         final = self._output_dir / f"checkpoint-{step}"
         staging = self._output_dir / f".{final.name}.tmp"
