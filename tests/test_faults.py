@@ -19,8 +19,8 @@ from clm.training import run_lock, seal
 from clm.training.checkpoint_writer import CheckpointWriter
 from clm.training.model import GPT2LMHeadModel
 from clm.training.trainer import ClmTrainer
-from tests.chaos import differences
-from tests.tiny import make_text, run, write_recipe
+from tests.chaos import differences, ends, start
+from tests.tiny import history, make_text, run, write_recipe
 
 STEPS = 6
 EVERY_STEP = {"max_steps": STEPS, "save_steps": 1, "eval_steps": 1, "save_total_limit": 20}
@@ -327,3 +327,18 @@ def test_a_read_only_disk_is_refused(place, capsys):
 def test_a_folder_in_proc_is_refused(place, capsys):
     assert run("--output_dir", "/proc/out") == 2
     assert "/proc can't be written" in one_line(capsys.readouterr().err)
+
+
+def test_another_number_of_processes_goes_on_with_the_same_losses(place, undisturbed, capsys):
+    write_recipe(**EVERY_STEP, train_file=str(undisturbed / "text.txt"), resid_pdrop=0.0, embd_pdrop=0.0,
+                 gradient_accumulation_steps=None, global_batch_size=8)  # fmt: skip
+    assert run("--output_dir", "one") == 0
+    assert set(ends(start(Path.cwd(), "out", 2))) == {0}
+    for name in ("checkpoint-4", "checkpoint-5", "checkpoint-6"):
+        shutil.rmtree(f"out/{name}")
+    Path("out/run_status.json").unlink()
+    capsys.readouterr()
+    assert run() == 0
+    assert "number of processes: 2 wrote the checkpoint, now there are 1: the same data" in capsys.readouterr().out
+    for key in ("loss", "eval_loss"):
+        assert history("out", key) == pytest.approx(history("one", key), abs=1e-4)

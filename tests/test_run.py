@@ -15,13 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 from clm.data.documents import split
 from clm.errors import UserError
 from clm.training import launch_guard
-from tests.tiny import ROOT, launch, make_text, run, write_recipe
-
-
-def history(folder: str, key: str) -> list[float]:
-    """A logged value at each step."""
-    log = json.loads(Path(folder, "trainer_state.json").read_text())["log_history"]
-    return [entry[key] for entry in log if key in entry]
+from tests.tiny import ROOT, history, launch, make_text, run, write_recipe
 
 
 def validation_lines() -> list[str]:

@@ -5,6 +5,7 @@ import json
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from clm.errors import MachineError
 from clm.training import faults, launch_guard, lifecycle
@@ -14,6 +15,15 @@ from clm.training import faults, launch_guard, lifecycle
     ("error", "said"),
     [
         (torch.OutOfMemoryError("CUDA out of memory"), "lower per_device_train_batch_size"),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"), "out of memory"),
+        (SafetensorError("I/O error: No space left on device (os error 28)"), "the disk is full"),
+        (RuntimeError("PytorchStreamWriter failed writing file data/0"), "the disk took no more"),
+        (RuntimeError("DataLoader timed out after 5 seconds"), "has hung"),
+        (
+            RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer"),
+            "another process of this run is gone",
+        ),
+        (RuntimeError("[gloo/...] Timed out waiting 5000ms for recv"), "gives no answer .ddp_timeout"),
         (OSError(errno.ENOSPC, "No space left on device", "out/checkpoint-3"), r"disk is full \(out/checkpoint-3\)"),
     ],
 )
