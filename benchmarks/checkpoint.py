@@ -1,6 +1,6 @@
 """What a checkpoint of the 124M model adds to training: saved beside it, saved blocking, and saved the stock way.
 
-    python -m benchmarks.checkpoint [--rounds N] [--steps N] [--tokens N]
+    python -m benchmarks.checkpoint [--rounds N] [--steps N] [--tokens N] [--threads N]
 
 Rounds of the same steps, in turn without a save, with one beside training, and with one that training waits for:
 the stock way (`save_pretrained`, `torch.save`: neither flushed nor sealed), and ours. What a save adds is the time
@@ -89,9 +89,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=6, help="in a round; they must take longer than a save")
+    parser.add_argument("--threads", type=int, default=hardware.usable_cores(), help="of training, on a CPU")
     parser.add_argument("--tokens", type=int, default=256, help="in a step")
     args = parser.parse_args()
     disable_progress_bar()
+    torch.set_num_threads(args.threads)
     folder = Path(tempfile.mkdtemp(prefix="checkpoint-bench-", dir=Path.cwd()))
     training, writer = Training(args.tokens), CheckpointWriter(folder, None, None)
     rounds: dict[str, list] = {way: [] for way in WAYS}
@@ -104,8 +106,10 @@ def main() -> None:
     finally:
         writer.close()
         shutil.rmtree(folder)
-    report = {**summarize(rounds), "rounds": rounds, "steps": args.steps, "tokens": args.tokens, "machine": machine()}
-    RESULT.write_text(json.dumps(report, indent=2) + "\n", "utf-8")
+    report = {**summarize(rounds), "rounds": rounds, **vars(args)}
+    known = json.loads(RESULT.read_text("utf-8")) if RESULT.exists() else {}
+    known |= {"machine": machine(), f"{args.threads} threads train": report}
+    RESULT.write_text(json.dumps(known, indent=2) + "\n", "utf-8")
     print("\n".join(f"{name:<28} {value:.3f}" for name, value in report.items() if isinstance(value, float)))
 
 

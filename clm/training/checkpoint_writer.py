@@ -1,9 +1,7 @@
 """Writes checkpoints beside training: whole under their final name, or not there at all."""
 
-import os
 import shutil
 import sys
-import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -24,7 +22,7 @@ class CheckpointWriter:
     """One checkpoint at a time, in a thread of its own; used by the main process only.
 
     Training waits for a copy of the tensors in memory, and for no more: writing, flushing, hashing and renaming are
-    done while it goes on, by a thread that stands back where cores are short.
+    done while it goes on, on a core that it leaves idle, if there is one.
 
     Args:
         output_dir: where the checkpoints go.
@@ -34,7 +32,7 @@ class CheckpointWriter:
 
     def __init__(self, output_dir: Path, limit: int | None, resumed_from: Path | None) -> None:
         self._output_dir, self._limit, self._resumed_from = output_dir, limit, resumed_from
-        self._pool = ThreadPoolExecutor(1, "checkpoint", initializer=_stand_back)
+        self._pool = ThreadPoolExecutor(1, "checkpoint")
         self._snapshot = Snapshot()
         self._saving: Future | None = None
 
@@ -125,9 +123,3 @@ def _delete(folder: Path) -> None:
     shutil.rmtree(gone, ignore_errors=True)
     folder.rename(gone)
     shutil.rmtree(gone, ignore_errors=True)
-
-
-def _stand_back() -> None:
-    """A lower priority for this thread, though not the lowest: a stop waits for it on a busy machine, too."""
-    if sys.platform == "linux":  # elsewhere it would be the whole process's
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
