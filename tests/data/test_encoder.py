@@ -74,8 +74,8 @@ def lying_module(lie):
 
         from_json = classmethod(lambda cls, definition: cls(definition))
 
-        def encode_batch(self, documents):
-            true = self.true.encode_batch(documents).layout
+        def encode_batch(self, documents, parallel):
+            true = self.true.encode_batch(documents, parallel=parallel).layout
             ids, offsets = lie(np.array(true.content.data), np.array(true.offsets.data))
             content, offsets = SimpleNamespace(data=ids), SimpleNamespace(data=offsets)
             return SimpleNamespace(layout=SimpleNamespace(content=content, offsets=offsets))
