@@ -17,6 +17,11 @@ PUBLISHED = (
     "recipe.json",
     "*_results.json",
     "trainer_state.json",
+    "data.json",
+    "environment.json",
+    "samples.jsonl",
+    "report.html",
+    "loss_curve.png",
 )
 
 
