@@ -40,7 +40,7 @@ def results(runs: Sequence[RunRecord]) -> list[tuple[str, str, list[str], int | 
         clear = lowest_is_best and comparable and len(known) > 1 and known.count(min(known)) == 1
         best = values.index(min(known)) if clear else None
         rows.append((name, unit, [page_rows.fixed(value, digits) for value in values], best))
-    rows.append(("time", "h:min:s", [page_rows.duration(page_rows.seconds(run)) for run in runs], None))
+    rows.append(("time", "in training", [page_rows.duration(page_rows.seconds(run)) for run in runs], None))
     return rows
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from clm.insight.run_record import RunRecord, number
 
-MOST_POINTS = 2000  # of one curve: more than a screen has columns
+MOST_POINTS = 1000  # of one curve: more than a screen has columns
 PANELS = (  # key of the log, title, unit
     ("learning_rate", "Learning rate", ""),
     ("grad_norm", "Gradient norm", "before clipping"),

@@ -3,6 +3,7 @@
 from io import BytesIO
 
 from clm.insight.curves import loss_chart
+from clm.insight.page_rows import large
 from clm.insight.run_record import RunRecord
 
 _STYLE = {"training": {"color": "#83878f", "linewidth": 1.2}, "validation": {"color": "#1f5fbf", "linewidth": 2.2}}
@@ -13,7 +14,7 @@ def draw(run: RunRecord) -> bytes | None:
     # Here, for only a run's end and a report need it, and it takes half a second to load.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.ticker import EngFormatter
+    from matplotlib.ticker import FuncFormatter
 
     curves = loss_chart([run], [run.name]).curves
     if not curves:
@@ -28,7 +29,7 @@ def draw(run: RunRecord) -> bytes | None:
         axes.plot(across, values, label=curve.name, marker=marker, markersize=4, **_STYLE[curve.role])
     axes.set_title(run.name, parse_math=False)
     axes.set(xlabel="tokens" if by_tokens else "steps", ylabel="loss, nats per token")
-    axes.xaxis.set_major_formatter(EngFormatter())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: large(value)))
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)

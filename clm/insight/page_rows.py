@@ -3,7 +3,6 @@
 import json
 import math
 import shlex
-from datetime import timedelta
 from typing import Any
 
 from clm.insight.run_record import Json, RunRecord, count, number
@@ -41,15 +40,20 @@ def large(value: Any) -> str:
     """1.24 M."""
     if number(value) is None:
         return UNKNOWN
-    for unit, factor in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+    for unit, factor in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
         if value >= factor:
             return f"{value / factor:.3g} {unit}"
     return f"{value:.3g}"
 
 
 def duration(seconds: Any) -> str:
-    """1:02:03."""
-    return UNKNOWN if number(seconds) is None else str(timedelta(seconds=round(seconds)))
+    """1 min 2 s, 3 h 25 min, 2 d 4 h."""
+    if number(seconds) is None:
+        return UNKNOWN
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    return f"{minutes // 60} h {minutes % 60} min" if minutes < 1440 else f"{minutes // 1440} d {minutes // 60 % 24} h"
 
 
 def shown(value: Any) -> str:
@@ -103,12 +107,11 @@ def figures(run: RunRecord) -> list[Row]:
     """The run in a handful of numbers; those that it doesn't have are left out."""
     best = run.best
     at = f", best: step {best['step']:,}" if best else ""
-    words, size = run.metrics.get("eval_words"), run.metrics.get("eval_bytes")
     rows = [
         ("Validation loss", run.metrics.get("eval_loss"), 4, f"nats per token{at}"),
         ("Perplexity", run.metrics.get("perplexity"), 2, "per token"),
-        ("Word perplexity", run.metrics.get("word_perplexity"), 1, f"per word, {whole(words)} words"),
-        ("Bits per byte", run.metrics.get("bits_per_byte"), 4, f"of UTF-8, {large(size)}B"),
+        ("Word perplexity", run.metrics.get("word_perplexity"), 1, "per word"),
+        ("Bits per byte", run.metrics.get("bits_per_byte"), 4, "of UTF-8"),
     ]
     found = [(name, fixed(value, digits), note) for name, value, digits, note in rows if number(value) is not None]
     if tokens(run) is not None:
@@ -116,20 +119,23 @@ def figures(run: RunRecord) -> list[Row]:
         found.append(("Trained on", large(tokens(run)), "tokens" + (f", {passes:.2f} epochs" if passes else "")))
     if seconds(run) is not None:
         speed = number(run.trained.get("tokens_per_second"))
-        found.append(("Time", duration(seconds(run)), f"h:min:s{f', {speed:,.0f} tokens/s' if speed else ''}"))
+        found.append(("Time", duration(seconds(run)), f"{speed:,.0f} tokens/s" if speed else "in training"))
     return found
 
 
 def measures(run: RunRecord) -> list[Row]:
     """The validation text's measures with what they divide by, and two losses to hold them against."""
     metrics = run.metrics
+    tokens, words, size = (
+        f", {value:,} {unit}" if (value := count(metrics.get(f"eval_{unit}"))) else ""
+        for unit in ("tokens", "words", "bytes")
+    )
     rows = [
-        ("validation loss", fixed(metrics.get("eval_loss")),
-         f"nats per token, {whole(metrics.get('eval_tokens'))} tokens"),
+        ("validation loss", fixed(metrics.get("eval_loss")), f"nats per token{tokens}"),
         ("perplexity", fixed(metrics.get("perplexity"), 2), "per token of this model's tokenizer"),
         ("word perplexity", fixed(metrics.get("word_perplexity"), 1),
-         f"per word, {whole(metrics.get('eval_words'))} words: white-space words and one for each line end"),
-        ("bits per byte", fixed(metrics.get("bits_per_byte")), f"of UTF-8, {whole(metrics.get('eval_bytes'))} bytes"),
+         f"per word{words}: white-space words and one for each line end"),
+        ("bits per byte", fixed(metrics.get("bits_per_byte")), f"of UTF-8{size}"),
     ]  # fmt: skip
     rows = [row for row in rows if row[1] != UNKNOWN]
     if rows and run.vocab_size:
