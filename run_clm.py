@@ -29,6 +29,7 @@ from clm.insight.card import model_card
 from clm.insight.report import write_report
 from clm.recipe import Recipe, parse
 from clm.training import checkpoint, hardware, lifecycle
+from clm.training.energy import EnergyMeter
 from clm.training.environment import ENVIRONMENT_FILE, environment
 from clm.training.model import fresh_model
 from clm.training.reporting import TrainingProgress
@@ -156,7 +157,7 @@ def make_trainer(
         identity=identity,
         eval_dataset=data.validation,
         processing_class=data.tokenizer,
-        callbacks=[TrainingProgress(sequences * blocks.block_size)],
+        callbacks=[TrainingProgress(sequences * blocks.block_size), EnergyMeter()],
     )
     if recipe.run.early_stopping_patience is not None:
         trainer.add_callback(

@@ -19,6 +19,7 @@ PUBLISHED = (
     "trainer_state.json",
     "data.json",
     "environment.json",
+    "energy.json",
     "samples.jsonl",
     "report.html",
     "loss_curve.png",

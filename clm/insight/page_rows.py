@@ -164,11 +164,10 @@ def text(run: RunRecord) -> Json:
 
 def cost(run: RunRecord) -> list[tuple[str, str]]:
     """What training took."""
-    energy = number(run.trained.get("energy_kwh"))
-    return [
-        ("time in training", duration(seconds(run))),
-        ("energy", UNKNOWN if energy is None else f"{energy:.3f} kWh"),
-    ]
+    kwh, of = number(run.energy.get("kwh")), ("processors", "gpus")
+    by = " and ".join(f"{n} {name}" for name in of if (n := count(run.energy.get(name))))
+    energy = UNKNOWN if kwh is None else f"{kwh:.4g} kWh, by the counters of the machine's {by or 'parts'}"
+    return [("time in training", duration(seconds(run))), ("energy", energy)]
 
 
 def machine(run: RunRecord) -> list[tuple[str, str]]:

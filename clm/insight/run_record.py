@@ -31,6 +31,7 @@ class RunRecord:
     metrics: Json
     data: Json
     environment: Json
+    energy: Json
     samples: list[Json]
 
     @property
@@ -115,6 +116,7 @@ def read_run(folder: Path) -> RunRecord:
         metrics=results or _best(log) or {},
         data=_object(folder / "data.json"),
         environment=_object(folder / "environment.json"),
+        energy=_object(folder / "energy.json"),
         samples=_samples(folder / "samples.jsonl"),
     )
 

@@ -54,6 +54,12 @@ def test_the_page_of_a_finished_run(tmp_path):
     assert "expectation" not in text and "Forecast" not in text and "What would help" not in text
 
 
+def test_energy_where_it_is_known(tmp_path):
+    folder = make_run(tmp_path / "made")
+    write(folder / "energy.json", {"kwh": 1.5, "processors": 2, "gpus": 0})
+    assert "energy 1.5 kWh, by the counters of the machine's 2 processors" in Elements(run_page(read_run(folder))).text
+
+
 def test_an_explanation_comes_first(tmp_path):
     text = Elements(run_page(read_run(make_run(tmp_path / "made")), explanation("So it is."))).text
     assert text.index("Within expectation So it is.") < text.index("Forecast 3.500") < text.index("Validation loss")
