@@ -191,7 +191,7 @@ def command(run: RunRecord) -> str:
     processes = count(run.environment.get("processes")) or 1
     launcher = f"--multi_gpu --num_processes {processes} " if processes > 1 else ""
     recipe, again = (shlex.quote(str(path)) for path in (run.folder / "recipe.json", f"{run.folder}-again"))
-    return f"accelerate launch {launcher}run_clm.py --config {recipe} --output_dir {again}"
+    return f"accelerate launch {launcher}run_clm.py \\\n    --config {recipe} \\\n    --output_dir {again}"
 
 
 def samples(run: RunRecord) -> list[tuple[str, list[tuple[int, list[tuple[str, str]]]]]]:

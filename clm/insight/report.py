@@ -27,19 +27,19 @@ Explanation = dict[str, Any]
 
 
 def write_report(folder: Path, explanation: Explanation | None = None, output: Path | None = None) -> list[Path]:
-    """Write a run's page and, beside it, the picture of its loss curve if it has one; the files written.
+    """Write a run's report.html and, if it has a curve, loss_curve.png into its folder; the files written.
 
     Args:
         explanation: verdict, forecast, band, advice, findings and sections, as far as there are any.
-        output: the page's file; by default report.html in the run's folder.
+        output: another file for the page, and then there is no picture.
 
     Raises:
         UserError: the folder isn't a run's, or the page can't be written.
     """
-    run, page = read_run(folder), output or folder / REPORT_FILE
-    files = {page: _bytes(run_page(run, explanation))}
-    if plot := draw(run):
-        files[page.parent / PLOT_FILE] = plot
+    run = read_run(folder)
+    files = {output or folder / REPORT_FILE: _bytes(run_page(run, explanation))}
+    if output is None and (plot := draw(run)):
+        files[folder / PLOT_FILE] = plot
     return _write(files)
 
 

@@ -47,7 +47,8 @@ class RunRecord:
     @property
     def vocab_size(self) -> int | None:
         """Ids of the tokenizer."""
-        return next((n for n in map(count, (self.data.get("vocab_size"), self.identity.get("vocab_size"))) if n), None)
+        told = (count(source.get("vocab_size")) for source in (self.data, self.identity, self.recipe))
+        return next((size for size in told if size), None)
 
     @property
     def parameters(self) -> int | None:

@@ -50,7 +50,7 @@ def test_the_page_of_a_finished_run(tmp_path):
         "torch 2.13.0",
     ):
         assert said in text, said
-    assert f"--config {tmp_path}/made/recipe.json --output_dir {tmp_path}/made-again" in text
+    assert f"--config {tmp_path}/made/recipe.json \\ --output_dir {tmp_path}/made-again" in text
     assert "expectation" not in text and "Forecast" not in text and "What would help" not in text
 
 
@@ -141,6 +141,7 @@ def test_the_command_writes_page_and_picture_into_the_folder(tmp_path, capsys):
     assert (folder / "loss_curve.png").read_bytes().startswith(b"\x89PNG")
     assert main(["report", str(folder), "--output", str(tmp_path / "page.html")]) == 0
     assert (tmp_path / "page.html").read_text() == (folder / "report.html").read_text()
+    assert not (tmp_path / "loss_curve.png").exists()
 
 
 def test_documents_are_counted_by_length():
