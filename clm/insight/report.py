@@ -23,6 +23,10 @@ from clm.insight.run_record import RunRecord, read_run
 
 PAGE = Path(__file__).parent / "page"
 REPORT_FILE, PLOT_FILE, COMPARISON_FILE = "report.html", "loss_curve.png", "comparison.html"
+# {"verdict": {"label": "below" | "within" | "above" | "can't say", "sentence", "confidence"},
+#  "forecast": {"final_loss", "low", "high", "level", "curve": [[step, loss, low, high], ...]},
+#  "band": [[step, low, high], ...], "advice": [{"title", "gain_nats", "cost", "text"}, ...],
+#  "findings": [{"name", "text"}, ...], "sections": [{"title", "lines": [...]}, ...]}; any of them may be missing or None
 Explanation = dict[str, Any]
 
 
