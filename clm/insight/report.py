@@ -26,7 +26,7 @@ REPORT_FILE, PLOT_FILE, COMPARISON_FILE = "report.html", "loss_curve.png", "comp
 # {"verdict": {"label": "below" | "within" | "above" | "can't say", "sentence", "confidence"},
 #  "forecast": {"final_loss", "low", "high", "level", "curve": [[step, loss, low, high], ...]},
 #  "band": [[step, low, high], ...], "advice": [{"title", "gain_nats", "cost", "text"}, ...],
-#  "findings": [{"name", "text"}, ...], "sections": [{"title", "lines": [...]}, ...]}; any of them may be missing or None
+#  "findings": [{"name", "text"}, ...], "sections": [{"title", "lines": [...]}, ...]}; any may be missing or None
 Explanation = dict[str, Any]
 
 
