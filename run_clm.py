@@ -18,6 +18,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from clm import hub
 from clm.data.blocks import Blocks, count_steps, tokens_trained
+from clm.data.description import DATA_FILE, describe
 from clm.data.prepare import Prepared, known_identity, open_text, prepare
 from clm.errors import MachineError, Stopped, UserError
 from clm.evaluation.samples import DEFAULT_PROMPTS, continue_prompts
@@ -25,8 +26,11 @@ from clm.evaluation.scoring import score_store, unigram_loss
 from clm.files import Made, write_json, write_text
 from clm.insight import plan, summary
 from clm.insight.card import model_card
+from clm.insight.report import write_report
 from clm.recipe import Recipe, parse
 from clm.training import checkpoint, faults, hardware, launch_guard, lifecycle, run_lock, signals
+from clm.training.energy import EnergyMeter
+from clm.training.environment import ENVIRONMENT_FILE, environment
 from clm.training.model import fresh_model
 from clm.training.reporting import TrainingProgress
 from clm.training.trainer import ClmTrainer
@@ -61,11 +65,9 @@ def run(recipe: Recipe) -> None:
 
 def train(recipe: Recipe, args: TrainingArguments, output_dir: Path, say: Say) -> None:
     """The run, in an output_dir that is its own."""
-    needs_best = bool(args.load_best_model_at_end)
-    resume_from = lifecycle.on_main(
-        lambda: checkpoint.find(output_dir, recipe.run.resume_from_checkpoint, needs_best, say)
-    )
-    finished_steps = lifecycle.on_main(lambda: lifecycle.finished_steps(output_dir))
+    find = partial(checkpoint.find, needs_best=bool(args.load_best_model_at_end), say=say)
+    resume_from = lifecycle.on_main(lambda: find(output_dir, recipe.run.resume_from_checkpoint))
+    finished_steps = lifecycle.finished_steps(output_dir)
     earlier = [folder for folder in (resume_from, output_dir if finished_steps else None) if folder]
     data, blocks, identity = prepare_blocks(recipe, args, earlier, say)
     total_steps = plan_steps(args, blocks, say)
@@ -81,7 +83,7 @@ def train(recipe: Recipe, args: TrainingArguments, output_dir: Path, say: Say) -
         )
     trainer = make_trainer(recipe, args, data, blocks, {**identity, "total_steps": total_steps}, resume_from)
     with lifecycle.status_of(output_dir, total_steps), faults.machine_faults():
-        save_recipe(recipe, identity, output_dir)
+        save_start(recipe, identity, data, args)
         with signals.deferred():
             result = trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
         finish(recipe, trainer, data, result.metrics, say)
@@ -149,12 +151,7 @@ def plan_steps(args: TrainingArguments, blocks: Blocks, say: Say) -> int:
 
 
 def make_trainer(
-    recipe: Recipe,
-    args: TrainingArguments,
-    data: Prepared,
-    blocks: Blocks,
-    identity: dict[str, Any],
-    resume_from: Path | None,
+    recipe: Recipe, args: TrainingArguments, data: Prepared, blocks: Blocks, identity: dict, resume_from: Path | None
 ) -> ClmTrainer:
     """A fresh model and the Trainer that will train or resume it."""
     set_seed(args.seed)
@@ -172,7 +169,7 @@ def make_trainer(
         loss_spike=recipe.run.loss_spike,
         eval_dataset=data.validation,
         processing_class=data.tokenizer,
-        callbacks=[TrainingProgress(sequences * blocks.block_size)],
+        callbacks=[TrainingProgress(sequences * blocks.block_size), EnergyMeter()],
     )
     if recipe.run.early_stopping_patience is not None:
         trainer.add_callback(
@@ -185,19 +182,21 @@ def make_trainer(
 
 def evaluate(model: torch.nn.Module, data: Prepared, block_size: int, args: TrainingArguments) -> dict[str, float]:
     """The validation text's metrics, the same on every process; Stopped where a signal comes meanwhile."""
-    score = score_store(
-        model, data.validation, block_size, args.per_device_eval_batch_size, interrupted=lambda: bool(signals.reason())
-    )
+    score = score_store(model, data.validation, block_size, args.per_device_eval_batch_size, signals.reason)
     if score is None:
         raise signals.stopped()
     return score.metrics()
 
 
-def save_recipe(recipe: Recipe, identity: dict[str, Any], output_dir: Path) -> None:
-    """Keep the resolved recipe, and what makes this run this run, with it."""
+def save_start(recipe: Recipe, identity: dict[str, Any], data: Prepared, args: TrainingArguments) -> None:
+    """Keep with the run what it is made of: the resolved recipe, its identity, its text in figures, its machine."""
     if lifecycle.main_process():
+        output_dir = Path(args.output_dir)
         write_json(output_dir / "recipe.json", recipe.resolved())
         write_json(output_dir / checkpoint.IDENTITY_FILE, identity)
+        about_text = {**describe(data), "unigram_loss": unigram_loss(data.train, data.validation)}
+        write_json(output_dir / DATA_FILE, about_text)
+        write_json(output_dir / ENVIRONMENT_FILE, environment(args))
 
 
 def finish(recipe: Recipe, trainer: ClmTrainer, data: Prepared, trained: dict[str, float], say: Say) -> None:
@@ -219,6 +218,7 @@ def finish(recipe: Recipe, trainer: ClmTrainer, data: Prepared, trained: dict[st
     unigram = unigram_loss(data.train, data.validation)
     say(summary.table(results, metrics, unigram, len(data.tokenizer), trainer.state))
     say(summary.samples(samples))
+    write_report(output_dir)
     say(summary.places(output_dir, data))
     if trainer.args.push_to_hub:
         say(f"pushed to {hub.push(output_dir, trainer.hub_model_id, trainer.args.hub_revision)}")

@@ -118,7 +118,7 @@ def score_store(
     store: TokenStore,
     block_size: int,
     batch_size: int,
-    interrupted: Callable[[], bool] = lambda: False,
+    interrupted: Callable[[], object] = lambda: False,
 ) -> Score | None:
     """Score every token of the store's text once, each document starting from end-of-text, in fp32.
 
