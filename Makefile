@@ -28,9 +28,9 @@ format: $(VENV)/.dev
 
 # Known vulnerabilities of the pinned packages; without their database, which is on the network, it only says so.
 audit: $(VENV)/.dev
-	@if $(BIN)/python -c 'import urllib.request; urllib.request.urlopen("https://pypi.org/pypi/numpy/json", timeout=10)' 2>/dev/null; \
+	@if $(BIN)/python -c 'import urllib.request; urllib.request.urlopen("https://pypi.org/pypi/numpy/2.0.0/json", timeout=10)' 2>/dev/null; \
 	then $(BIN)/pip-audit --no-deps --disable-pip -r requirements.txt; \
-	else echo "audit: not done, the pypi.org has no records to be read from here"; fi
+	else echo "audit: not done: the records of pypi.org can not be read from here"; fi
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.prepare

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from contextlib import chdir
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from clm.training.checkpoint_writer import CheckpointWriter
 from clm.training.model import GPT2LMHeadModel
 from clm.training.trainer import ClmTrainer
 from tests.chaos import differences, ends, start
-from tests.tiny import history, make_text, run, write_recipe
+from tests.tiny import ROOT, history, make_text, run, write_recipe
 
 STEPS = 6
 EVERY_STEP = {"max_steps": STEPS, "save_steps": 1, "eval_steps": 1, "save_total_limit": 20}
@@ -194,6 +195,28 @@ def test_a_time_limit_stops_the_run_like_a_signal(place, capsys):
     assert run("--stop_after_minutes", "0.05") == 75
     assert "stopped: by stop_after_minutes after step" in one_line(capsys.readouterr().err)
     assert len(list(Path("out").glob("checkpoint-*"))) == 1  # also where none was asked for
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent died")
+def test_a_launcher_of_one_process_that_is_ended_takes_its_run_along(place, undisturbed):
+    write_recipe(**EVERY_STEP | {"max_steps": 100_000}, train_file=str(undisturbed / "text.txt"))
+    command = [str(Path(sys.executable).parent / "accelerate"), "launch", str(ROOT / "run_clm.py")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    launched = subprocess.Popen(
+        [*command, "--config", "tiny.json"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    with launched:
+        for line in launched.stdout:
+            if line.startswith("step 3/"):
+                launched.terminate()
+                break
+        last = launched.stdout.read().splitlines()[-1]  # its end is the end of the run, not of the launcher
+    assert last.startswith("stopped: by the end of its launcher after step")
+    assert (status()["state"], status()["exit_code"]) == ("stopped", 75)
 
 
 # The machine
