@@ -1,6 +1,7 @@
 """A Trainer that can be stopped at any instant: it goes on, bit for bit, from what it saved."""
 
 import copy
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -39,7 +40,10 @@ class ResumableTrainer(Trainer):
         # What save_pretrained writes into config.json, for the checkpoints too.
         self.model.config.architectures = [type(self.model).__name__]
         # Asking each other at every step goes past the accelerators, which would have to stop for it.
-        self._group = distributed.new_group(backend="gloo") if self.args.world_size > 1 else None
+        patience = timedelta(seconds=self.args.ddp_timeout)
+        self._group = distributed.new_group(timeout=patience, backend="gloo") if self.args.world_size > 1 else None
+        # The writer's own: a tokenizer that encodes can't be saved by another thread meanwhile.
+        self._tokenizer = copy.deepcopy(self.processing_class)
 
     # The loop
 
@@ -131,7 +135,7 @@ class ResumableTrainer(Trainer):
             def write(folder: Path, tensors: dict[str, Any]) -> None:
                 model.config.save_pretrained(folder)
                 model.generation_config.save_pretrained(folder)
-                self.processing_class.save_pretrained(folder)
+                self._tokenizer.save_pretrained(folder)
                 write_safetensors(folder / "model.safetensors", tensors["model"])
                 save(tensors["optimizer"], folder / "optimizer.pt")
                 save(scheduler, folder / "scheduler.pt")
