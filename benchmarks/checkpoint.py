@@ -106,7 +106,7 @@ def main() -> None:
     finally:
         writer.close()
         shutil.rmtree(folder)
-    report = {**summarize(rounds), "rounds": rounds, **vars(args)}
+    report = {**summarize(rounds), **vars(args), "measured": rounds}
     known = json.loads(RESULT.read_text("utf-8")) if RESULT.exists() else {}
     known |= {"machine": machine(), f"{args.threads} threads train": report}
     RESULT.write_text(json.dumps(known, indent=2) + "\n", "utf-8")
