@@ -15,6 +15,7 @@ from clm.data.files import FileSource, find_files
 from clm.data.sources import Source, open_split, own_separator
 from clm.errors import MachineError, UserError
 from clm.evaluation import published
+from clm.evaluation.display import UNITS, describe
 from clm.evaluation.forward import positions_of, probe
 from clm.evaluation.intervals import bootstrap
 from clm.evaluation.loading import check_weights, first_token, load_model
@@ -25,14 +26,6 @@ from clm.training import hardware, lifecycle
 
 Say = Callable[[str], None]
 DEFAULT_BLOCK_SIZE = 1024
-UNITS = {
-    "eval_loss": ("nats per token", "{eval_tokens:,} tokens of this tokenizer"),
-    "perplexity": ("perplexity", "per token"),
-    "nats_per_word": ("nats per word", "{eval_words:,} words: white-space words and one for each line end"),
-    "word_perplexity": ("word perplexity", "per word"),
-    "nats_per_byte": ("nats per byte", "{eval_bytes:,} bytes of UTF-8"),
-    "bits_per_byte": ("bits per byte", "per byte"),
-}
 
 
 def run(args: argparse.Namespace) -> None:
@@ -157,30 +150,3 @@ def trained_alone(recipe: dict[str, Any]) -> bool | None:
     if not recipe:
         return None
     return published.which_text(recipe.get("dataset_name"), recipe.get("dataset_config_name"), "test") is not None
-
-
-def describe(result: dict[str, Any]) -> str:
-    """The result on one screen."""
-    form = f", {result['text_form']} form" if result["text_form"] else ""
-    windows = f"block_size {result['block_size']:,}, stride {result['stride']:,}"
-    windows += " (disjoint blocks)" if result["stride"] == result["block_size"] else ""
-    one = result["eval_documents"] == 1
-    lines = [
-        "",
-        f"model      {result['model']}",
-        f"text       {result['text']}{form}: {result['eval_documents']:,} document{'s' * (not one)}, "
-        f"document_separator {result['document_separator'] or 'none'}",
-        f"windows    {windows}; a document starts from {result['document_starts_from']}, which is not scored",
-        f"precision  {result['precision']}",
-        "",
-    ]
-    intervals = result["intervals_95"]
-    for key in UNITS:
-        low_high = "{:.4f} to {:.4f}".format(*intervals[key]) if intervals else ""
-        name, divided_by = UNITS[key][0], result["divided_by"][key]
-        lines.append(f"{name:<16}{result[key]:>12.4f}  {low_high:<24}{divided_by}")
-    lines += [
-        "",
-        "no interval: the text is one document" if one else "in the middle: 95 % interval, by bootstrap over documents",
-    ]
-    return "\n".join(lines)
