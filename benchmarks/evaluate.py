@@ -65,7 +65,7 @@ def model_of(args: argparse.Namespace) -> transformers.GPT2LMHeadModel:
     torch.manual_seed(0)
     config = transformers.GPT2Config(
         vocab_size=args.vocab_size, n_positions=args.block_size, n_embd=args.width, n_layer=args.layers,
-        n_head=max(1, args.width // 64),
+        n_head=max(1, args.width // 64), bos_token_id=0, eos_token_id=0,
     )  # fmt: skip
     return transformers.GPT2LMHeadModel(config).eval()
 

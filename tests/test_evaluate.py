@@ -5,6 +5,7 @@ import math
 import shutil
 from pathlib import Path
 
+import evaluate as evaluate_package
 import pytest
 import torch
 import transformers
@@ -14,12 +15,13 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from clm.__main__ import main
 from clm.evaluation.scoring import Score
+from clm.training import hardware
 from tests.data.small import small_tokenizer
 from tests.evaluation.saved import save, small_model
 from tests.hub_server import HubServer
 from tests.test_bad_input import UNREACHABLE, one_line, refuses  # noqa: F401 (a fixture)
 from tests.test_run import plain_loss
-from tests.tiny import launch, run
+from tests.tiny import ROOT, launch, run
 from tests.wikitext import add_wikitext, wikitext_rows
 
 
@@ -84,6 +86,25 @@ def test_stride_batch_and_precision(place):
     more_context = result("--document_separator", "article", "--stride", "4")
     assert more_context["eval_tokens"] == plain["eval_tokens"] and more_context["eval_loss"] != plain["eval_loss"]
     assert result("--document_separator", "article", "--block_size", "8")["block_size"] == 8
+
+
+def test_bf16_where_the_hardware_has_it(place, monkeypatch):
+    monkeypatch.setattr(hardware, "has_bf16", lambda _: True)
+    Path("wiki.txt").write_text("a few words\n" * 9)
+    half, full = result("--bf16"), result("--bf16", "false")
+    assert (half["precision"], full["precision"]) == ("bf16", "fp32") and half["eval_loss"] != full["eval_loss"]
+    assert half["eval_loss"] == pytest.approx(full["eval_loss"], rel=0.02)
+    monkeypatch.setattr(hardware, "has_bf16", lambda _: False)
+    assert result("--bf16") == full
+
+
+def test_the_evaluate_module_gives_the_same_numbers(place):
+    got = result()
+    metric = evaluate_package.load(str(ROOT / "clm/evaluation/perplexity"))
+    inputs = {"nats": [got["eval_loss"] * got["eval_tokens"]], "tokens": [got["eval_tokens"]],
+              "words": [got["eval_words"]], "bytes": [got["eval_bytes"]]}  # fmt: skip
+    computed = metric.compute(**inputs)
+    assert computed == pytest.approx({key: got[key] for key in computed}, rel=1e-12)
 
 
 def test_one_document_has_no_interval(place, capsys):

@@ -28,7 +28,7 @@ def load_model(path_or_repo: str) -> tuple[PreTrainedModel, PreTrainedTokenizerB
             path_or_repo, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **options
         )
         tokenizer = AutoTokenizer.from_pretrained(path_or_repo, **options)
-    except (OSError, ValueError, KeyError, RuntimeError, HTTPError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, HTTPError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         if unreachable:
             reason = f"the Hub can't be reached: {unreachable}; give a folder"
