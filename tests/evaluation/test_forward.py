@@ -31,6 +31,8 @@ def heads():
     yield "mamba", of_kind("mamba"), "from_hidden_states"
     yield "logits times a scale", of_kind("cohere", logit_scale=0.25), "from_logits"
     yield "capped logits", of_kind("gemma2", final_logit_softcapping=2.0, query_pre_attn_scalar=8), "from_logits"
+    small = {"final_logit_softcapping": 2.0, "query_pre_attn_scalar": 8, "initializer_range": 1e-4}
+    yield "a cap too far off to be noticed in a trial", of_kind("gemma2", **small), "from_logits"
     biased = of_kind("gptj", rotary_dim=4)
     torch.nn.init.normal_(biased.lm_head.bias)
     yield "a bias", biased, "from_logits"

@@ -20,7 +20,9 @@ def test_every_evaluation_leaves_its_samples_and_a_resumed_run_has_the_same_log(
     assert all(set(entry) == {"step", "prompt", "mode", "text"} for entry in entries) and entries == read(Path("out"))
     assert len({entry["text"] for entry in entries}) > 3
 
-    for name in ("checkpoint-9", "run_status.json"):  # as if it had been killed between step 9's samples and its save
+    # As if it had been killed between step 9's samples and its save, and had been evaluated more often before.
+    Path("out/samples.jsonl").write_text(lines + lines.splitlines()[-1].replace('"step": 9', '"step": 8') + "\n")
+    for name in ("checkpoint-9", "run_status.json"):
         path = Path("out", name)
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     assert run("--eval_on_start") == 0
