@@ -18,6 +18,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from clm import hub
 from clm.data.blocks import Blocks, count_steps, tokens_trained
+from clm.data.description import DATA_FILE, describe
 from clm.data.prepare import Prepared, known_identity, open_text, prepare
 from clm.errors import MachineError, UserError
 from clm.evaluation import published
@@ -27,8 +28,11 @@ from clm.evaluation.scoring import score_store, unigram_loss
 from clm.files import Made, write_json, write_text
 from clm.insight import plan, summary
 from clm.insight.card import model_card
+from clm.insight.report import write_report
 from clm.recipe import Recipe, parse
 from clm.training import checkpoint, hardware, lifecycle
+from clm.training.energy import EnergyMeter
+from clm.training.environment import ENVIRONMENT_FILE, environment
 from clm.training.model import fresh_model
 from clm.training.reporting import TrainingProgress
 from clm.training.trainer import ClmTrainer
@@ -72,7 +76,7 @@ def run(recipe: Recipe) -> None:
         )
     trainer = make_trainer(recipe, args, data, blocks, {**identity, "total_steps": total_steps})
     with lifecycle.status_of(output_dir, total_steps), lifecycle.machine_faults():
-        save_recipe(recipe, identity, output_dir)
+        save_start(recipe, identity, data, args)
         result = trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
         finish(recipe, trainer, data, result.metrics, say)
 
@@ -158,6 +162,7 @@ def make_trainer(
         callbacks=[
             TrainingProgress(sequences * blocks.block_size),
             SampleLog(data.tokenizer, recipe.run.prompts or DEFAULT_PROMPTS),
+            EnergyMeter(),
         ],
     )
     if recipe.run.early_stopping_patience is not None:
@@ -174,11 +179,15 @@ def evaluate(model: torch.nn.Module, data: Prepared, block_size: int, args: Trai
     return score_store(model, data.validation, block_size, args.per_device_eval_batch_size).metrics()
 
 
-def save_recipe(recipe: Recipe, identity: dict[str, Any], output_dir: Path) -> None:
-    """Keep the resolved recipe, and what makes this run this run, with it."""
+def save_start(recipe: Recipe, identity: dict[str, Any], data: Prepared, args: TrainingArguments) -> None:
+    """Keep with the run what it is made of: the resolved recipe, its identity, its text in figures, its machine."""
     if lifecycle.main_process():
+        output_dir = Path(args.output_dir)
         write_json(output_dir / "recipe.json", recipe.resolved())
         write_json(output_dir / checkpoint.IDENTITY_FILE, identity)
+        about_text = {**describe(data), "unigram_loss": unigram_loss(data.train, data.validation)}
+        write_json(output_dir / DATA_FILE, about_text)
+        write_json(output_dir / ENVIRONMENT_FILE, environment(args))
 
 
 def finish(recipe: Recipe, trainer: ClmTrainer, data: Prepared, trained: dict[str, float], say: Say) -> None:
@@ -202,6 +211,7 @@ def finish(recipe: Recipe, trainer: ClmTrainer, data: Prepared, trained: dict[st
     if compared := published.rows_of_run(recipe.resolved(), metrics, model.num_parameters()):
         say(f"\n{published.table(compared)}")
     say(summary.samples(samples))
+    write_report(output_dir)
     say(summary.places(output_dir, data))
     if trainer.args.push_to_hub:
         say(f"pushed to {hub.push(output_dir, trainer.hub_model_id, trainer.args.hub_revision)}")

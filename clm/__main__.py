@@ -15,6 +15,7 @@ from clm.evaluation.loading import load_model
 from clm.evaluation.samples import continue_prompts
 from clm.files import write_json
 from clm.insight import plan
+from clm.insight.report import COMPARISON_FILE, write_comparison, write_report
 from clm.recipe import parse
 from clm.training import lifecycle
 
@@ -52,6 +53,13 @@ def _parser() -> _Parser:
     planning.add_argument("--output", type=Path, metavar="FILE", help="write it as JSON, too")
     planning.epilog = "Anything else is the recipe's: --config RECIPE [--key value ...]"
     planning.set_defaults(run=_plan)
+
+    reporting = commands.add_parser("report", help="a run as a page; several beside each other", allow_abbrev=False)
+    reporting.add_argument("runs", nargs="+", type=Path, metavar="RUN_DIR", help="a run's folder, finished or not")
+    reporting.add_argument(
+        "--output", type=Path, metavar="FILE", help=f"by default RUN_DIR/report.html; for several {COMPARISON_FILE}"
+    )
+    reporting.set_defaults(run=_report)
 
     generating = commands.add_parser("generate", help="let a model continue a text", allow_abbrev=False)
     generating.add_argument("--model", required=True, help="a run's folder, or a name on the Hub")
@@ -97,6 +105,14 @@ def _plan(args: argparse.Namespace, recipe_words: list[str]) -> None:
     if args.output:
         evaluate.check_output(args.output)
         write_json(args.output, plan.as_json(made))
+
+
+def _report(args: argparse.Namespace, _: list[str]) -> None:
+    if len(args.runs) == 1:
+        written = write_report(args.runs[0], output=args.output)
+    else:
+        written = write_comparison(args.runs, args.output or Path(COMPARISON_FILE))
+    print("\n".join(map(str, written)))
 
 
 def _generate(args: argparse.Namespace, _: list[str]) -> None:

@@ -92,8 +92,10 @@ def rows(
 
 def rows_of_run(recipe: Mapping[str, Any], metrics: Mapping[str, float], parameters: int) -> list[dict[str, Any]]:
     """The rows of a training run, by its resolved recipe; empty unless its validation text is WikiText-103's."""
-    text = which_text(recipe["dataset_name"], recipe["dataset_config_name"], "validation")
-    return [] if recipe["validation_file"] else rows(metrics, text, parameters, alone=True)
+    names = [recipe.get(key) for key in ("dataset_name", "dataset_config_name")]
+    if recipe.get("validation_file") or not all(isinstance(name, str) for name in names):
+        return []
+    return rows(metrics, which_text(*names, "validation"), parameters, alone=True)
 
 
 def table(compared: Sequence[Mapping[str, Any]]) -> str:

@@ -9,7 +9,8 @@ from tokenizers import pre_tokenizers
 from transformers import PreTrainedTokenizerBase
 
 from clm.data import encoder as encoders
-from clm.data.documents import Batch, Source
+from clm.data.documents import Source
+from clm.data.packed import Batch
 from clm.progress import ByteProgress
 
 Say = Callable[[str], None]
@@ -43,10 +44,10 @@ class SlowEncoder:
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
 
-    def encode(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        """All ids, end to end, and where each text's ids end."""
+    def encode(self, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
+        """All ids, end to end, and where each document's ids end."""
         options = {"add_special_tokens": False, "split_special_tokens": True, "verbose": False}
-        ids = [self._tokenizer(text, **options)["input_ids"] for text in texts]
+        ids = [self._tokenizer(text, **options)["input_ids"] for text in batch.texts]
         return np.concatenate(ids).astype(np.uint32), np.cumsum([len(of_text) for of_text in ids])
 
     def finish(self) -> None:
@@ -81,16 +82,16 @@ def _encode(source: Source, encoder: encoders.Encoder | SlowEncoder, pieces: boo
         tempfile.TemporaryFile() as file,  # a memory map outlives it
         ByteProgress(f"encoding {source.name}", source.size_bytes, show) as progress,
     ):
-        for texts, continues in source.documents() if pieces else _whole(source.documents()):
-            ids, ends = encoder.encode(texts)
-            for text, tokens in zip(texts, np.diff(ends, prepend=0).tolist(), strict=True):
+        for batch in source.documents() if pieces else _whole(source.documents()):
+            ids, ends = encoder.encode(batch)
+            for text, tokens in zip(batch.texts, np.diff(ends, prepend=0).tolist(), strict=True):
                 new = [tokens, len(text.split()) + text.count("\n"), len(text.encode())]
                 if going_on:
                     counts[-1] = [sum(pair) for pair in zip(counts[-1], new, strict=True)]
                 else:
                     counts.append(new)
                 going_on = False
-            going_on = continues
+            going_on = batch.continues
             file.write(ids.astype(np.uint32))
             progress.at(source.bytes_read)
         encoder.finish()
@@ -112,11 +113,12 @@ def _takes_pieces(tokenizer: PreTrainedTokenizerBase) -> bool:
 def _whole(batches: Iterator[Batch]) -> Iterator[Batch]:
     """The same documents, each in one piece."""
     held: list[str] = []
-    for texts, continues in batches:
-        closed, begun = (texts[:-1], texts[-1:]) if continues else (texts, [])
+    for batch in batches:
+        texts = batch.texts
+        closed, begun = (texts[:-1], texts[-1:]) if batch.continues else (texts, [])
         if closed:
-            yield Batch(["".join([*held, closed[0]]), *closed[1:]], False)
+            yield Batch.of(["".join([*held, closed[0]]), *closed[1:]], False)
             held = []
         held += begun
     if held:
-        yield Batch(["".join(held)], False)
+        yield Batch.of(["".join(held)], False)

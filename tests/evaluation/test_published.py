@@ -4,6 +4,9 @@ import pytest
 
 from clm.evaluation.published import FIGURES, RAW, UNK, rows, rows_of_run, table, text_with, which_text
 from clm.insight.card import model_card
+from clm.insight.report import run_page
+from clm.insight.run_record import read_run
+from tests.insight.run_folder import make_run
 
 METRICS = {"eval_loss": 3.0, "perplexity": 20.1, "word_perplexity": 30.0, "bits_per_byte": 1.1,
            "eval_tokens": 10, "eval_words": 9, "eval_bytes": 50}  # fmt: skip
@@ -40,6 +43,14 @@ def test_this_model_stands_among_the_others_each_once_with_the_figure_of_its_spl
 
 def test_every_figure_says_where_it_is_from_and_of_which_form():
     assert all(figure.source and figure.form.startswith((UNK, RAW)) for figure in FIGURES)
+
+
+@pytest.mark.parametrize("config", ["wikitext-103-raw-v1", "wikitext-2-raw-v1", None, ["a list"]])
+def test_the_report_compares_where_the_validation_text_is_wikitexts(tmp_path, config):
+    folder = make_run(tmp_path / "run", dataset_name="Salesforce/wikitext", dataset_config_name=config)
+    page = run_page(read_run(folder))
+    shown = "Beside published results" in page and "Dai et al. 2019" in page and "<td>400.00</td>" in page
+    assert shown == ("Transformer-XL" in page) == (config == "wikitext-103-raw-v1")
 
 
 @pytest.mark.parametrize("change", [{}, {"dataset_name": "me/other"}, {"validation_file": "mine.txt"}])

@@ -20,13 +20,13 @@ def test_every_evaluation_leaves_its_samples_and_a_resumed_run_has_the_same_log(
     assert all(set(entry) == {"step", "prompt", "mode", "text"} for entry in entries) and entries == read(Path("out"))
     assert len({entry["text"] for entry in entries}) > 3
 
-    # As if it had been killed between step 9's samples and its save, and had been evaluated more often before.
-    Path("out/samples.jsonl").write_text(lines + lines.splitlines()[-1].replace('"step": 9', '"step": 8') + "\n")
-    for name in ("checkpoint-9", "run_status.json"):
-        path = Path("out", name)
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-    assert run("--eval_on_start") == 0
-    assert Path("out/samples.jsonl").read_text() == lines
+    for more in ((), ("--eval_on_start",)):
+        # As if it had been killed between step 9's samples and its save, and had been evaluated more often before.
+        Path("out/samples.jsonl").write_text(lines + lines.splitlines()[-1].replace('"step": 9', '"step": 8') + "\n")
+        shutil.rmtree("out/checkpoint-9")
+        Path("out/run_status.json").unlink()
+        assert run(*more) == 0
+        assert Path("out/samples.jsonl").read_text() == lines
 
 
 def test_a_run_that_starts_anew_starts_its_log_anew(workplace):

@@ -7,7 +7,7 @@ import pytest
 import transformers
 from tokenizers import normalizers
 
-from clm.data import documents
+from clm.data import packed
 from clm.data.files import FileSource
 from clm.evaluation.text import encode
 from tests.data.small import mixed_text, small_tokenizer
@@ -28,7 +28,7 @@ TOKENIZERS = {
 
 @pytest.mark.parametrize("kind", TOKENIZERS)
 def test_ids_and_counts_of_documents_however_long(tmp_path, monkeypatch, kind):
-    monkeypatch.setattr(documents, "CHUNK_BYTES", 400)  # so that long documents come in pieces
+    monkeypatch.setattr(packed, "CHUNK_BYTES", 400)  # so that long documents come in pieces
     texts = [mixed_text(300, seed=1), "short", mixed_text(90, seed=2)]
     (tmp_path / "text.txt").write_text("<sep>".join(texts), "utf-8", newline="")
     source, tokenizer = FileSource([tmp_path / "text.txt"], "text", "<sep>", tmp_path), TOKENIZERS[kind]()
