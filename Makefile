@@ -34,6 +34,7 @@ audit: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.prepare
+	$(BIN)/python -m benchmarks.evaluate
 
 clean:
 	rm -rf $(VENV) .cache runs

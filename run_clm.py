@@ -21,6 +21,8 @@ from clm.data.blocks import Blocks, count_steps, tokens_trained
 from clm.data.description import DATA_FILE, describe
 from clm.data.prepare import Prepared, known_identity, open_text, prepare
 from clm.errors import MachineError, Stopped, UserError
+from clm.evaluation import published
+from clm.evaluation.sample_log import SampleLog
 from clm.evaluation.samples import DEFAULT_PROMPTS, continue_prompts
 from clm.evaluation.scoring import score_store, unigram_loss
 from clm.files import Made, write_json, write_text
@@ -169,7 +171,11 @@ def make_trainer(
         loss_spike=recipe.run.loss_spike,
         eval_dataset=data.validation,
         processing_class=data.tokenizer,
-        callbacks=[TrainingProgress(sequences * blocks.block_size), EnergyMeter()],
+        callbacks=[
+            TrainingProgress(sequences * blocks.block_size),
+            SampleLog(data.tokenizer, recipe.run.prompts or DEFAULT_PROMPTS),
+            EnergyMeter(),
+        ],
     )
     if recipe.run.early_stopping_patience is not None:
         trainer.add_callback(
@@ -217,6 +223,8 @@ def finish(recipe: Recipe, trainer: ClmTrainer, data: Prepared, trained: dict[st
     samples = continue_prompts(model, data.tokenizer, recipe.run.prompts or DEFAULT_PROMPTS)
     unigram = unigram_loss(data.train, data.validation)
     say(summary.table(results, metrics, unigram, len(data.tokenizer), trainer.state))
+    if compared := published.rows_of_run(recipe.resolved(), metrics, model.num_parameters()):
+        say(f"\n{published.table(compared)}")
     say(summary.samples(samples))
     write_report(output_dir)
     say(summary.places(output_dir, data))

@@ -61,7 +61,7 @@ class RunOptions:
     stop_after_minutes: float | None = None  # then save and stop, as for a signal
     loss_spike: str = "warn"  # what becomes of a step whose loss is far above those before
     resume_from_checkpoint: str | None = None  # none, "true", "auto": the newest; "false": start afresh; a folder
-    prompts: list[str] | None = None  # for the samples of text at the end
+    prompts: list[str] | None = None  # for the samples of text at every evaluation and at the end
 
 
 @dataclass(frozen=True)
