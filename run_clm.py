@@ -30,7 +30,7 @@ from clm.insight import plan, summary
 from clm.insight.card import model_card
 from clm.insight.report import write_report
 from clm.recipe import Recipe, parse
-from clm.training import checkpoint, faults, hardware, launch_guard, lifecycle, run_lock, signals
+from clm.training import checkpoint, faults, hardware, launch_guard, lifecycle, optim, run_lock, signals
 from clm.training.energy import EnergyMeter
 from clm.training.environment import ENVIRONMENT_FILE, environment
 from clm.training.model import fresh_model
@@ -98,11 +98,12 @@ def start(recipe: Recipe, output_dir: Path) -> tuple[TrainingArguments, Say]:
     launch_guard.check_writable("cache_dir", Path(recipe.data.cache_dir))
     decision = hardware.fit(recipe.training)
     try:
-        args = TrainingArguments(**decision.training)
+        args = optim.training_arguments(decision.training)
     except (ValueError, ImportError) as error:
         raise UserError(f"{recipe.path}: {' '.join(str(error).split())}") from None
     args.gradient_accumulation_steps = recipe.accumulation(args.world_size)
     launch_guard.check_processes()
+    optim.check_launch(args.optim)
     launch_guard.check_trackers(args.report_to)
     disable_progress_bar()  # transformers' own, one for each file of a checkpoint
     say: Say = partial(print, flush=True) if lifecycle.main_process() else lambda _: None

@@ -24,6 +24,8 @@ def conflicts(r: Mapping[str, Any]) -> Iterator[str]:
     yield from _schedule_conflicts(r)
     if any(pair.count("=") != 1 for pair in (r.get("optim_args") or "a=b").split(",")):
         yield f"optim_args is {show(r['optim_args'])}; it must be name=value pairs with commas between"
+    if r.get("optim_args") and r.get("optim") == "muon":
+        yield "optim_args is given, but optim muon takes none: leave it out"
     if not r.get("dataloader_num_workers"):
         for key in ("dataloader_prefetch_factor", "dataloader_persistent_workers"):
             if r.get(key):

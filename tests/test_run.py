@@ -85,10 +85,10 @@ def plain_loss(model, tokenizer, lines: list[str], block_size: int = 16) -> floa
     return nats / tokens
 
 
-@pytest.mark.parametrize("sampling", ["blocks", "windows"])
-def test_a_resumed_run_ends_with_the_very_weights_of_an_undisturbed_one(workplace, sampling):
+@pytest.mark.parametrize("changes", [{}, {"sampling": "windows"}, {"optim": "muon"}], ids=str)
+def test_a_resumed_run_ends_with_the_very_weights_of_an_undisturbed_one(workplace, changes):
     # 12 samples a step of some 40 blocks: the epoch ends within a step, and dropout is on.
-    write_recipe(sampling=sampling, max_steps=9)
+    write_recipe(**changes, max_steps=9)
     assert run() == 0
     undisturbed = load_file("out/model.safetensors")
     losses, evaluations = history("out", "loss"), history("out", "eval_loss")

@@ -16,6 +16,7 @@ from clm.data.blocks import Blocks
 from clm.data.order import EpochOrder
 from clm.errors import MachineError
 from clm.files import sync
+from clm.training import optim
 from clm.training.resumable import ResumableTrainer
 
 
@@ -66,6 +67,12 @@ class ClmTrainer(ResumableTrainer):
             timeout=self.args.ddp_timeout if self.args.dataloader_num_workers else 0,  # seconds; else 0 is for ever
             pin_memory=self.args.dataloader_pin_memory and self.args.device.type == "cuda",
         )
+
+    def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
+        """The recipe's optimizer; of `muon` the stock Trainer knows nothing."""
+        if self.optimizer is None and self.args.optim == optim.MUON:
+            self.optimizer = optim.MuonAndAdamW(self.model if model is None else model, self.args)
+        return super().create_optimizer(model)
 
     def num_examples(self, dataloader: DataLoader) -> int:
         """Samples in an epoch."""

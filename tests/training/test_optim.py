@@ -1,0 +1,91 @@
+"""Muon for the blocks' matrices, AdamW for the rest, in one optimizer."""
+
+import copy
+
+import pytest
+import torch
+from transformers import GPT2Config
+
+from clm.errors import UserError
+from clm.training import optim
+from clm.training.model import GPT2LMHeadModel
+from tests.tiny import run, write_recipe
+
+ENDS = {"bos_token_id": 0, "eos_token_id": 0}
+
+
+def _model_and_arguments(tmp_path):
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=50, n_positions=8, n_layer=2, n_head=2, n_embd=16, **ENDS))
+    recipe = {"optim": "muon", "learning_rate": 0.01, "weight_decay": 0.5, "adam_beta2": 0.9}
+    return model, optim.training_arguments({**recipe, "output_dir": str(tmp_path), "use_cpu": True})
+
+
+def _give_gradients(model, seed):
+    torch.manual_seed(seed)
+    for weight in model.parameters():
+        weight.grad = torch.randn_like(weight)
+
+
+def test_muon_turns_the_blocks_matrices_and_adamw_moves_the_rest(tmp_path):
+    model, args = _model_and_arguments(tmp_path)
+    optimizer = optim.MuonAndAdamW(model, args)
+    before = copy.deepcopy(model.state_dict())
+    _give_gradients(model, 1)
+    optimizer.step()
+    for name, weight in model.named_parameters():
+        decays = weight.ndim == 2
+        moved = weight - before[name] * (1 - 0.01 * 0.5 * decays)
+        if ".h." in name and decays:  # the gradient's singular values become about 1, the step's RMS about 0.2 x 0.01
+            singular = torch.linalg.svdvals(moved) / (0.01 * 0.2 * max(moved.shape) ** 0.5)
+            assert 0.6 < singular.median() and singular.max() < 1.3, name
+        else:  # Adam's first step is the gradient's sign
+            assert torch.allclose(moved, -0.01 * weight.grad.sign(), rtol=1e-3, atol=1e-6), name
+
+
+def test_every_weight_is_in_one_group_and_only_matrices_decay(tmp_path):
+    model, args = _model_and_arguments(tmp_path)
+    groups = optim.MuonAndAdamW(model, args).param_groups
+    taken = [id(weight) for group in groups for weight in group["params"]]
+    assert sorted(taken) == sorted(map(id, model.parameters()))
+    assert [group["weight_decay"] for group in groups] == [0.5, 0.5, 0.0]
+    assert all((weight.ndim == 2) == (group["weight_decay"] > 0) for group in groups for weight in group["params"])
+
+
+def test_a_loaded_state_goes_on_bit_for_bit_and_follows_a_schedule(tmp_path):
+    model, args = _model_and_arguments(tmp_path)
+    optimizer = optim.MuonAndAdamW(model, args)
+    for step in range(2):
+        _give_gradients(model, step)
+        optimizer.step()
+    torch.save(optimizer.state_dict(), tmp_path / "optimizer.pt")
+    other = copy.deepcopy(model)
+    taken_up = optim.MuonAndAdamW(other, args)
+    taken_up.load_state_dict(torch.load(tmp_path / "optimizer.pt", weights_only=True))
+    for one, its in ((model, optimizer), (other, taken_up)):
+        schedule = torch.optim.lr_scheduler.LambdaLR(its, lambda step: 0.5)
+        assert {group["lr"] for group in its.param_groups} == {0.005}
+        _give_gradients(one, 7)
+        its.step()
+        schedule.step()
+    for (name, weight), same in zip(model.named_parameters(), other.parameters(), strict=True):
+        assert torch.equal(weight, same), name
+    still = copy.deepcopy(other.state_dict())
+    taken_up.param_groups[0]["lr"] = taken_up.param_groups[1]["lr"] = taken_up.param_groups[2]["lr"] = 0.0
+    taken_up.step()  # the rates in force are those of the optimizer that the schedule sees
+    assert all(torch.equal(still[name], weight) for name, weight in other.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["FSDP", "DEEPSPEED", "MEGATRON_LM"])
+def test_muon_is_refused_where_matrices_are_cut_up(monkeypatch, name):
+    monkeypatch.setenv(f"ACCELERATE_USE_{name}", "true")
+    optim.check_launch("adamw_torch_fused")
+    with pytest.raises(UserError, match="optim muon needs whole matrices"):
+        optim.check_launch("muon")
+
+
+def test_muon_takes_no_optim_args(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_recipe(optim="muon", optim_args="momentum=0.9")
+    assert run() == 2
+    assert "optim_args" in capsys.readouterr().err
