@@ -35,6 +35,7 @@ STANDARD_RATES = (5e-4, 1e-3, 2e-3, 4e-3)
 RATES = (2e-3, 3e-3, 5e-3)
 PIECE, HELD_OUT = 2**16, 200  # characters; every so-manieth piece is validation text
 BATCH = 16
+SAME = ("way", "rate", "steps")
 RECIPE = {
     "vocab_size": 8000,
     "tokenizer_train_bytes": 20_000_000,
@@ -193,25 +194,21 @@ def rounds(keys: dict, pair: tuple[dict, dict], seeds: range) -> None:
             train(keys, run["way"], run["rate"], run["steps"], seed, "round")
 
 
-def table() -> None:
-    """Medians over the rounds, with the lowest and the highest."""
+def table(pair: tuple[dict, dict]) -> None:
+    """Medians over the rounds of these two, with the lowest and the highest."""
     runs = [run for run in json.loads(RESULT.read_text("utf-8"))["runs"] if run["stage"] == "round"]
-    ways = {way: [run for run in runs if run["way"] == way] for way in ("standard", "ours")}
-    for way, some in ways.items():
-        seconds, losses = ([run[key] for run in some] for key in ("seconds", "loss"))
+    ways = [{run["seed"]: run for run in runs if all(run[key] == way[key] for key in SAME)} for way in pair]
+    for way in ways:
+        name, rate, steps = (next(iter(way.values()))[key] for key in SAME)
+        seconds, losses = ([run[key] for run in way.values()] for key in ("seconds", "loss"))
         print(
-            f"{way:<9} {some[0]['steps']:>4} steps at {some[0]['rate']:g}: {statistics.median(seconds):6.1f} s "
+            f"{name:<9} {steps:>4} steps at {rate:g}: {statistics.median(seconds):6.1f} s "
             f"({min(seconds):.1f} to {max(seconds):.1f}), loss {statistics.mean(losses):.4f} "
             f"({min(losses):.4f} to {max(losses):.4f})"
         )
-    shares = sorted(b["seconds"] / a["seconds"] for a, b in zip(*(sorted(w, key=_seed) for w in ways.values())))
-    print(
-        f"ours / standard: {statistics.median(shares):.3f} ({shares[0]:.3f} to {shares[-1]:.3f}), {len(shares)} rounds"
-    )
-
-
-def _seed(run: dict) -> int:
-    return run["seed"]
+    shares = [ways[1][seed]["seconds"] / ways[0][seed]["seconds"] for seed in sorted(ways[0].keys() & ways[1].keys())]
+    middle, low, high = statistics.median(shares), min(shares), max(shares)
+    print(f"ours / standard, {len(shares)} rounds: {middle:.3f} ({low:.3f} to {high:.3f})")
 
 
 def main() -> None:
@@ -232,8 +229,9 @@ def main() -> None:
     if args.only != "rounds":
         sweep(keys, args.standard_steps)
     if args.only != "sweep":
-        rounds(keys, winners(args.standard_steps), range(args.first_seed, args.first_seed + args.rounds))
-        table()
+        pair = winners(args.standard_steps)
+        rounds(keys, pair, range(args.first_seed, args.first_seed + args.rounds))
+        table(pair)
 
 
 if __name__ == "__main__":
