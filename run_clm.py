@@ -35,6 +35,7 @@ from clm.training.energy import EnergyMeter
 from clm.training.environment import ENVIRONMENT_FILE, environment
 from clm.training.model import fresh_model
 from clm.training.reporting import TrainingProgress
+from clm.training.throughput import throughput_of
 from clm.training.trainer import ClmTrainer
 
 Say = Callable[[str], None]
@@ -160,7 +161,6 @@ def make_trainer(
     model = fresh_model(recipe.model, blocks.block_size, data.tokenizer)
     if args.push_to_hub:
         hub.check_access(args.hub_model_id or Path(args.output_dir).name)
-    sequences = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
     trainer = ClmTrainer(
         model=model,
         args=args,
@@ -168,11 +168,12 @@ def make_trainer(
         evaluate_fn=lambda model: evaluate(model, data, blocks.block_size, args),
         identity=identity,
         resume_from=resume_from,
+        throughput=throughput_of(model, args),
         loss_spike=recipe.run.loss_spike,
         eval_dataset=data.validation,
         processing_class=data.tokenizer,
         callbacks=[
-            TrainingProgress(sequences * blocks.block_size),
+            TrainingProgress(),
             SampleLog(data.tokenizer, recipe.run.prompts or DEFAULT_PROMPTS),
             EnergyMeter(),
         ],
@@ -233,7 +234,7 @@ def finish(recipe: Recipe, trainer: ClmTrainer, data: Prepared, trained: dict[st
 
 
 def train_results(trainer: ClmTrainer, trained: dict[str, float]) -> dict[str, float]:
-    """What train_results.json holds; `tokens_per_second` is of this start, the rest of the whole run."""
+    """What train_results.json holds; speeds and shares are of this start, the rest of the whole run."""
     args, blocks = trainer.args, trainer.train_dataset
     tokens = partial(
         tokens_trained,
@@ -241,11 +242,10 @@ def train_results(trainer: ClmTrainer, trained: dict[str, float]) -> dict[str, f
         samples_per_step=args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size,
         block_size=blocks.block_size,
     )
-    done, before = tokens(trainer.state.global_step), tokens(trainer.first_step)
     return {
         "train_loss": trained["train_loss"],
-        "train_tokens": done,
-        "tokens_per_second": round((done - before) / trained["train_runtime"], 1),
+        "train_tokens": tokens(trainer.state.global_step),
+        **trainer.throughput.results(trainer.state.global_step - trainer.first_step),
         "train_runtime": trained["train_runtime"],
         "train_steps": trainer.state.global_step,
         "epoch": trainer.state.epoch,

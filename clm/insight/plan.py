@@ -1,7 +1,6 @@
 """What a recipe will need, before it runs: parameters, steps, memory, time. Trains nothing, writes nothing."""
 
 import math
-import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,6 +12,7 @@ from clm.data.prepare import DEFAULT_VOCAB_SIZE, existing_store, open_text, stor
 from clm.errors import UserError
 from clm.recipe import Recipe
 from clm.training import hardware
+from clm.training.flops import flops_per_token, measured_matmul_rate
 from clm.training.loss import CHUNK_ELEMENTS
 from clm.training.model import model_config
 
@@ -54,15 +54,6 @@ class Plan:
 def total_steps(epoch: EpochSteps, max_steps: int, num_train_epochs: float) -> int:
     """Optimizer steps of a whole run, as the Trainer counts them: max_steps, else the epochs' steps rounded up."""
     return max_steps if max_steps > 0 else math.ceil(num_train_epochs * max(epoch.total, 1))
-
-
-def flops_per_token(parameters: int, n_layer: int, n_embd: int, block_size: int) -> float:
-    """Forward and backward FLOPs of one token: 6 N, plus causal attention's 6 n_layer n_embd block_size.
-
-    N counts every parameter that takes part in a matmul, the tied head included and the position table not
-    (PaLM, Chowdhery et al. 2022, appendix B, there 12 L E T without the causal half; recomputation isn't counted).
-    """
-    return 6 * parameters + 6 * n_layer * n_embd * block_size
 
 
 def make(recipe: Recipe, dataset_tokens: int | None = None, processes: int = 1) -> Plan:
@@ -145,17 +136,6 @@ def _time(flops: float, device: str, bf16: bool) -> tuple[float, str]:
         f"estimate: {ASSUMED_UTILISATION:.0%} (assumed) of the {rate / 1e9:,.0f} GFLOP/s of a "
         f"{'bf16' if bf16 else 'fp32'} matmul measured here just now"
     )
-
-
-def measured_matmul_rate(device: str, dtype: torch.dtype, size: int = 1024, seconds: float = 0.3) -> float:
-    """FLOP/s of a square matmul on this device, the best of the repetitions that fit into `seconds`."""
-    left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-    best, until = math.inf, time.perf_counter() + seconds
-    while time.perf_counter() < until:
-        started = time.perf_counter()
-        (left @ right).sum().item()
-        best = min(best, time.perf_counter() - started)
-    return 2 * size**3 / best
 
 
 def describe(plan: Plan) -> str:

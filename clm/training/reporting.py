@@ -12,8 +12,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 class TrainingProgress(TrainerCallback):
     """Loss, learning rate, speed and time left, from the main process only."""
 
-    def __init__(self, tokens_per_step: int) -> None:
-        self._tokens_per_step = tokens_per_step
+    def __init__(self) -> None:
         self._bar: tqdm | None = None
         self._first_step, self._started = 0, 0.0
 
@@ -49,6 +48,7 @@ class TrainingProgress(TrainerCallback):
             return
         if "loss" in logs:
             self._say(self._training_line(state, logs))
+            self._bar.set_postfix_str(f"loss {logs['loss']:.3f}, {logs['tokens_per_second']:,.0f} tokens/s")
         elif "eval_loss" in logs:
             best = (
                 ""
@@ -66,11 +66,13 @@ class TrainingProgress(TrainerCallback):
         parts = [
             f"step {state.global_step:,}/{state.max_steps:,}: loss {logs['loss']:.4f}",
             f"lr {logs['learning_rate']:.2e}",
-            f"{steps * self._tokens_per_step / seconds:,.0f} tokens/s",
+            f"{logs['tokens_per_second']:,.0f} tokens/s",
             f"{left} left",
         ]
         if "grad_norm" in logs:
             parts.insert(1, f"grad {logs['grad_norm']:.2f}")
+        if "mfu" in logs:
+            parts.insert(-1, f"MFU {logs['mfu']:.0%}")
         return ", ".join(parts)
 
     def _say(self, line: str) -> None:

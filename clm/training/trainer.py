@@ -2,7 +2,6 @@
 
 import math
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from clm.data.order import EpochOrder
 from clm.errors import MachineError
 from clm.files import sync
 from clm.training.resumable import ResumableTrainer
+from clm.training.throughput import Throughput
 
 
 class ClmTrainer(ResumableTrainer):
@@ -24,6 +24,7 @@ class ClmTrainer(ResumableTrainer):
 
     Args:
         evaluate_fn: model -> metrics with "eval_loss"; called on every process, returns the same on all.
+        throughput: the run's clock.
         loss_spike: what becomes of a step whose loss is far above those before: "warn", "skip" or "rollback".
         kwargs: ResumableTrainer's, and the Trainer's own.
     """
@@ -33,10 +34,11 @@ class ClmTrainer(ResumableTrainer):
         *,
         train_dataset: Blocks,
         evaluate_fn: Callable[[torch.nn.Module], dict[str, float]],
+        throughput: Throughput,
         loss_spike: str,
         **kwargs: Any,
     ) -> None:
-        self._evaluate_fn, self._loss_spike = evaluate_fn, loss_spike
+        self._evaluate_fn, self._loss_spike, self.throughput = evaluate_fn, loss_spike, throughput
         super().__init__(train_dataset=train_dataset, **kwargs)
         # The stock Trainer turns the cache off in the config, and would save it so: generation would crawl.
         self.model.config.use_cache = True
@@ -67,11 +69,34 @@ class ClmTrainer(ResumableTrainer):
             pin_memory=self.args.dataloader_pin_memory and self.args.device.type == "cuda",
         )
 
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
+        """The next optimizer step's batches; the time until they are there is counted."""
+        with self.throughput.waiting_for("data"):
+            return super().get_batch_samples(*args, **kwargs)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log, the training loss with the speed since the last time."""
+        with self.throughput.waiting_for("logging"):
+            if "loss" in logs:
+                logs = {**logs, **self.throughput.read(self.state.global_step)}
+            super().log(logs, start_time)
+
+    def _start_saving(self) -> None:
+        with self.throughput.waiting_for("saving"):
+            super()._start_saving()
+
+    def _finish_saving(self) -> None:
+        with self.throughput.waiting_for("saving"):
+            super()._finish_saving()
+
     def num_examples(self, dataloader: DataLoader) -> int:
         """Samples in an epoch."""
         return len(self.train_dataset)
 
     def _run_epoch(self, **kwargs: Any) -> None:
+        if self.state.global_step == self.first_step:
+            logged = [entry["elapsed_seconds"] for entry in self.state.log_history if "elapsed_seconds" in entry]
+            self.throughput.start(self.first_step, max(logged, default=0.0))
         epoch, resumed = kwargs["epoch"], kwargs["epoch"] == kwargs["epochs_trained"]
         first_batch = kwargs["steps_trained_in_current_epoch"] if resumed else 0
         kwargs["train_dataloader"].batch_sampler.start_at(epoch, first_batch)
@@ -117,11 +142,13 @@ class ClmTrainer(ResumableTrainer):
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Score the whole validation text, log it, and tell the callbacks."""
-        started = time.perf_counter()
-        metrics = self._evaluate_fn(self.accelerator.unwrap_model(self.model))
-        metrics["eval_runtime"] = round(time.perf_counter() - started, 4)
+        before = self.throughput.seconds["evaluation"]
+        with self.throughput.waiting_for("evaluation"):
+            metrics = self._evaluate_fn(self.accelerator.unwrap_model(self.model))
+        metrics["eval_runtime"] = round(self.throughput.seconds["evaluation"] - before, 4)
         self.log(dict(metrics))
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        with self.throughput.waiting_for("evaluation"):  # samples are drawn
+            self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
     def _evaluate(self, trial: Any, ignore_keys_for_eval: Any, skip_scheduler: bool = False) -> dict[str, float]:
