@@ -3,7 +3,7 @@
     python -m benchmarks.train [--shape small|quickstart] [--rounds N]
 
 Prints a table and writes benchmarks/results/train-SHAPE.json. Each measurement is a process of its own, the ways take
-turns. Ours is the real command, run_clm.py, whose log is read; all ways have the same model, batch, block and dropout (0).
+turns. Ours is the real command, run_clm.py, whose log is read; all have the same model, batch, block and dropout (0).
 """
 
 import argparse
@@ -87,7 +87,6 @@ def ours(way: str, shape: dict, batch: int, steps: int) -> dict:
         "load_best_model_at_end": False,
         "output_dir": str(folder),
         "cache_dir": str(WORK / "cache"),
-        "tokenizer_path": str(WORK / f"tokenizer-{shape['vocab_size']}"),
     }
     recipe = WORK / "train.json"
     recipe.write_text(json.dumps(options), "utf-8")

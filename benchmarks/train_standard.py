@@ -1,7 +1,7 @@
 """Training as a user of the stock stack has it; `python -m benchmarks.train_standard` measures one way once.
 
-`trainer`: GPT2LMHeadModel under the Trainer with its default precision, loss and optimizer. `compiled`: the same model in
-a plain PyTorch loop, fp32, under torch.compile, with the fused AdamW.
+`trainer`: GPT2LMHeadModel under the Trainer with its default precision, loss and optimizer. `compiled`: the same model
+in a plain PyTorch loop, fp32, under torch.compile, with the fused AdamW.
 """
 
 import argparse
