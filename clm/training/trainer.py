@@ -19,6 +19,8 @@ from clm.data.order import EpochOrder
 from clm.errors import MachineError
 from clm.files import write_json
 from clm.training import checkpoint
+from clm.training.loss import IGNORED
+from clm.training.noise_scale import GradientNoiseScale
 
 
 class ClmTrainer(Trainer):
@@ -39,6 +41,7 @@ class ClmTrainer(Trainer):
         **kwargs: Any,
     ) -> None:
         self._evaluate_fn, self._identity = evaluate_fn, identity
+        self._noise_scale, self._micro_batch = GradientNoiseScale(), 0
         super().__init__(train_dataset=train_dataset, **kwargs)
         # The stock Trainer turns the cache off in the config, and would save it so: generation would crawl.
         self.model.config.use_cache = True
@@ -80,6 +83,20 @@ class ClmTrainer(Trainer):
         with patch("transformers.trainer.skip_first_batches", lambda dataloader, _: dataloader):
             super()._run_epoch(**kwargs)
 
+    def training_step(
+        self, model: torch.nn.Module, inputs: dict[str, torch.Tensor], num_items_in_batch: Any = None
+    ) -> torch.Tensor:
+        """As the stock one; the gradients of a step's first micro-batch tell the gradient noise scale."""
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        if self._micro_batch == 0 and not self.accelerator.sync_gradients:
+            labels = int((inputs["labels"] != IGNORED).sum())
+            if labels:
+                share = labels * self.args.world_size / float(num_items_in_batch)
+                self._noise_scale.first_micro_batch(model.parameters(), labels, share)
+        self._micro_batch += 1
+        self._step_labels = num_items_in_batch
+        return loss
+
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
         norm = super()._get_grad_norm(model, grad_norm)  # called before every optimizer step, clipping or not
         if not math.isfinite(norm):
@@ -88,7 +105,15 @@ class ClmTrainer(Trainer):
                 f"{self._get_learning_rate():.3g}): lower learning_rate or warm up for longer; "
                 "the last checkpoint is whole"
             )
+        self._noise_scale.whole_step(float(norm), int(self._step_labels))
+        self._micro_batch = 0
         return norm
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """As the stock one, with the gradient noise scale in tokens, where a step has several micro-batches."""
+        if "loss" in logs and (tokens := self._noise_scale.tokens()) is not None:
+            logs["gradient_noise_scale"] = round(tokens)
+        super().log(logs, start_time)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Score the whole validation text, log it, and tell the callbacks."""
