@@ -119,7 +119,24 @@ RUNS = {
     "p-2x64-constant-long": Run(P, 2, 64, 1024, 64, 16, 1500, 2e-3, CONSTANT),
     "e-4x192-linear": Run(E, 4, 192, 2048, 64, 16, 500, 2e-3, LINEAR),
     "w-1x64-many-epochs": Run(W, 1, 64, 1024, 64, 32, 1000, 5e-3, COSINE),
+    "e-1x96-linear": Run(E, 1, 96, 2048, 64, 16, 1000, 3e-3, LINEAR),
+    "p-2x64-cosine0": Run(P, 2, 64, 1024, 64, 32, 750, 3e-3, COSINE_TO_0, 0.1),
+    "e-2x64-wsd": Run(E, 2, 64, 1024, 128, 16, 750, 4e-3, stable_decay(750, 0.5)),
+    "w-2x96-constant": Run(W, 2, 96, 1024, 64, 16, 750, 2e-3, CONSTANT),
+    # The same runs as above with dropout, for what it changes.
+    "e-1x64-cosine-dropout": Run(E, 1, 64, 1024, 64, 16, 1000, 4e-3, COSINE, 0.1),
+    "w-2x96-cosine-dropout": Run(W, 2, 96, 1024, 64, 16, 750, 3e-3, COSINE, 0.1),
+    "w-1x64-many-epochs-dropout": Run(W, 1, 64, 1024, 64, 32, 1000, 5e-3, COSINE, 0.1),
 }
+
+# Made after the forecast's code and constants were frozen.
+FROZEN = {
+    "e-3x96-cosine": Run(E, 3, 96, 4096, 64, 32, 500, 2e-3, COSINE),
+    "p-3x64-linear": Run(P, 3, 64, 2048, 64, 32, 600, 3e-3, LINEAR, seed=7),
+    "e-1x64-constant": Run(E, 1, 64, 1024, 64, 16, 1500, 3e-3, CONSTANT, seed=7),
+    "w-2x64-wsd": Run(W, 2, 64, 2048, 64, 16, 1000, 3e-3, stable_decay(1000, 0.2), 0.1, seed=7),
+}
+RUNS |= FROZEN
 
 
 def make(name: str, run: Run, texts: dict[str, str]) -> dict:
@@ -157,7 +174,7 @@ def keep(curve: dict) -> None:
     with FileLock(WORK / "curves.lock"):
         curves = [other for other in read_json(CURVES) or [] if other["name"] != curve["name"]]
         order = list(RUNS)
-        curves = sorted([*curves, curve], key=lambda one: order.index(one["name"]))
+        curves = sorted([*curves, curve], key=lambda one: order.index(one["name"]) if one["name"] in order else 0)
         lines = ",\n".join(json.dumps(one, separators=(",", ":")) for one in curves)
         write_text(CURVES, f"[\n{lines}\n]\n")
 
