@@ -21,10 +21,12 @@ from clm.data.blocks import Blocks, count_steps, tokens_trained
 from clm.data.prepare import Prepared, known_identity, open_text, prepare
 from clm.errors import MachineError, UserError
 from clm.evaluation.samples import DEFAULT_PROMPTS, continue_prompts
-from clm.evaluation.scoring import score_store, unigram_loss
+from clm.evaluation.scoring import score_store
 from clm.files import Made, write_json, write_text
-from clm.insight import plan, summary
+from clm.insight import explain, plan, summary
 from clm.insight.card import model_card
+from clm.insight.run_folder import TEXT_FILE, of_statistics, text_statistics
+from clm.insight.setup import Setup
 from clm.recipe import Recipe, parse
 from clm.training import checkpoint, hardware, lifecycle
 from clm.training.model import fresh_model
@@ -68,11 +70,14 @@ def run(recipe: Recipe) -> None:
             f"{output_dir} holds this run, finished after {finished_steps:,} steps, and no checkpoint to go on from: "
             "set another output_dir"
         )
-    trainer = make_trainer(recipe, args, data, blocks, {**identity, "total_steps": total_steps})
+    statistics = text_statistics(data.train, data.validation)
+    setup = of_statistics(recipe, statistics, sequences_per_step(args))
+    trainer = make_trainer(recipe, args, data, blocks, {**identity, "total_steps": total_steps}, setup)
     with lifecycle.status_of(output_dir, total_steps), lifecycle.machine_faults():
-        save_recipe(recipe, identity, output_dir)
+        save_recipe(recipe, identity, statistics, output_dir)
         result = trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
-        finish(recipe, trainer, data, result.metrics, say)
+        finish(recipe, trainer, data, result.metrics, statistics["unigram_loss"], say)
+        say(explain.verdict_line(setup, trainer.state.log_history) or "verdict: can't say, nothing was evaluated")
 
 
 def start(recipe: Recipe, output_dir: Path) -> tuple[TrainingArguments, Say]:
@@ -120,9 +125,14 @@ def prepare_blocks(
         return data, Blocks(data.train, recipe.data.block_size, recipe.data.sampling), identity(data.identity)
 
 
+def sequences_per_step(args: TrainingArguments) -> int:
+    """Samples in an optimizer step, over all processes."""
+    return args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+
+
 def plan_steps(args: TrainingArguments, blocks: Blocks, say: Say) -> int:
     """Say what an epoch is made of; the optimizer steps of the whole run."""
-    sequences = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+    sequences = sequences_per_step(args)
     epoch = count_steps(len(blocks), sequences)
     total = plan.total_steps(epoch, args.max_steps, args.num_train_epochs)
     say(
@@ -137,14 +147,13 @@ def plan_steps(args: TrainingArguments, blocks: Blocks, say: Say) -> int:
 
 
 def make_trainer(
-    recipe: Recipe, args: TrainingArguments, data: Prepared, blocks: Blocks, identity: dict[str, Any]
+    recipe: Recipe, args: TrainingArguments, data: Prepared, blocks: Blocks, identity: dict[str, Any], setup: Setup
 ) -> ClmTrainer:
     """A fresh model and the Trainer that will train or resume it."""
     set_seed(args.seed)
     model = fresh_model(recipe.model, blocks.block_size, data.tokenizer)
     if args.push_to_hub:
         hub.check_access(args.hub_model_id or Path(args.output_dir).name)
-    sequences = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
     trainer = ClmTrainer(
         model=model,
         args=args,
@@ -153,7 +162,7 @@ def make_trainer(
         identity=identity,
         eval_dataset=data.validation,
         processing_class=data.tokenizer,
-        callbacks=[TrainingProgress(sequences * blocks.block_size)],
+        callbacks=[TrainingProgress(setup.tokens_per_step, partial(explain.verdict_line, setup))],
     )
     if recipe.run.early_stopping_patience is not None:
         trainer.add_callback(
@@ -169,14 +178,17 @@ def evaluate(model: torch.nn.Module, data: Prepared, block_size: int, args: Trai
     return score_store(model, data.validation, block_size, args.per_device_eval_batch_size).metrics()
 
 
-def save_recipe(recipe: Recipe, identity: dict[str, Any], output_dir: Path) -> None:
-    """Keep the resolved recipe, and what makes this run this run, with it."""
+def save_recipe(recipe: Recipe, identity: dict[str, Any], statistics: dict[str, Any], output_dir: Path) -> None:
+    """Keep the resolved recipe, what makes this run this run, and what its text is, with it."""
     if lifecycle.main_process():
+        write_json(output_dir / TEXT_FILE, statistics)
         write_json(output_dir / "recipe.json", recipe.resolved())
         write_json(output_dir / checkpoint.IDENTITY_FILE, identity)
 
 
-def finish(recipe: Recipe, trainer: ClmTrainer, data: Prepared, trained: dict[str, float], say: Say) -> None:
+def finish(
+    recipe: Recipe, trainer: ClmTrainer, data: Prepared, trained: dict[str, float], unigram: float, say: Say
+) -> None:
     """Evaluate the model that is kept, write it with its results, and say what came out and where it is."""
     output_dir, blocks = Path(trainer.args.output_dir), trainer.train_dataset
     model = trainer.accelerator.unwrap_model(trainer.model)
@@ -192,7 +204,6 @@ def finish(recipe: Recipe, trainer: ClmTrainer, data: Prepared, trained: dict[st
     name = trainer.hub_model_id or recipe.name
     write_text(output_dir / "README.md", model_card(name, recipe.resolved(), results, metrics, model.num_parameters()))
     samples = continue_prompts(model, data.tokenizer, recipe.run.prompts or DEFAULT_PROMPTS)
-    unigram = unigram_loss(data.train, data.validation)
     say(summary.table(results, metrics, unigram, len(data.tokenizer), trainer.state))
     say(summary.samples(samples))
     say(summary.places(output_dir, data))
@@ -206,7 +217,7 @@ def train_results(trainer: ClmTrainer, trained: dict[str, float]) -> dict[str, f
     tokens = partial(
         tokens_trained,
         samples=len(blocks),
-        samples_per_step=args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size,
+        samples_per_step=sequences_per_step(args),
         block_size=blocks.block_size,
     )
     done, before = tokens(trainer.state.global_step), tokens(trainer.first_step)

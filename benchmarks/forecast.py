@@ -80,7 +80,9 @@ def show(title: str, runs: list[Reference], outcomes: np.ndarray, scored: dict) 
     print(f"{'run':<28}{'final':>8}{shares}")
     for run, rows in zip(runs, outcomes, strict=True):
         cells = "".join(
-            f"{'cannot say':>18}" if np.isnan(error) else f"{error:+.3f} ±{half:.3f}{' ' if abs(error) <= half else '!'}".rjust(18)
+            f"{'cannot say':>18}"
+            if np.isnan(error)
+            else f"{error:+.3f} ±{half:.3f}{' ' if abs(error) <= half else '!'}".rjust(18)
             for error, half in rows
         )
         print(f"{run.name:<28}{run.final:>8.3f}{cells}")
@@ -92,7 +94,9 @@ def show(title: str, runs: list[Reference], outcomes: np.ndarray, scored: dict) 
             f"cannot say: {row['cannot_say']}"
         )
     pooled = scored["pooled"]
-    print(f"80 % intervals, pooled: cover {pooled['coverage']:.0%} ({pooled['low']:.0%} to {pooled['high']:.0%}, by run)")
+    print(
+        f"80 % intervals, pooled: cover {pooled['coverage']:.0%} ({pooled['low']:.0%} to {pooled['high']:.0%}, by run)"
+    )
 
 
 def main() -> None:

@@ -82,5 +82,3 @@ class Fitter:
         outcomes = outcomes[~np.isnan(outcomes[:, 0])]
         rank = min(1.0, 0.8 * (len(numbers) + 1) / len(numbers))  # as in split conformal prediction, by run
         return float(np.quantile(np.abs(outcomes[:, 0]) / outcomes[:, 1], rank))
-
-

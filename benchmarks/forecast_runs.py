@@ -123,18 +123,22 @@ RUNS = {
     "p-2x64-cosine0": Run(P, 2, 64, 1024, 64, 32, 750, 3e-3, COSINE_TO_0, 0.1),
     "e-2x64-wsd": Run(E, 2, 64, 1024, 128, 16, 750, 4e-3, stable_decay(750, 0.5)),
     "w-2x96-constant": Run(W, 2, 96, 1024, 64, 16, 750, 2e-3, CONSTANT),
+    "e-3x96-cosine": Run(E, 3, 96, 4096, 64, 32, 500, 2e-3, COSINE),
+    "p-3x64-linear": Run(P, 3, 64, 2048, 64, 32, 600, 3e-3, LINEAR, seed=7),
+    "e-1x64-constant": Run(E, 1, 64, 1024, 64, 16, 1500, 3e-3, CONSTANT, seed=7),
+    "w-2x64-wsd": Run(W, 2, 64, 2048, 64, 16, 1000, 3e-3, stable_decay(1000, 0.2), 0.1, seed=7),
     # The same runs as above with dropout, for what it changes.
     "e-1x64-cosine-dropout": Run(E, 1, 64, 1024, 64, 16, 1000, 4e-3, COSINE, 0.1),
     "w-2x96-cosine-dropout": Run(W, 2, 96, 1024, 64, 16, 750, 3e-3, COSINE, 0.1),
     "w-1x64-many-epochs-dropout": Run(W, 1, 64, 1024, 64, 32, 1000, 5e-3, COSINE, 0.1),
 }
 
-# Made after the forecast's code and constants were frozen.
+# Made after the forecast's code and its shipped constants were frozen, in a commit of their own.
 FROZEN = {
-    "e-3x96-cosine": Run(E, 3, 96, 4096, 64, 32, 500, 2e-3, COSINE),
-    "p-3x64-linear": Run(P, 3, 64, 2048, 64, 32, 600, 3e-3, LINEAR, seed=7),
-    "e-1x64-constant": Run(E, 1, 64, 1024, 64, 16, 1500, 3e-3, CONSTANT, seed=7),
-    "w-2x64-wsd": Run(W, 2, 64, 2048, 64, 16, 1000, 3e-3, stable_decay(1000, 0.2), 0.1, seed=7),
+    "f-e-2x128-cosine": Run(E, 2, 128, 2048, 64, 16, 1000, 2e-3, COSINE, seed=1),
+    "f-p-1x96-constant": Run(P, 1, 96, 2048, 64, 32, 750, 2e-3, CONSTANT, seed=1),
+    "f-w-2x64-linear": Run(W, 2, 64, 2048, 128, 8, 1000, 3e-3, LINEAR, 0.1, seed=1),
+    "f-e-3x64-wsd": Run(E, 3, 64, 1024, 128, 16, 750, 3e-3, stable_decay(750, 0.3), seed=1),
 }
 RUNS |= FROZEN
 

@@ -4,14 +4,14 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from transformers.utils.logging import disable_progress_bar
 
 from clm.errors import MachineError, UserError
 from clm.evaluation.samples import continue_prompts, load_model
 from clm.files import write_json
-from clm.insight import plan
+from clm.insight import explain, plan
 from clm.recipe import parse
 
 
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         args, rest = parser.parse_known_args(words or ["--help"])
-        if rest and args.run is not _plan:
+        if rest and args.run not in (_plan, _explain):
             raise UserError(f"command line: {rest[0]} isn't known to {args.command}; see python -m clm --help")
         args.run(args, rest)
     except (UserError, MachineError) as error:
@@ -48,6 +48,18 @@ def _parser() -> _Parser:
     planning.epilog = "Anything else is the recipe's: --config RECIPE [--key value ...]"
     planning.set_defaults(run=_plan)
 
+    explaining = commands.add_parser(
+        "explain", help="is this loss normal, where does it end, what helps", allow_abbrev=False
+    )
+    explaining.add_argument("--step", type=_count, help="optimizer steps done")
+    explaining.add_argument("--loss", type=float, help="the training loss there, nats a token")
+    explaining.add_argument("--dataset_tokens", type=_count, help="tokens of the training text, where nothing tells")
+    explaining.add_argument("--output", type=Path, metavar="FILE", help="write it as JSON, too")
+    explaining.epilog = (
+        "With a run: its folder, and nothing else but --output. Without: --config RECIPE [--key value ...]"
+    )
+    explaining.set_defaults(run=_explain)
+
     generating = commands.add_parser("generate", help="let a model continue a text", allow_abbrev=False)
     generating.add_argument("--model", required=True, help="a run's folder, or a name on the Hub")
     generating.add_argument("--prompt", required=True, action="append", help="may be given several times")
@@ -66,13 +78,31 @@ def _count(text: str) -> int:
 def _plan(args: argparse.Namespace, recipe_words: list[str]) -> None:
     made = plan.make(parse(recipe_words), args.dataset_tokens, args.processes)
     print(plan.describe(made))
-    if args.output:
-        if args.output.is_dir():
-            raise UserError(f"--output {args.output}: is a folder; name a file")
-        try:
-            write_json(args.output, plan.as_json(made))
-        except OSError as error:
-            raise UserError(f"--output {args.output}: can't be written ({error.strerror})") from None
+    _write_output(args.output, plan.as_json(made))
+
+
+def _explain(args: argparse.Namespace, words: list[str]) -> None:
+    if words and not words[0].startswith("--"):
+        if words[1:] or args.step is not None or args.loss is not None or args.dataset_tokens is not None:
+            raise UserError("explain: a run's folder says it all; leave everything else but --output out")
+        explained = explain.explain_run(Path(words[0]))
+    elif args.step is None or args.loss is None:
+        raise UserError("explain: give a run's folder, or --config RECIPE --step N --loss X")
+    else:
+        explained = explain.explain_recipe(parse(words), args.step, args.loss, args.dataset_tokens)
+    print(explain.describe(explained))
+    _write_output(args.output, explained)
+
+
+def _write_output(path: Path | None, value: dict[str, Any]) -> None:
+    if path is None:
+        return
+    if path.is_dir():
+        raise UserError(f"--output {path}: is a folder; name a file")
+    try:
+        write_json(path, value)
+    except OSError as error:
+        raise UserError(f"--output {path}: can't be written ({error.strerror})") from None
 
 
 def _generate(args: argparse.Namespace, _: list[str]) -> None:

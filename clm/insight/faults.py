@@ -16,8 +16,8 @@ FEWEST_LOGS = 8  # training losses before a shape is read into them
 class Evidence:
     """A curve and what it is to be held against.
 
-    `unigram` is the entropy of the training text's tokens in nats, None where it isn't measured; `tokens_per_pass` those
-    of one pass over the text; `usual_rate` a learning rate that suits a model of this size; `histories` the
+    `unigram` is the entropy of the training text's tokens in nats, None where it isn't measured; `tokens_per_pass`
+    those of one pass over the text; `usual_rate` a learning rate that suits a model of this size; `histories` the
     log_history of every state that the run's folder holds.
     """
 
@@ -73,8 +73,10 @@ def _resumes(e: Evidence) -> str | None:
                 before = known.setdefault((entry["step"], key), entry[key])
                 if not math.isclose(before, entry[key], rel_tol=1e-5):
                     return (
-                        f"at step {entry['step']:,} one saved state has a {key} of {before:.4f}, another {entry[key]:.4f}: "
-                        "the run was repeated from a checkpoint and didn't repeat itself (other hardware, another number "
+                        f"at step {entry['step']:,} one saved state has a {key} of {before:.4f}, another "
+                        f"{entry[key]:.4f}: "
+                        "the run was repeated from a checkpoint and didn't repeat itself (other hardware, another "
+                        "number "
                         "of processes, or text that changed)"
                     )
     return None
@@ -89,7 +91,8 @@ def _accumulation(e: Evidence) -> str | None:
         if abs(math.log(ratio / factor)) < 0.15:
             return (
                 f"the training loss is {ratio:.2f} times the validation loss all along, and a step accumulates "
-                f"{e.accumulation} batches: the loss is summed or divided once too often, so it is {word} by that factor"
+                f"{e.accumulation} batches: the loss is summed or divided once too often, so it is {word} by that "
+                "factor"
             )
     return None
 
@@ -99,12 +102,14 @@ def _too_good(e: Evidence) -> str | None:
     limit = 0.25 * e.reference
     if len(early) >= FEWEST_LOGS and _smooth(early)[-1] < limit:
         return (
-            f"the training loss is {_smooth(early)[-1]:.2f} within two passes, below a quarter of the unigram entropy: no "
+            f"the training loss is {_smooth(early)[-1]:.2f} within two passes, below a quarter of the unigram "
+            "entropy: no "
             "model of a text does that; are the labels shifted by one, or does the text repeat itself?"
         )
     if len(e.curve.losses) and e.curve.losses.min() < limit:
         return (
-            f"the validation loss is {e.curve.losses.min():.2f}, below a quarter of the unigram entropy: too good for text; "
+            f"the validation loss is {e.curve.losses.min():.2f}, below a quarter of the unigram entropy: too good "
+            "for text; "
             "are the labels shifted by one, or is this text in the training text?"
         )
     return None
@@ -114,7 +119,8 @@ def _leak_to_validation(e: Evidence) -> str | None:
     gaps = e.gaps()[-3:]
     if len(gaps) >= 2 and all(train - validation > max(0.75, 0.15 * train) for _, train, validation in gaps):
         return (
-            f"the validation loss is {gaps[-1][1] - gaps[-1][2]:.2f} nats below the training loss: the validation text is "
+            f"the validation loss is {gaps[-1][1] - gaps[-1][2]:.2f} nats below the training loss: the validation "
+            "text is "
             "easier, or stands in the training text many times"
         )
     return None
@@ -137,7 +143,8 @@ def _above_uniform(e: Evidence) -> str | None:
     worst = max([*e.curve.train_losses[:1], *_smooth(e.curve.train_losses), *e.curve.losses], default=0.0)
     if worst > 1.05 * limit:
         return (
-            f"a loss of {worst:.2f} is above ln({e.vocab_size:,}) = {limit:.2f}, what a model scores that knows nothing: "
+            f"a loss of {worst:.2f} is above ln({e.vocab_size:,}) = {limit:.2f}, what a model scores that knows "
+            "nothing: "
             "initial weights too large, labels of another tokenizer, or a learning rate that ruins the model"
         )
     return None
@@ -151,7 +158,8 @@ def _divergence(e: Evidence) -> str | None:
     best, last = int(smooth.argmin()), float(np.median(smooth[-3:]))
     if last - smooth[best] > 0.5:
         return (
-            f"the training loss rose from {smooth[best]:.2f} at step {e.curve.train_steps[best]:,.0f} to {last:.2f}, and "
+            f"the training loss rose from {smooth[best]:.2f} at step {e.curve.train_steps[best]:,.0f} to "
+            f"{last:.2f}, and "
             "stayed there: it diverged; take a lower learning rate or a longer warmup, and keep clipping on"
         )
     return None
@@ -192,7 +200,8 @@ def _rate_too_low(e: Evidence) -> str | None:
     if smooth[-1] > 0.93 * e.reference and smooth[-1 - quarter] - smooth[-1] > 0.02:
         return (
             f"the training loss is {smooth[-1]:.2f}, still about that of a unigram model, and falling slowly; the peak "
-            f"learning rate of {e.peak_rate:.1e} is {e.usual_rate / e.peak_rate:.0f} times below what suits this size: too low"
+            f"learning rate of {e.peak_rate:.1e} is {e.usual_rate / e.peak_rate:.0f} times below what suits this "
+            "size: too low"
         )
     return None
 
@@ -206,8 +215,10 @@ def _plateau(e: Evidence) -> str | None:
     flat = abs(first.mean() - last.mean()) < 0.02 + 2 * late.std() / math.sqrt(len(late))
     if flat and abs(late.mean() / e.unigram - 1) < 0.04:
         return (
-            f"the training loss has stayed at {late.mean():.2f}, the unigram entropy ({e.unigram:.2f}): the model has learned "
-            "how often each token occurs and nothing of their order; is the text shuffled, or does the model see its input?"
+            f"the training loss has stayed at {late.mean():.2f}, the unigram entropy ({e.unigram:.2f}): the model "
+            "has learned "
+            "how often each token occurs and nothing of their order; is the text shuffled, or does the model see "
+            "its input?"
         )
     return None
 
@@ -222,7 +233,8 @@ def _overfitting(e: Evidence) -> str | None:
         if train is not None and e.curve.train_losses[-3:].mean() < train:
             return (
                 f"the validation loss turned up: {losses[best]:.4f} at step {steps[best]:,.0f} was the best, now it is "
-                f"{losses[-1]:.4f} while the training loss still falls ({e.passes(steps[-1]):.1f} passes): overfitting; stop "
+                f"{losses[-1]:.4f} while the training loss still falls ({e.passes(steps[-1]):.1f} passes): "
+                "overfitting; stop "
                 f"at step {steps[best]:,.0f}, raise dropout, or take more text"
             )
     return None
