@@ -133,8 +133,8 @@ def _rate(case: Case) -> Iterator[Advice]:
     word = "higher" if rate < usual else "lower"
     gain = case.gain(case.setup.law(case.steps), peak_rate=usual) if rate < usual else None
     why = (
-        f"{rate:.1e} is {rate / usual:.2g} times what suits {parameters:,} non-embedding parameters (Kaplan et al. 2020, "
-        "equation D.1); try a few around it, with warmup"
+        f"{rate:.1e} is {rate / usual:.2g} times what suits {parameters:,} non-embedding parameters (Kaplan et al. "
+        "2020, equation D.1); try a few around it, with warmup"
     )
     yield Advice(f"a {word} learning rate, about {usual:.1e}", gain, 1.0, "no time", why)
 

@@ -33,7 +33,7 @@ LINEAR = len(PRIOR_MEAN)
 PLACE_SD, TEXT_SD, RUN_SD, NOISE_SD = 0.5, 0.4, 0.2, 0.03
 PLACE_LENGTH = 1.5  # e-folds of parameters or tokens over which a place's level carries
 TRAINING_SD = 0.15  # how far a training loss may lie from the validation loss, for what dropout and repetition do
-FARTHEST = 2.0  # PLACE_LENGTHs from the nearest reference: beyond, nothing is said
+FARTHEST = 1.0  # PLACE_LENGTHs from the nearest reference: beyond, nothing is said
 
 
 @dataclass(frozen=True)

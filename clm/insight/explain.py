@@ -9,7 +9,7 @@ from typing import Any
 from clm.errors import UserError
 from clm.insight import advice, faults, normal, outlook, sections
 from clm.insight.curve import Curve
-from clm.insight.faults import Evidence
+from clm.insight.evidence import Evidence
 from clm.insight.run_folder import of_run
 from clm.insight.scaling import usual_learning_rate
 from clm.insight.setup import Setup, of_recipe

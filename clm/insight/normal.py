@@ -6,8 +6,10 @@ import numpy as np
 
 from clm.insight import references
 from clm.insight.expected import Expectation
+from clm.insight.forecast import PLATEAU
 from clm.insight.setup import Setup
 
+EARLY = 0.3  # of the steps
 WIDEST = 0.7  # nats to each side: a wider band would call everything normal
 
 
@@ -31,6 +33,9 @@ def expect(setup: Setup, step: int, of_training: bool) -> Expectation | None:
 
 def verdict(setup: Setup, step: int, loss: float, of_training: bool) -> Verdict:
     """Hold `loss`, of training or validation, against the band for this set-up at this step."""
+    if setup.text.unigram_entropy and loss > PLATEAU * setup.unigram and step < EARLY * setup.total_steps:
+        reason = "the model is still learning how often each token occurs, which takes runs alike differently long"
+        return Verdict("can't say", f"Whether {loss:.2f} is normal can't be said yet: {reason}.", "too early")
     expectation = expect(setup, step, of_training)
     if expectation is None:
         reason = (

@@ -12,7 +12,7 @@ from clm.insight.scaling import typical_unigram_entropy
 from clm.insight.schedule import learning_rates
 
 FOLDER = Path(__file__).parent
-FEWEST_SEEN = 0.3  # of a small run's steps: before, its loss says more of its warmup than of its set-up
+FEWEST_SEEN = 0.15  # of a small run's steps: before, its loss says more of its warmup than of its set-up
 FIRST_STEP = 300  # of a published run, for the same reason
 
 
