@@ -118,6 +118,7 @@ def main() -> None:
         shipped = Fitter(frozen)
         outcomes = np.array([shipped.outcome(constants(), number) for number in range(len(frozen))])
         result["frozen"] = score(outcomes, naive_errors(frozen))
+        result["frozen"]["errors"] = {run.name: rows[:, 0].tolist() for run, rows in zip(frozen, outcomes, strict=True)}
         show(f"{len(frozen)} runs made after the code was frozen", frozen, outcomes, result["frozen"])
     write_json(RESULTS, result | {"constants": asdict(constants())})
 
