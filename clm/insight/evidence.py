@@ -57,5 +57,7 @@ class Evidence:
 
 def smooth(values: np.ndarray, width: int = 5) -> np.ndarray:
     """Running medians, as many as there are values."""
+    if not len(values):
+        return values
     padded = np.pad(values, width // 2, mode="edge")
     return np.median(np.lib.stride_tricks.sliding_window_view(padded, width), axis=1)

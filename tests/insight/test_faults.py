@@ -48,6 +48,12 @@ def test_the_reference_runs_raise_none_at_any_time(entry):
         assert faults.find(evidence) == [], share
 
 
+def test_an_evaluation_before_any_training_loss_was_logged_raises_none():
+    curve = Curve.from_points([], [(10, 5.0)])
+    assert faults.find(Evidence(curve, 300, 4.0, 100, 1000, 1, 1e-3, 1e-3)) == []
+    assert faults.find(Evidence(Curve.of([]), 300, None, 100, 1000, 1, 1e-3, 1e-3)) == []
+
+
 def batches(monkeypatch, change):
     """Let `change` make a batch into another one, in training only: evaluation doesn't go through Blocks."""
     original = Blocks.__getitems__
