@@ -18,17 +18,22 @@ from transformers.utils.logging import disable_progress_bar
 
 from clm import hub
 from clm.data.blocks import Blocks, count_steps, tokens_trained
+from clm.data.description import DATA_FILE, describe
 from clm.data.prepare import Prepared, known_identity, open_text, prepare
 from clm.errors import MachineError, UserError
 from clm.evaluation.samples import DEFAULT_PROMPTS, continue_prompts
-from clm.evaluation.scoring import score_store
+from clm.evaluation.scoring import score_store, unigram_loss
 from clm.files import Made, write_json, write_text
 from clm.insight import explain, plan, summary
 from clm.insight.card import model_card
-from clm.insight.run_folder import TEXT_FILE, of_statistics, text_statistics
+from clm.insight.report import write_report
+from clm.insight.run_folder import of_statistics
+from clm.insight.scaling import unigram_entropy
 from clm.insight.setup import Setup
 from clm.recipe import Recipe, parse
 from clm.training import checkpoint, hardware, lifecycle
+from clm.training.energy import EnergyMeter
+from clm.training.environment import ENVIRONMENT_FILE, environment
 from clm.training.model import fresh_model
 from clm.training.reporting import TrainingProgress
 from clm.training.trainer import ClmTrainer
@@ -70,13 +75,13 @@ def run(recipe: Recipe) -> None:
             f"{output_dir} holds this run, finished after {finished_steps:,} steps, and no checkpoint to go on from: "
             "set another output_dir"
         )
-    statistics = text_statistics(data.train, data.validation)
-    setup = of_statistics(recipe, statistics, sequences_per_step(args))
+    about_text = text_in_figures(data)
+    setup = of_statistics(recipe, about_text, sequences_per_step(args))
     trainer = make_trainer(recipe, args, data, blocks, {**identity, "total_steps": total_steps}, setup)
     with lifecycle.status_of(output_dir, total_steps), lifecycle.machine_faults():
-        save_recipe(recipe, identity, statistics, output_dir)
+        save_start(recipe, identity, about_text, args)
         result = trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
-        finish(recipe, trainer, data, result.metrics, statistics["unigram_loss"], say)
+        finish(recipe, trainer, data, result.metrics, about_text["unigram_loss"], say)
         say(explain.verdict_line(setup, trainer.state.log_history) or "verdict: can't say, nothing was evaluated")
 
 
@@ -162,7 +167,7 @@ def make_trainer(
         identity=identity,
         eval_dataset=data.validation,
         processing_class=data.tokenizer,
-        callbacks=[TrainingProgress(setup.tokens_per_step, partial(explain.verdict_line, setup))],
+        callbacks=[TrainingProgress(setup.tokens_per_step, partial(explain.verdict_line, setup)), EnergyMeter()],
     )
     if recipe.run.early_stopping_patience is not None:
         trainer.add_callback(
@@ -178,12 +183,23 @@ def evaluate(model: torch.nn.Module, data: Prepared, block_size: int, args: Trai
     return score_store(model, data.validation, block_size, args.per_device_eval_batch_size).metrics()
 
 
-def save_recipe(recipe: Recipe, identity: dict[str, Any], statistics: dict[str, Any], output_dir: Path) -> None:
-    """Keep the resolved recipe, what makes this run this run, and what its text is, with it."""
+def text_in_figures(data: Prepared) -> dict[str, Any]:
+    """What data.json holds: counts of both splits, and what a unigram model of the text scores, nats a token."""
+    scores = {
+        "unigram_entropy": unigram_entropy(data.train.counts),
+        "unigram_loss": unigram_loss(data.train, data.validation),
+    }
+    return describe(data) | scores
+
+
+def save_start(recipe: Recipe, identity: dict[str, Any], about_text: dict[str, Any], args: TrainingArguments) -> None:
+    """Keep with the run what it is made of: the resolved recipe, its identity, its text in figures, its machine."""
     if lifecycle.main_process():
-        write_json(output_dir / TEXT_FILE, statistics)
+        output_dir = Path(args.output_dir)
         write_json(output_dir / "recipe.json", recipe.resolved())
         write_json(output_dir / checkpoint.IDENTITY_FILE, identity)
+        write_json(output_dir / DATA_FILE, about_text)
+        write_json(output_dir / ENVIRONMENT_FILE, environment(args))
 
 
 def finish(
@@ -206,6 +222,7 @@ def finish(
     samples = continue_prompts(model, data.tokenizer, recipe.run.prompts or DEFAULT_PROMPTS)
     say(summary.table(results, metrics, unigram, len(data.tokenizer), trainer.state))
     say(summary.samples(samples))
+    write_report(output_dir)
     say(summary.places(output_dir, data))
     if trainer.args.push_to_hub:
         say(f"pushed to {hub.push(output_dir, trainer.hub_model_id, trainer.args.hub_revision)}")

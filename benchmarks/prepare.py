@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / ".cache" / "benchmarks"
 RESULT = ROOT / "benchmarks" / "results" / "prepare.json"
 BLOCK_SIZE = 1024
-PACKAGES = ("torch", "transformers", "datasets", "tokenizers", "fastokens", "numpy", "pyarrow")
+PACKAGES = ("torch", "transformers", "datasets", "tokenizers", "gigatoken", "numpy", "pyarrow")
 
 
 def main() -> None:

@@ -6,6 +6,8 @@ import statistics
 import time
 from pathlib import Path
 
+import awkward  # noqa: F401 (gigatoken imports it at its first use; imports aren't timed)
+import gigatoken  # noqa: F401
 import numpy as np
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase

@@ -12,6 +12,7 @@ from clm.errors import MachineError, UserError
 from clm.evaluation.samples import continue_prompts, load_model
 from clm.files import write_json
 from clm.insight import explain, plan
+from clm.insight.report import COMPARISON_FILE, write_comparison, write_report
 from clm.recipe import parse
 
 
@@ -60,6 +61,13 @@ def _parser() -> _Parser:
     )
     explaining.set_defaults(run=_explain)
 
+    reporting = commands.add_parser("report", help="a run as a page; several beside each other", allow_abbrev=False)
+    reporting.add_argument("runs", nargs="+", type=Path, metavar="RUN_DIR", help="a run's folder, finished or not")
+    reporting.add_argument(
+        "--output", type=Path, metavar="FILE", help=f"by default RUN_DIR/report.html; for several {COMPARISON_FILE}"
+    )
+    reporting.set_defaults(run=_report)
+
     generating = commands.add_parser("generate", help="let a model continue a text", allow_abbrev=False)
     generating.add_argument("--model", required=True, help="a run's folder, or a name on the Hub")
     generating.add_argument("--prompt", required=True, action="append", help="may be given several times")
@@ -103,6 +111,14 @@ def _write_output(path: Path | None, value: dict[str, Any]) -> None:
         write_json(path, value)
     except OSError as error:
         raise UserError(f"--output {path}: can't be written ({error.strerror})") from None
+
+
+def _report(args: argparse.Namespace, _: list[str]) -> None:
+    if len(args.runs) == 1:
+        written = write_report(args.runs[0], output=args.output)
+    else:
+        written = write_comparison(args.runs, args.output or Path(COMPARISON_FILE))
+    print("\n".join(map(str, written)))
 
 
 def _generate(args: argparse.Namespace, _: list[str]) -> None:

@@ -17,6 +17,12 @@ PUBLISHED = (
     "recipe.json",
     "*_results.json",
     "trainer_state.json",
+    "data.json",
+    "environment.json",
+    "energy.json",
+    "samples.jsonl",
+    "report.html",
+    "loss_curve.png",
 )
 
 

@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from clm.__main__ import main as clm_main
 from tests.hub_server import HubServer
+from tests.insight.run_folder import make_run
 from tests.tiny import ROOT, make_text, run, write_recipe
 
 UNREACHABLE = {"HF_ENDPOINT": "http://127.0.0.1:9"}
@@ -304,6 +305,29 @@ def test_a_plan_of_bad_input(workplace, refuses):
     refuses("--output", "nowhere/plan.json", main=plan, says=["--output", "nowhere"])
     refuses("--output", ".", main=plan, says=["--output"])
     refuses("--global_batch_size", "7", "--processes", "2", main=plan, says=["global_batch_size 7", "multiple"])
+
+
+# The report of a run
+
+
+def report(*argv: str) -> int:
+    return clm_main(["report", *argv])
+
+
+def test_a_report_of_what_is_not_a_run(workplace, refuses):
+    refuses(main=report, says=["RUN_DIR"])
+    refuses("nowhere", main=report, says=["nowhere", "no such folder"])
+    refuses("tiny.json", main=report, says=["tiny.json", "no such folder"])
+    refuses(".", main=report, says=["not a run's folder", "trainer_state.json"])
+    refuses("nowhere", "--width", "3", main=report, says=["--width isn't known to report"])
+
+
+def test_a_report_of_a_run_whose_files_are_broken_or_that_has_nowhere_to_go(workplace, refuses):
+    make_run(Path("made"))
+    refuses("made", "--output", ".", main=report, says=["--output .", "is a folder"])
+    refuses("made", "made", "--output", "nowhere/page.html", main=report, says=["nowhere/page.html", "--output"])
+    Path("made/trainer_state.json").write_text('{"log_history": [{"step": 1, "lo')
+    refuses("made", main=report, says=["made/trainer_state.json", "not whole JSON"])
 
 
 # The program as a process of its own

@@ -43,9 +43,14 @@ def test_the_command_of_the_readme_trains_and_leaves_a_model_that_loads(workplac
         "tokenizer.json",
         "generation_config.json",
         "recipe.json",
+        "data.json",
+        "environment.json",
+        "report.html",
+        "loss_curve.png",
     ):
         assert Path("out", name).is_file()
     assert json.loads(Path("out/run_status.json").read_text())["state"] == "finished"
+    assert "Finished: 6 of 6 steps" in Path("out/report.html").read_text()
     assert sorted(p.name for p in Path("out").glob("checkpoint-*")) == ["checkpoint-3", "checkpoint-6"]
     config = json.loads(Path("out/config.json").read_text())
     assert config["architectures"] == ["GPT2LMHeadModel"] and config["use_cache"] is True

@@ -8,14 +8,19 @@ from typing import Any, BinaryIO
 
 import zstandard
 
-from clm.data import documents
+from clm.data import packed
 from clm.errors import UserError
 
 COMPRESSED = (".gz", ".zst")
 
 
 def read_text(file: BinaryIO, path: Path) -> Iterator[str]:
-    """The text of an open file in chunks of some megabytes, without a byte order mark.
+    """As read_utf8, decoded."""
+    return (chunk.decode() for chunk in read_utf8(file, path))
+
+
+def read_utf8(file: BinaryIO, path: Path) -> Iterator[bytes]:
+    """The text of an open file in chunks of some megabytes, of whole characters, without a byte order mark.
 
     Raises UserError for bytes that aren't UTF-8, with their offset in the (decompressed) file, and for
     compressed data that is damaged or ends too early.
@@ -26,17 +31,17 @@ def read_text(file: BinaryIO, path: Path) -> Iterator[str]:
         block = next(blocks, None)
         data = rest + block if rest and block is not None else rest if block is None else block
         try:
-            text, used = codecs.utf_8_decode(data, "strict", block is None)
+            used = codecs.utf_8_decode(data, "strict", block is None)[1]
         except UnicodeDecodeError as error:
             raise UserError(
                 f"{path}: not UTF-8 at byte {offset + error.start} (0x{data[error.start]:02x}); convert it, "
                 f"for example with: iconv -f LATIN1 -t UTF-8"
             ) from None
         offset += used
-        rest = data[used:]
+        text, rest = data[:used], data[used:]
         if text and not started:
             started = True
-            text = text.removeprefix("\ufeff")
+            text = text.removeprefix(codecs.BOM_UTF8)
         if text:
             yield text
         if block is None:
@@ -51,7 +56,7 @@ def read_bytes(file: BinaryIO, path: Path) -> Iterator[bytes]:
     if suffix == ".zst":
         # `zstd --long=31` writes windows of 2 GiB.
         return _decompressed(file, path, zstandard.ZstdDecompressor(max_window_size=2**31).decompressobj)
-    return iter(lambda: file.read(documents.CHUNK_BYTES // 2), b"")
+    return iter(lambda: file.read(packed.CHUNK_BYTES // 2), b"")
 
 
 def _decompressed(file: BinaryIO, path: Path, new: Callable[[], Any]) -> Iterator[bytes]:

@@ -1,18 +1,24 @@
 """Bulk encoding: the tokenizer's own ids, from a faster encoder wherever it proves itself equal.
 
-`tokenizers` is the reference. fastokens reads the same tokenizer.json and encodes some fifty times faster; on a share
-of every text it has to give the reference's very ids, or the whole text is encoded by the reference.
+`tokenizers` is the reference. gigatoken reads the same tokenizer.json and encodes some hundred times faster; on a
+share of every text it has to give the reference's very ids, or the whole text is encoded by the reference.
 """
 
 import importlib
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
+from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
-CHECKED_SHARE = 1024  # one text in so many is compared with the reference
-CHECKED_CHARACTERS = 16_384  # of its beginning
-CHECKED_AT_ONCE = 65_536  # characters, so that the reference's threads are worth waking
+from clm.data.packed import NEVER, Batch
+
+CHECKED_EVERY = 512 << 10  # bytes: one document in so many is compared with the reference
+CHECKED_BYTES = 4_096  # of its beginning
+CHECKED_AT_ONCE = 65_536  # bytes, so that the reference's threads are worth waking
+RENEWED_EVERY = 1 << 30  # bytes: the fast encoder remembers every word that it saw, so it is made anew
 
 
 class Mismatch(Exception):
@@ -25,18 +31,15 @@ class ReferenceEncoder:
     name = "tokenizers"
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        # A copy: the flag below must not leak into the tokenizer that users load.
-        self._tokenizer = type(tokenizer.backend_tokenizer).from_str(tokenizer.backend_tokenizer.to_str())
-        self._tokenizer.encode_special_tokens = True
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
+        self._tokenizer = tokenizer.backend_tokenizer
 
-    def encode(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """All ids, uint32, end to end, and where each text's ids end, int64 (len(texts),).
+    def encode(self, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
+        """All ids, uint32, end to end, and where each document's ids end, int64 (documents,).
 
-        A special token's name inside a text is encoded as the ordinary characters it is made of.
+        A special token's name inside a document is encoded as the ordinary characters it is made of.
         """
-        encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        with _whole_and_plain(self._tokenizer) as tokenizer:
+            encodings = tokenizer.encode_batch_fast(batch.texts, add_special_tokens=False)
         lengths = np.fromiter((len(e) for e in encodings), dtype=np.int64, count=len(encodings))
         ids = np.empty(int(lengths.sum()), dtype=np.uint32)
         ends = np.cumsum(lengths)
@@ -48,27 +51,50 @@ class ReferenceEncoder:
         """Nothing is left to do."""
 
 
-class FastEncoder:
-    """fastokens, watched over by the reference."""
+@contextmanager
+def _whole_and_plain(tokenizer: Tokenizer) -> Iterator[Tokenizer]:
+    """For a while: nothing is cut off or filled up, and special tokens' names are text."""
+    plain, truncation, padding = tokenizer.encode_special_tokens, tokenizer.truncation, tokenizer.padding
+    tokenizer.encode_special_tokens = True
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    try:
+        yield tokenizer
+    finally:
+        tokenizer.encode_special_tokens = plain
+        if truncation:
+            tokenizer.enable_truncation(**truncation)
+        if padding:
+            tokenizer.enable_padding(**padding)
 
-    name = "fastokens"
+
+class FastEncoder:
+    """gigatoken, watched over by the reference."""
+
+    name = "gigatoken"
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        fastokens = importlib.import_module("fastokens")
+        self._gigatoken = importlib.import_module("gigatoken")
         self._reference = ReferenceEncoder(tokenizer)
-        self._unchecked: list[str] = []
-        self._tokenizer = fastokens.Tokenizer.from_json_str(tokenizer.backend_tokenizer.to_str())
+        self._unchecked: list[bytes] = []
+        definition = json.loads(tokenizer.backend_tokenizer.to_str())
+        # Without special tokens, so that a text which spells one out is only text.
+        self._definition = json.dumps({**definition, "added_tokens": []})
+        self._renew()
 
-    def encode(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    def encode(self, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
         """As ReferenceEncoder.encode.
 
         Raises:
             Mismatch: the ids of the checked share differ from the reference's.
         """
-        self._unchecked += [text[:CHECKED_CHARACTERS] for text in texts[::CHECKED_SHARE]]
+        self._unchecked += _some_documents(batch)
         if sum(map(len, self._unchecked)) >= CHECKED_AT_ONCE:
             self.finish()
-        return self._encode(texts)
+        if self._seen > RENEWED_EVERY:
+            self._renew()
+        self._seen += len(batch.data)
+        return self._encode(batch)
 
     def finish(self) -> None:
         """Check what hasn't been yet; to be called before the ids are relied on.
@@ -78,15 +104,31 @@ class FastEncoder:
         """
         sample, self._unchecked = self._unchecked, []
         if sample:
-            for ours, theirs in zip(self._encode(sample), self._reference.encode(sample), strict=True):
+            batch = Batch(NEVER.join(sample), NEVER, False)
+            for ours, theirs in zip(self._encode(batch), self._reference.encode(batch), strict=True):
                 if not np.array_equal(ours, theirs):
                     raise Mismatch(f"{self.name} gave other ids than tokenizers")
 
-    def _encode(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        ids, offsets = self._tokenizer.encode_batch_flat(
-            list(texts), add_special_tokens=False, split_special_tokens=True
-        )
-        return np.frombuffer(ids, np.uint32), np.frombuffer(offsets, np.uint64)[1:].astype(np.int64)
+    def _renew(self) -> None:
+        self._tokenizer = self._gigatoken.Tokenizer.from_json(self._definition)
+        self._seen = 0
+
+    def _encode(self, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
+        documents = self._gigatoken.BytesSource(batch.data, separator=batch.separator)
+        # In this thread: the other core is busy reading, and two threads here would cost more than they give.
+        lists = self._tokenizer.encode_batch(documents, parallel=False).layout
+        return np.asarray(lists.content.data), np.asarray(lists.offsets.data)[1:]
+
+
+def _some_documents(batch: Batch) -> list[bytes]:
+    """The beginning of one document in every CHECKED_EVERY bytes, the batch's first among them."""
+    documents, at = [], 0
+    while at < len(batch.data):
+        document = batch.data[at : at + CHECKED_BYTES].split(batch.separator, 1)[0]
+        documents.append(document.decode(errors="ignore").encode())  # whole characters
+        found = batch.data.find(batch.separator, at + CHECKED_EVERY)
+        at = found + len(batch.separator) if found >= 0 else len(batch.data)
+    return documents
 
 
 Encoder = FastEncoder | ReferenceEncoder
@@ -97,8 +139,8 @@ def fastest(tokenizer: PreTrainedTokenizerBase, say: Callable[[str], None]) -> E
     try:
         return FastEncoder(tokenizer)
     except ImportError:
-        why = "fastokens is not installed"
+        why = "gigatoken is not installed"
     except Exception as error:  # whatever a tokenizer.json that it doesn't understand makes it raise
-        why = f"fastokens can't read this tokenizer ({error})"
+        why = f"gigatoken can't read this tokenizer ({error})"
     say(f"encoding with tokenizers, the slow way: {why}")
     return ReferenceEncoder(tokenizer)

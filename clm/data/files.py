@@ -7,8 +7,10 @@ from glob import glob, has_magic
 from pathlib import Path
 from typing import BinaryIO
 
-from clm.data.decoding import COMPRESSED, read_text
-from clm.data.documents import DOCUMENTS_VERSION, Batch, NoText, gather, split, split_rows
+from clm.data.decoding import COMPRESSED, read_text, read_utf8
+from clm.data.documents import DOCUMENTS_VERSION, NoText, split, split_rows
+from clm.data.packed import Batch, gather
+from clm.data.paragraphs import paragraphs
 from clm.data.rows import csv_rows, json_rows, parquet_rows
 from clm.errors import UserError
 
@@ -87,6 +89,8 @@ class FileSource:
 
     def _read(self, file: BinaryIO, path: Path) -> Iterator[Batch]:
         kind = _kind(path)
+        if kind == "text" and self.separator == "blank_line":
+            return paragraphs(read_utf8(file, path))
         if kind == "text":
             return split(read_text(file, path), self.separator)
         if kind == "parquet":

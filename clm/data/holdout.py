@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 import xxhash
 
-from clm.data.documents import CHUNK_BYTES, Batch, NoText, Source, assemble
+from clm.data.documents import NoText, Source
+from clm.data.packed import CHUNK_BYTES, Batch, assemble, pack
 from clm.errors import UserError
 
 _LONG = f"{CHUNK_BYTES >> 21} MiB"  # what is given out in pieces
@@ -113,7 +114,7 @@ class Side:
             batches = _by_hash(base.documents(), self.whole.percentage, self.whole.seed, self.validation)
         elif survey.stretch:
             stretches = cut_stretches(base.documents(), survey.stretch)
-            batches = assemble(_chosen_stretches(stretches, survey.sides, self.validation))
+            batches = assemble(map(pack, _chosen_stretches(stretches, survey.sides, self.validation)))
         else:
             batches = _by_number(base.documents(), survey.sides == self.validation)
         empty = True
@@ -140,18 +141,19 @@ def _hash_documents(batches: Iterable[Batch], seed: int) -> tuple[array, int]:
     size = 0
     open_hash = None  # of a document that goes on over batches
     digest = xxhash.xxh3_64_intdigest
-    for texts, continues in batches:
-        size += sum(map(len, texts))
+    for batch in batches:
+        documents = batch.documents
+        size += len(batch.data.decode(errors="ignore"))
         if open_hash is not None:
-            open_hash.update(texts[0].encode())
-            if continues and len(texts) == 1:
+            open_hash.update(documents[0])
+            if batch.continues and len(documents) == 1:
                 continue
             hashes.append(open_hash.intdigest())
-            texts, open_hash = texts[1:], None
-        if continues:
-            open_hash = xxhash.xxh3_64(texts[-1].encode(), seed)
-            texts = texts[:-1]
-        hashes.extend([digest(text.encode(), seed) for text in texts])
+            documents, open_hash = documents[1:], None
+        if batch.continues:
+            open_hash = xxhash.xxh3_64(documents[-1], seed)
+            documents = documents[:-1]
+        hashes.extend([digest(document, seed) for document in documents])
     return hashes, size
 
 
@@ -166,10 +168,12 @@ def _smallest(hashes: array, count: int) -> np.ndarray | None:
 def _by_number(batches: Iterable[Batch], wanted: np.ndarray) -> Iterator[Batch]:
     number = 0
     for batch in batches:
-        here = wanted[number : number + len(batch.texts)]
-        number += len(batch.texts) - batch.continues
+        documents = batch.documents
+        here = wanted[number : number + len(documents)]
+        number += len(documents) - batch.continues
         if here.any():
-            yield Batch(list(compress(batch.texts, here)), batch.continues and bool(here[-1]))
+            chosen = batch.separator.join(compress(documents, here))
+            yield Batch(chosen, batch.separator, batch.continues and bool(here[-1]))
 
 
 def _by_hash(batches: Iterable[Batch], percentage: float, seed: int, validation: bool) -> Iterator[Batch]:
@@ -178,14 +182,16 @@ def _by_hash(batches: Iterable[Batch], percentage: float, seed: int, validation:
     digest = xxhash.xxh3_64_intdigest
     inside = False
     for batch in batches:
-        here = [(digest(text.encode(), seed) < limit) == validation for text in batch.texts]
+        documents = batch.documents
+        here = [(digest(document, seed) < limit) == validation for document in documents]
         if inside:
             here[0] = not validation
         if batch.continues:
             here[-1] = not validation
         inside = batch.continues
         if any(here):
-            yield Batch(list(compress(batch.texts, here)), batch.continues and not validation)
+            chosen = batch.separator.join(compress(documents, here))
+            yield Batch(chosen, batch.separator, batch.continues and not validation)
 
 
 def cut_stretches(batches: Iterable[Batch], length: int) -> Iterator[tuple[str, bool, bool]]:
@@ -195,8 +201,9 @@ def cut_stretches(batches: Iterable[Batch], length: int) -> Iterator[tuple[str, 
     """
     size, blank = 0, True
     for batch in batches:
-        for number, text in enumerate(batch.texts, 1):
-            whole = number < len(batch.texts) or not batch.continues
+        texts = batch.texts
+        for number, text in enumerate(texts, 1):
+            whole = number < len(texts) or not batch.continues
             start = 0
             while start < len(text):
                 end = text.find("\n", max(start, start + length - size - 1)) + 1 or len(text)
@@ -226,7 +233,7 @@ def _hash_stretches(stretches: Iterable[tuple[str, bool, bool]], seed: int) -> a
 def _chosen_stretches(
     stretches: Iterable[tuple[str, bool, bool]], sides: np.ndarray, validation: bool
 ) -> Iterator[list[str]]:
-    """Cuts (documents.assemble) of one side: its neighbouring stretches of a document are one document."""
+    """Parts (packed.pack) of one side: its neighbouring stretches of a document are one document."""
     number = 0
     border = ["", ""]
     for text, stretch_ends, document_ends in stretches:

@@ -17,9 +17,10 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from clm.data.documents import DOCUMENTS_VERSION, NAMED_SEPARATORS, Batch, NoText, gather, split_rows
+from clm.data.documents import DOCUMENTS_VERSION, NAMED_SEPARATORS, NoText, split_rows
 from clm.data.downloads import hub_cache
 from clm.data.files import safe_name
+from clm.data.packed import Batch, gather
 from clm.data.rows import check_texts, no_column, rows_at_once
 from clm.errors import MachineError, UserError
 

@@ -12,7 +12,8 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from clm.data.documents import DOCUMENTS_VERSION, Batch, gather, split_rows
+from clm.data.documents import DOCUMENTS_VERSION, split_rows
+from clm.data.packed import Batch, gather
 
 EXTRACTION_VERSION = 1  # raise it when the same Python would give other documents
 MIN_CHARACTERS = 200  # a module whose docstrings are shorter teaches nothing
@@ -58,7 +59,7 @@ class PythonDocs:
             self._texts = [*_topics(), *_modules()]
         self.bytes_read = 0
         for batch in gather(split_rows([self._texts], self.separator)):
-            self.bytes_read += sum(len(text.encode()) for text in batch.texts)
+            self.bytes_read += sum(map(len, batch.documents))
             yield batch
 
     def parts(self) -> list["PythonDocs"]:

@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import BinaryIO
 
-from clm.data import documents
+from clm.data import packed
 from clm.data.decoding import COMPRESSED, read_bytes
 from clm.errors import MachineError, UserError
 
@@ -83,7 +83,7 @@ def csv_rows(chunks: Iterable[str], path: Path, column: str) -> Iterator[list[st
                 raise UserError(f"{path}, line {reader.line_num}: has {len(row)} fields instead of {len(header)}")
             rows.append(row[index])
             size += len(row[index])
-            if size >= documents.CHUNK_BYTES // 8:
+            if size >= packed.CHUNK_BYTES // 8:
                 yield rows
                 rows, size = [], 0
         yield rows
@@ -132,7 +132,7 @@ def _unpacked(file: BinaryIO, path: Path, cache_dir: Path) -> BinaryIO:
 
 def rows_at_once(row_bytes: int) -> int:
     """How many rows of about `row_bytes` to turn into texts at once."""
-    return min(10_000, documents.CHUNK_BYTES // 4 // (row_bytes + 1) + 1)
+    return min(10_000, packed.CHUNK_BYTES // 4 // (row_bytes + 1) + 1)
 
 
 def check_texts(rows: list, place: str, number: int, column: str) -> None:

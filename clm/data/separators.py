@@ -1,8 +1,8 @@
-"""Where documents end in a running text: one generator a separator, from chunks of the text to cuts.
+"""Where documents end in a running text: one generator a separator, from chunks of the text to its parts.
 
-A cut is a list of strings: a document ends between any two neighbours, while the last string of one list and
+Parts are a list of strings: a document ends between any two neighbours, while the last string of one list and
 the first of the next belong to the same document. A separator is found wherever chunks happen to end, and the
-work a byte doesn't grow with the document.
+work a byte doesn't grow with the document. Blank lines, the separator of large texts, have paragraphs.py.
 """
 
 import re
@@ -12,10 +12,10 @@ NAMED_SEPARATORS = ("line", "blank_line", "article")
 
 
 def cut(chunks: Iterable[str], separator: str | None) -> Iterator[list[str]]:
-    """Cuts of a text at a named separator, at a literal, or (None) nowhere."""
+    """The parts of a text at `line`, `article`, a literal, or (None) nowhere."""
     if separator is None:
         return ([chunk] for chunk in chunks)
-    named = {"line": _lines, "blank_line": _paragraphs, "article": _articles}
+    named = {"line": _lines, "article": _articles}
     return named[separator](chunks) if separator in named else _between(chunks, separator)
 
 
@@ -27,30 +27,6 @@ def _lines(chunks: Iterable[str]) -> Iterator[list[str]]:
         text = text.removesuffix("\r")
         yield (text.replace("\r\n", "\n") if "\r" in text else text).split("\n")
     yield [held]
-
-
-_BLANK_LINES = re.compile(r"\n[ \t\r\n]*\n")
-_BLANK_LINES_CR = re.compile(r"\r?\n[ \t\r\n]*\n")  # slower, so only where there is a \r
-_LEADING_BLANK_LINES = re.compile(r"(?:[ \t\r\n]*\n)?")
-
-
-def _paragraphs(chunks: Iterable[str]) -> Iterator[list[str]]:
-    held: list[str] = []  # white space at the end of what was read: perhaps part of a separator
-    begun = False
-    for chunk in chunks:
-        end = len(chunk.rstrip(" \t\r\n"))
-        if not end:
-            held.append(chunk)
-            continue
-        text = "".join([*held, chunk[:end]])
-        held = [chunk[end:]]
-        if not begun:
-            text = text[_LEADING_BLANK_LINES.match(text).end() :]
-            begun = True
-        yield (_BLANK_LINES_CR if "\r" in text else _BLANK_LINES).split(text)
-    line, newline, _ = "".join(held).partition("\n")
-    if begun:
-        yield [line.removesuffix("\r") if newline else line]
 
 
 _TITLE = re.compile(r"\n( = (?!= )[^\n]*[^\s=] =[ \t\r]*\n)(?=[ \t\r]*\n)")

@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from clm.data.documents import Batch, Source
+from clm.data.documents import Source
 from clm.data.files import FileSource, find_files
 from clm.data.holdout import HoldOut, Side
 from clm.data.hub_rows import HubSource, load_splits
+from clm.data.packed import Batch
 from clm.data.python_docs import PythonDocs
 from clm.data.separators import NAMED_SEPARATORS
 from clm.errors import UserError

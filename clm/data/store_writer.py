@@ -1,10 +1,12 @@
 """Documents to the files of one part of a token store, in one streaming pass and flat memory."""
 
+import ctypes
 import os
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -14,13 +16,15 @@ import xxhash
 from transformers import PreTrainedTokenizerBase
 
 from clm.data import encoder as encoders
-from clm.data.documents import Batch, NoText, Source
+from clm.data.documents import NoText, Source
+from clm.data.packed import NEVER, Batch
 from clm.data.words import count_words_and_lines
 from clm.errors import UserError
 from clm.files import write_json
 from clm.progress import ByteProgress
 
 MAX_DOCUMENT = 2**32 - 1  # tokens
+TRIMMED_EVERY = 128 << 20  # bytes of text
 Item = TypeVar("Item")
 Say = Callable[[str], None]
 
@@ -78,15 +82,20 @@ def _write(
         (staging / "counts.bin").open("wb") as counts_file,
         ByteProgress(f"encoding {source.name}", source.size_bytes, show) as progress,
     ):
-        batches = _ahead(_counted(source, totals, text_hash))  # reads already while the encoder loads
+        batches = _ahead(_counted(source, text_hash))  # reads already while the encoder loads
         encoder = encoder or encoders.fastest(tokenizer, say)
         begun = 0  # ids so far of a document that goes on
-        for batch in batches:
+        trimmed = 0  # bytes of text when memory was last given back
+        for batch, words, lines in batches:
             if totals.tokens == 0:
                 _warn_of_separators(batch, tokenizer.eos_token, say)
-            ids, ends = encoder.encode(batch.texts)
+            ids, ends = encoder.encode(batch)
+            separators = len(ends) - 1
+            totals.bytes += len(batch.data) - separators * len(batch.separator)
+            totals.words += words + lines - separators * batch.separator.count(b"\n")
+            ids = ids.astype(token_dtype(vocab_size))
             counts += np.bincount(ids, minlength=vocab_size)
-            ids, ends = with_end_of_text(ids.astype(token_dtype(vocab_size)), ends, batch.continues, end_of_text)
+            ids, ends = with_end_of_text(ids, ends, batch.continues, end_of_text)
             lengths = np.diff(ends, prepend=-begun)
             if len(lengths) and lengths.max() > MAX_DOCUMENT:
                 raise UserError(
@@ -100,6 +109,9 @@ def _write(
             token_hash.update(ids)
             totals.tokens += len(ids)
             totals.documents += len(ends)
+            if totals.bytes - trimmed > TRIMMED_EVERY:
+                _trim_memory()
+                trimmed = totals.bytes
             progress.at(source.bytes_read)
         encoder.finish()
         counts[end_of_text] += totals.documents
@@ -111,23 +123,24 @@ def _write(
     write_json(staging / "part.json", {**asdict(totals), "encoder": encoder.name, **hashes})
 
 
+def _trim_memory() -> None:
+    """Give freed memory back: glibc keeps it, in holes that buffers of megabytes don't fit, and would grow for ever."""
+    with suppress(AttributeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def _warn_of_separators(batch: Batch, end_of_text: str, say: Say) -> None:
     """A text that spells out end-of-text was perhaps joined with it; inside a document it is only characters."""
-    if any(end_of_text in text for text in batch.texts):
+    if end_of_text.encode() in batch.data:
         say(f"the text spells out {end_of_text}: if that is what ends its documents, make it the document_separator")
 
 
-def _counted(source: Source, totals: Totals, text_hash: xxhash.xxh3_128) -> Iterator[Batch]:
-    """The source's batches, their words and bytes counted and hashed on the way; none for a source without text."""
+def _counted(source: Source, text_hash: xxhash.xxh3_128) -> Iterator[tuple[Batch, int, int]]:
+    """The source's batches, hashed, with the words and newlines of their data; none for a source without text."""
     try:
         for batch in source.documents():
-            text = "\n".join(batch.texts).encode()
-            joints = len(batch.texts) - 1
-            text_hash.update(text)
-            totals.bytes += len(text) - joints
-            words, lines = count_words_and_lines(text)
-            totals.words += words + lines - joints
-            yield batch
+            text_hash.update(batch.data)
+            yield batch, *count_words_and_lines(batch.data.replace(NEVER, b" "))
     except NoText:
         return
 
@@ -135,7 +148,7 @@ def _counted(source: Source, totals: Totals, text_hash: xxhash.xxh3_128) -> Iter
 def hash_text(source: Source) -> str:
     """The hash that a part of this text carries, by reading it all."""
     text_hash = xxhash.xxh3_128()
-    for _ in _counted(source, Totals(), text_hash):
+    for _ in _counted(source, text_hash):
         pass
     return text_hash.hexdigest()
 

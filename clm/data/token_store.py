@@ -25,7 +25,7 @@ from clm.data.store_writer import Totals, hash_text
 from clm.errors import UserError
 from clm.files import Made, read_json
 
-STORE_VERSION = 3
+STORE_VERSION = 4
 
 
 class TokenStore:

@@ -54,6 +54,10 @@ context of {recipe["block_size"]:,} tokens), trained from nothing on {text}: {tr
 {metrics["eval_tokens"]:,} tokens, {metrics["eval_words"]:,} words, {metrics["eval_bytes"]:,} bytes; every document
 starts from `<|endoftext|>`, which is not scored.
 
+![Training and validation loss](loss_curve.png)
+
+[report.html](report.html) shows the whole run; it opens in a browser.
+
 ## To use it
 
 ```python

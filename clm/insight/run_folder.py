@@ -6,35 +6,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from clm.data.description import DATA_FILE
 from clm.data.prepare import DEFAULT_VOCAB_SIZE
-from clm.data.token_store import TokenStore
 from clm.errors import UserError
-from clm.evaluation.scoring import unigram_loss
 from clm.files import read_json
 from clm.insight.curve import Curve
-from clm.insight.scaling import unigram_entropy
 from clm.insight.setup import Setup, Text
 from clm.recipe import Recipe, load
 from clm.training.checkpoint import IDENTITY_FILE, step_of
 
-TEXT_FILE = "text_statistics.json"
-
-
-def text_statistics(train: TokenStore, validation: TokenStore) -> dict[str, Any]:
-    """What a run keeps of its text, as TEXT_FILE."""
-    return {
-        "train": vars(train.totals),
-        "validation": vars(validation.totals),
-        "vocab_size": train.vocab_size,
-        "unigram_entropy": unigram_entropy(train.counts),
-        "unigram_loss": unigram_loss(train, validation),
-    }
-
 
 def of_statistics(recipe: Recipe, statistics: Mapping[str, Any], sequences_per_step: int) -> Setup:
-    """The set-up of a run whose text is known."""
+    """The set-up of a run whose text is known in figures (data.json)."""
     train = statistics["train"]
-    entropies = (statistics["unigram_entropy"], statistics["unigram_loss"])
+    entropies = (statistics.get("unigram_entropy"), statistics.get("unigram_loss"))
     text = Text(train["tokens"], "the run's own text", train["words"], train["bytes"], *entropies)
     return Setup(recipe, statistics["vocab_size"], sequences_per_step, text)
 
@@ -67,7 +52,7 @@ def of_run(folder: Path) -> Run:
     batch = recipe.training.get("per_device_train_batch_size", 8)
     sequences = identity.get("sequences_per_step") or batch * recipe.accumulation(1)
     longest = max(histories, key=lambda history: history[-1]["step"] if history else 0)
-    if statistics := read_json(folder / TEXT_FILE):
+    if statistics := read_json(folder / DATA_FILE):
         setup = of_statistics(recipe, statistics, sequences)
     else:
         text = Text(_tokens_from_log(recipe, longest, sequences, folder), "the epochs in the run's log")
@@ -80,7 +65,7 @@ def _tokens_from_log(recipe: Recipe, history: Sequence[Mapping[str, Any]], seque
     """Tokens of the training text, to within a step, from how far in an epoch a step was."""
     known = [entry for entry in history if entry.get("epoch")]
     if not known:
-        raise UserError(f"{folder}: its log doesn't tell how long the text is, and {TEXT_FILE} isn't there")
+        raise UserError(f"{folder}: its log doesn't tell how long the text is, and {DATA_FILE} isn't there")
     samples = math.floor(known[-1]["step"] / known[-1]["epoch"]) * sequences
     size = recipe.data.block_size
     return samples + size if recipe.data.sampling == "windows" else samples * size + 1

@@ -44,6 +44,7 @@ def places(output_dir: Path, data: Prepared) -> str:
     rows = [
         ("model", f"{output_dir} (AutoModelForCausalLM, AutoTokenizer and pipeline load this folder)"),
         ("results", f"{output_dir / 'all_results.json'}"),
+        ("report", f"{output_dir / 'report.html'} (open it in a browser)"),
         ("checkpoints", f"{output_dir}/checkpoint-*"),
         ("tokenizer", data.tokenizer_origin),
         ("tokens", f"{data.train.folder}, {data.validation.folder}"),

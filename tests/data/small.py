@@ -8,7 +8,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from clm.data import tokenizer
-from clm.data.documents import Batch
+from clm.data.packed import Batch
 from clm.data.tokenizer import END_OF_TEXT
 
 # Every kind that GPT-2's pattern tells apart, and white space on which Python, Rust and Unicode disagree.
@@ -52,7 +52,7 @@ class Texts:
         return {}
 
     def documents(self) -> Iterator[Batch]:
-        return (Batch(texts, False) for texts in self.batches())
+        return (Batch.of(texts, False) for texts in self.batches())
 
     def parts(self) -> list["Texts"]:
         return [self]

@@ -5,8 +5,9 @@ import re
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from clm.data import documents
-from clm.data.documents import Batch, gather, split, split_rows
+from clm.data import packed
+from clm.data.documents import split, split_rows
+from clm.data.packed import Batch, gather
 
 LITERALS = ["<|endoftext|>", "aa", "\n--\n", "\n\n"]
 SEPARATORS = [None, "line", "blank_line", "article", *LITERALS]
@@ -99,7 +100,7 @@ def test_any_chunks_give_the_documents_of_the_whole_text(separator, monkeypatch)
     several = in_pieces = 0
     for _ in range(3000):
         text = "".join(rng.choices(pieces, k=rng.randint(0, 30)))
-        monkeypatch.setattr(documents, "CHUNK_BYTES", rng.choice([2, 8, 30, 1 << 20]))
+        monkeypatch.setattr(packed, "CHUNK_BYTES", rng.choice([2, 8, 30, 1 << 20]))
         batches = list(split(chunked(text, rng, rng.choice([1, 5, 40])), separator))
         assert joined(batches) == naive(text, separator), repr(text)
         assert joined(gather(batches)) == joined(batches)
@@ -136,22 +137,22 @@ def test_rows_are_documents_or_lines_of_a_text():
 
 
 def test_a_long_row_comes_in_pieces(monkeypatch):
-    monkeypatch.setattr(documents, "CHUNK_BYTES", 20)
+    monkeypatch.setattr(packed, "CHUNK_BYTES", 20)
     batches = list(split_rows([["short", "many words " * 10, "end"]], None))
     assert joined(batches) == ["short", "many words " * 10, "end"]
     assert sum(batch.continues for batch in batches) > 3
 
 
 def test_batches_stay_small(monkeypatch):
-    monkeypatch.setattr(documents, "CHUNK_BYTES", 100)
+    monkeypatch.setattr(packed, "CHUNK_BYTES", 100)
     sizes = [sum(map(len, batch.texts)) for batch in split(["word " * 10] * 50, None)]
     assert len(sizes) > 20
     assert max(sizes) <= 100
 
 
 def test_a_document_without_a_place_to_cut_is_given_whole(monkeypatch):
-    monkeypatch.setattr(documents, "CHUNK_BYTES", 10)
-    assert list(split(["a" * 7] * 9, None)) == [Batch(["a" * 63], False)]
+    monkeypatch.setattr(packed, "CHUNK_BYTES", 10)
+    assert list(split(["a" * 7] * 9, None)) == [Batch.of(["a" * 63], False)]
 
 
 def test_a_cut_never_changes_the_tokens(monkeypatch):
@@ -166,7 +167,7 @@ def test_a_cut_never_changes_the_tokens(monkeypatch):
         vocab_size=700, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
     )
     tokenizer.train_from_iterator(texts, trainer)
-    monkeypatch.setattr(documents, "CHUNK_BYTES", 8)
+    monkeypatch.setattr(packed, "CHUNK_BYTES", 8)
     cuts = 0
     for text in texts:
         pieces = list(itertools.chain.from_iterable(batch.texts for batch in split(chunked(text, rng, 20), None)))

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from clm.data import documents
+from clm.data import packed
 from clm.data.files import FileSource, find_files
 from clm.errors import UserError
 
@@ -86,7 +86,7 @@ def test_a_byte_order_mark_goes_and_nul_and_crlf_stay(tmp_path):
 @pytest.mark.parametrize("chunk", [2, 4, 10, 1 << 20])
 @pytest.mark.parametrize("compression", COMPRESS)
 def test_bytes_that_are_not_utf8_are_named_exactly(tmp_path, monkeypatch, chunk, compression):
-    monkeypatch.setattr(documents, "CHUNK_BYTES", chunk)
+    monkeypatch.setattr(packed, "CHUNK_BYTES", chunk)
     good = "aé中😀 ".encode() * 5
     path = tmp_path / f"x.txt{compression}"
     for bad, at in [
@@ -152,7 +152,7 @@ def test_files_without_text_are_refused(tmp_path):
 
 
 def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(documents, "CHUNK_BYTES", 100)
+    monkeypatch.setattr(packed, "CHUNK_BYTES", 100)
     path = write(tmp_path / "x.txt", b"some words " * 100)
     batches = FileSource([path], "text", None, tmp_path).documents()
     next(batches)

@@ -3,9 +3,9 @@ from collections import Counter
 
 import pytest
 
-from clm.data import documents
-from clm.data.documents import Batch
+from clm.data import packed
 from clm.data.holdout import HoldOut, Side, cut_stretches
+from clm.data.packed import Batch
 from clm.errors import UserError
 
 
@@ -15,7 +15,7 @@ class Texts:
     name, origin, size_bytes, bytes_read = "texts", "the texts", None, 0
 
     def __init__(self, *batches):
-        self.batches = [Batch(*batch) for batch in batches]
+        self.batches = [Batch.of(*batch) for batch in batches]
 
     def fingerprint(self):
         return {"texts": len(self.batches)}
@@ -128,7 +128,7 @@ def test_stretches_lose_nothing():
     rng = random.Random(0)
     for _ in range(2000):
         texts = ["".join(rng.choices(["a", "bb", " ", "\n", "\r\n"], k=rng.randint(1, 12))) + "x" for _ in range(3)]
-        batches = [Batch(texts[:2], rng.random() < 0.5), Batch(texts[2:], False)]
+        batches = [Batch.of(texts[:2], rng.random() < 0.5), Batch.of(texts[2:], False)]
         length = rng.randint(1, 6)
         stretches, document = [""], ""
         found = []
@@ -147,7 +147,7 @@ def test_stretches_lose_nothing():
 
 
 def test_a_huge_document_is_divided_in_pieces(monkeypatch):
-    monkeypatch.setattr(documents, "CHUNK_BYTES", 200)
+    monkeypatch.setattr(packed, "CHUNK_BYTES", 200)
     lines = [f"line {number} of a long book\n" for number in range(500)]
     held_out = HoldOut(Texts(*[([line], True) for line in lines], (["end"], False)), 5, 42, True)
     sizes = [sum(map(len, batch.texts)) for batch in Side(held_out, False).documents()]
@@ -159,7 +159,7 @@ def test_a_source_that_changed_since_the_survey_is_refused():
     source = Texts((NUMBERED, False))
     held_out = HoldOut(source, 5, 42, True)
     list(Side(held_out, False).documents())
-    source.batches.append(Batch(["new"], False))
+    source.batches.append(Batch.of(["new"], False))
     with pytest.raises(UserError, match="the texts: changed"):
         list(Side(held_out, True).documents())
 

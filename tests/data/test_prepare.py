@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clm.data import documents, prepare, tokenizer
+from clm.data import packed, prepare, tokenizer
 from clm.data.encoder import ReferenceEncoder
 from clm.data.files import FileSource
+from clm.data.packed import Batch
 from clm.errors import UserError
 from clm.files import Made
 from clm.recipe import DataOptions
@@ -58,11 +59,13 @@ def test_both_splits_together_hold_every_document_once():
         texts = [text for batch in getattr(text, split).documents() for text in batch.texts]
         store = getattr(prepared, split)
         ends += store.totals.documents
-        expected = [[*encoder.encode([one])[0].tolist(), 0] for one in texts]
+        expected = [[*encoder.encode(Batch.of([one], False))[0].tolist(), 0] for one in texts]
         assert [part.tolist() for part in np.split(store.span(0, store.tokens), store.ends[:-1])] == expected
         ids += expected
     whole = Path("text.txt").read_bytes().decode().split("\n")
-    assert sorted(ids) == sorted([*encoder.encode([line.removesuffix("\r")])[0].tolist(), 0] for line in whole)
+    assert sorted(ids) == sorted(
+        [*encoder.encode(Batch.of([line.removesuffix("\r")], False))[0].tolist(), 0] for line in whole
+    )
     assert ends == 200 and prepared.validation.totals.documents == 20
     assert any("20 of 200 documents" in line for line in said)
 
@@ -171,7 +174,7 @@ def test_verify_reads_the_text_again(monkeypatch):
 def test_small_chunks_give_the_same_stores(monkeypatch):
     whole, _ = run()
     shutil.rmtree(".cache")
-    monkeypatch.setattr(documents, "CHUNK_BYTES", 1_000)
+    monkeypatch.setattr(packed, "CHUNK_BYTES", 1_000)
     again, _ = run()
     for split in ("train", "validation"):
         one, two = getattr(whole, split), getattr(again, split)

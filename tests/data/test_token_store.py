@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clm.data import documents
+from clm.data import packed
 from clm.data.blocks import Blocks
 from clm.data.encoder import ReferenceEncoder
 from clm.data.order import EpochOrder
+from clm.data.packed import Batch
 from clm.data.sources import open_sources
 from clm.data.store_writer import write_part
 from clm.data.token_store import TokenStore, open_or_build
@@ -69,7 +70,7 @@ def reference(texts, tokenizer=None):
     """Each text's ids by `tokenizers` and one end-of-text, worked out text by text."""
     tokenizer = tokenizer or small_tokenizer()
     encoder = ReferenceEncoder(tokenizer)
-    return [[*encoder.encode([text])[0].tolist(), tokenizer.eos_token_id] for text in texts]
+    return [[*encoder.encode(Batch.of([text], False))[0].tolist(), tokenizer.eos_token_id] for text in texts]
 
 
 # What is in it
@@ -90,7 +91,7 @@ def test_no_token_is_lost(tmp_path, separator):
 def test_a_document_longer_than_a_chunk_has_the_ids_of_the_whole(tmp_path, monkeypatch, separator, chunk):
     source = file_source(write(tmp_path / "text.txt", text_with(separator)), separator)
     whole = build(tmp_path / "whole", source)
-    monkeypatch.setattr(documents, "CHUNK_BYTES", chunk)
+    monkeypatch.setattr(packed, "CHUNK_BYTES", chunk)
     batches = list(source.documents())
     assert any(batch.continues for batch in batches) and len(batches) > 5
     pieces = build(tmp_path / "pieces", source)
@@ -147,7 +148,7 @@ def test_words_and_bytes(tmp_path, texts, words, size):
 
 @pytest.mark.parametrize("chunk", [16, 90, 8 << 20])
 def test_words_and_bytes_of_difficult_text_however_it_is_read(tmp_path, monkeypatch, chunk):
-    monkeypatch.setattr(documents, "CHUNK_BYTES", chunk)
+    monkeypatch.setattr(packed, "CHUNK_BYTES", chunk)
     text = mixed_text(5_000, seed=1)
     store = build(tmp_path / "store", file_source(write(tmp_path / "text.txt", text)))
     assert store.totals.words == len(text.split()) + text.count("\n")

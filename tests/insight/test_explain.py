@@ -84,7 +84,7 @@ def test_a_run_is_explained_in_its_terminal_and_from_its_folder(workplace, capsy
     assert len(verdicts) == 11 and said[-1] == verdicts[-1]  # one an evaluation, and at the end
     assert main(["explain", "out", "--output", "e.json"]) == 0
     page, explained = capsys.readouterr().out, json.loads(Path("e.json").read_text())
-    statistics = json.loads(Path("out/text_statistics.json").read_text())
+    statistics = json.loads(Path("out/data.json").read_text())
     counted = math.log(300)
     assert 0 < statistics["unigram_entropy"] < counted
     assert f"scores {statistics['unigram_entropy']:.2f} (measured)" in page and "The run is finished." in page
