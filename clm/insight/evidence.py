@@ -10,7 +10,7 @@ import numpy as np
 from clm.insight.curve import Curve
 
 FEWEST_LOGS = 8  # training losses before a shape is read into them
-PLATEAU_TOKENS = 150  # for each id: the reference runs leave the unigram entropy after 20 to 80
+PLATEAU_TOKENS = 400  # for each id: the reference runs leave the unigram entropy after 15 to 320
 
 
 @dataclass(frozen=True)

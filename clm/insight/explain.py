@@ -1,6 +1,5 @@
 """A loss explained, of a recipe or a run: what it means, whether it is normal, where it ends, what would help."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from textwrap import fill
@@ -15,6 +14,7 @@ from clm.insight.scaling import usual_learning_rate
 from clm.insight.setup import Setup, of_recipe
 from clm.recipe import Recipe
 
+LARGEST_LOSS = 100  # nats a token
 FEWEST_LOSSES = 4  # of a run, before its curve is one
 
 
@@ -24,8 +24,8 @@ def explain_recipe(recipe: Recipe, step: int, loss: float, dataset_tokens: int |
     Raises:
         UserError: the loss isn't one, the run has no such step, or nothing tells how long the text is.
     """
-    if not (math.isfinite(loss) and loss >= 0):
-        raise UserError(f"--loss {loss:g}: a cross-entropy in nats is 0 or more, and finite")
+    if not 0 <= loss <= LARGEST_LOSS:
+        raise UserError(f"--loss {loss:g}: no cross-entropy of tokens; it must be from 0 to {LARGEST_LOSS} nats")
     setup = of_recipe(recipe, dataset_tokens)
     if not 1 <= step <= setup.total_steps:
         raise UserError(f"--step {step:,}: a run of {recipe.path} has steps 1 to {setup.total_steps:,}")
@@ -144,5 +144,9 @@ def describe(explained: dict[str, Any]) -> str:
     lines = [f"{explained['recipe']}, step {explained['step']:,}"]
     for section in explained["sections"]:
         lines += ["", section["title"].upper()]
-        lines += [fill(line, 110, initial_indent="  ", subsequent_indent="    ") for line in section["lines"]]
+        lines += [_wrapped(line) for line in section["lines"]]
     return "\n".join(lines)
+
+
+def _wrapped(line: str) -> str:
+    return fill(line, 110, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)

@@ -119,4 +119,4 @@ def usual_learning_rate(parameters: float) -> float:
     """A peak rate for AdamW that suits a model of so many parameters: Kaplan et al. 2020, equation D.1 (their rule of
     thumb, for non-embedding parameters).
     """
-    return 0.003239 - 0.0001395 * math.log(parameters)
+    return max(1e-5, 0.003239 - 0.0001395 * math.log(parameters))  # beyond ten billion it would be negative

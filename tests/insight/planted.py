@@ -16,7 +16,7 @@ BASE = {
     "block_size": 32,
     "resid_pdrop": 0.0,
     "embd_pdrop": 0.0,
-    "per_device_train_batch_size": 8,
+    "per_device_train_batch_size": 16,
     "per_device_eval_batch_size": 32,
     "gradient_accumulation_steps": 1,
     "learning_rate": 1e-2,

@@ -17,6 +17,14 @@ from tests.tiny import ROOT
 QUOTED = {"3.9", "3.0", "2.8", "3.09", "2.9", "0.1", "3e-4"}
 
 
+def tokens_at_the_plateau(entry: dict) -> float:
+    """Tokens for each id until a run's validation loss is below the unigram plateau."""
+    recipe = entry["recipe"]
+    tokens = recipe["block_size"] * recipe["per_device_train_batch_size"] * recipe["gradient_accumulation_steps"]
+    limit = forecast.PLATEAU * entry["unigram_loss"]
+    return next(step for step, loss in entry["validation"] if loss < limit) * tokens / recipe["vocab_size"]
+
+
 @pytest.fixture(scope="module")
 def phrases() -> list[str]:
     """What the page must say, with the figures as they come out now."""
@@ -37,6 +45,7 @@ def phrases() -> list[str]:
         for row in scored["leave_one_out"]["at"]
     ]
     medians = [f"{row['median_error']:.3f}" for row in frozen["at"]]
+    stays = [tokens_at_the_plateau(entry) for entry in references.entries("small_runs.json")]
     return [
         *rows,
         f"ln(32,000) = {known['uniform_loss']:.2f}",
@@ -46,6 +55,7 @@ def phrases() -> list[str]:
         f"| {known['tokens'] / 1e6:.1f} M, {known['passes']:.2f} of a pass over the text |",
         f"| {known['distinct_tokens'] / 1e6:.1f} M |",
         f"each of {known['parameters']:,} parameters | {known['tokens_per_parameter']:.2f} |",
+        f"for {min(stays):.0f} to {max(stays):.0f} tokens for each id",
         f"Longer than {PLATEAU_TOKENS}: look for a fault",
         f"about {forecast.constants().decay:.2f} nats for the whole decay",
         f"**{verdict['label']} what such a run shows, {low} to {high}**",
