@@ -21,6 +21,8 @@ from clm.data.blocks import Blocks, count_steps, tokens_trained
 from clm.data.description import DATA_FILE, describe
 from clm.data.prepare import Prepared, known_identity, open_text, prepare
 from clm.errors import MachineError, UserError
+from clm.evaluation import published
+from clm.evaluation.sample_log import SampleLog
 from clm.evaluation.samples import DEFAULT_PROMPTS, continue_prompts
 from clm.evaluation.scoring import score_store, unigram_loss
 from clm.files import Made, write_json, write_text
@@ -167,7 +169,11 @@ def make_trainer(
         identity=identity,
         eval_dataset=data.validation,
         processing_class=data.tokenizer,
-        callbacks=[TrainingProgress(setup.tokens_per_step, partial(explain.verdict_line, setup)), EnergyMeter()],
+        callbacks=[
+            TrainingProgress(setup.tokens_per_step, partial(explain.verdict_line, setup)),
+            SampleLog(data.tokenizer, recipe.run.prompts or DEFAULT_PROMPTS),
+            EnergyMeter(),
+        ],
     )
     if recipe.run.early_stopping_patience is not None:
         trainer.add_callback(
@@ -221,6 +227,8 @@ def finish(
     write_text(output_dir / "README.md", model_card(name, recipe.resolved(), results, metrics, model.num_parameters()))
     samples = continue_prompts(model, data.tokenizer, recipe.run.prompts or DEFAULT_PROMPTS)
     say(summary.table(results, metrics, unigram, len(data.tokenizer), trainer.state))
+    if compared := published.rows_of_run(recipe.resolved(), metrics, model.num_parameters()):
+        say(f"\n{published.table(compared)}")
     say(summary.samples(samples))
     write_report(output_dir)
     say(summary.places(output_dir, data))

@@ -1,19 +1,23 @@
 """`python -m clm COMMAND`: what can be asked without training anything."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from transformers.utils.logging import disable_progress_bar
 
 from clm.errors import MachineError, UserError
-from clm.evaluation.samples import continue_prompts, load_model
+from clm.evaluation import evaluate
+from clm.evaluation.loading import load_model
+from clm.evaluation.samples import continue_prompts
 from clm.files import write_json
 from clm.insight import explain, plan
 from clm.insight.report import COMPARISON_FILE, write_comparison, write_report
 from clm.recipe import parse
+from clm.training import lifecycle
 
 
 class _Parser(argparse.ArgumentParser):
@@ -33,7 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UserError(f"command line: {rest[0]} isn't known to {args.command}; see python -m clm --help")
         args.run(args, rest)
     except (UserError, MachineError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        if os.environ.get("RANK", "0") == "0":
+            print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     return 0
 
@@ -74,6 +79,23 @@ def _parser() -> _Parser:
     generating.add_argument("--max_new_tokens", type=_count, default=60)
     generating.add_argument("--seed", type=int, default=0, help="of what is sampled")
     generating.set_defaults(run=_generate)
+
+    scoring = commands.add_parser("evaluate", help="score a text with a model", allow_abbrev=False)
+    scoring.add_argument("--model", required=True, help="a folder, or a name on the Hub")
+    text = scoring.add_mutually_exclusive_group(required=True)
+    text.add_argument("--text_file", metavar="PATH", help="a file, folder or glob, as train_file in a recipe")
+    text.add_argument("--dataset_name", help="a dataset of the Hub")
+    scoring.add_argument("--dataset_config_name", help="its configuration, such as wikitext-103-raw-v1")
+    scoring.add_argument("--split", default="test")
+    scoring.add_argument("--text_column", default="text")
+    scoring.add_argument("--document_separator", help="line, blank_line, article, none, or a text; default: the run's")
+    scoring.add_argument("--block_size", type=_count, help="tokens in a window; default: the run's, or the model's")
+    scoring.add_argument("--stride", type=_count, help="tokens from window to window; default: block_size")
+    scoring.add_argument("--per_device_eval_batch_size", type=_count, default=8, help="windows at a time")
+    scoring.add_argument("--bf16", type=_truth, nargs="?", const=True, default=False, help="not fp32")
+    scoring.add_argument("--cache_dir", default=".cache", help="for datasets of the Hub")
+    scoring.add_argument("--output", type=Path, metavar="FILE", help="write it as JSON, too")
+    scoring.set_defaults(run=_evaluate)
     return parser
 
 
@@ -83,13 +105,23 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _truth(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+    return text.lower() == "true"
+
+
 def _plan(args: argparse.Namespace, recipe_words: list[str]) -> None:
     made = plan.make(parse(recipe_words), args.dataset_tokens, args.processes)
     print(plan.describe(made))
-    _write_output(args.output, plan.as_json(made))
+    if args.output:
+        evaluate.check_output(args.output)
+        write_json(args.output, plan.as_json(made))
 
 
 def _explain(args: argparse.Namespace, words: list[str]) -> None:
+    if args.output:
+        evaluate.check_output(args.output)
     if words and not words[0].startswith("--"):
         if words[1:] or args.step is not None or args.loss is not None or args.dataset_tokens is not None:
             raise UserError("explain: a run's folder says it all; leave everything else but --output out")
@@ -99,18 +131,8 @@ def _explain(args: argparse.Namespace, words: list[str]) -> None:
     else:
         explained = explain.explain_recipe(parse(words), args.step, args.loss, args.dataset_tokens)
     print(explain.describe(explained))
-    _write_output(args.output, explained)
-
-
-def _write_output(path: Path | None, value: dict[str, Any]) -> None:
-    if path is None:
-        return
-    if path.is_dir():
-        raise UserError(f"--output {path}: is a folder; name a file")
-    try:
-        write_json(path, value)
-    except OSError as error:
-        raise UserError(f"--output {path}: can't be written ({error.strerror})") from None
+    if args.output:
+        write_json(args.output, explained)
 
 
 def _report(args: argparse.Namespace, _: list[str]) -> None:
@@ -125,7 +147,12 @@ def _generate(args: argparse.Namespace, _: list[str]) -> None:
     disable_progress_bar()
     model, tokenizer = load_model(args.model)
     for sample in continue_prompts(model, tokenizer, args.prompt, args.max_new_tokens, args.seed):
-        print(f"[{sample.method}] {sample.prompt}{sample.text}")
+        print(f"[{sample.mode}] {sample.prompt}{sample.text}")
+
+
+def _evaluate(args: argparse.Namespace, _: list[str]) -> None:
+    with lifecycle.processes():
+        evaluate.run(args)
 
 
 if __name__ == "__main__":

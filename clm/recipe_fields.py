@@ -59,7 +59,7 @@ class RunOptions:
     early_stopping_threshold: float = 0.0  # nats per token
     global_batch_size: int | None = None  # sequences in an optimizer step, over all processes
     resume_from_checkpoint: str | None = None  # none, "true", "auto": the newest; "false": start afresh; a folder
-    prompts: list[str] | None = None  # for the samples of text at the end
+    prompts: list[str] | None = None  # for the samples of text at every evaluation and at the end
 
 
 @dataclass(frozen=True)

@@ -104,8 +104,7 @@ def _open_hub(
     text_column: str,
     separator: str | None,
 ) -> tuple[HubSource, HubSource | None]:
-    if separator is None and name.split("/")[-1].lower() == "wikitext":
-        separator = "article"  # its rows are lines
+    separator = separator or own_separator(name)
     splits, identity = load_splits(name, config, revision, streaming, cache_dir)
     if "train" not in splits:
         raise UserError(f"dataset_name: {name} has no split `train`, only {', '.join(splits)}")
@@ -115,3 +114,18 @@ def _open_hub(
         if split in splits
     ]
     return sources[0], sources[1] if len(sources) > 1 else None
+
+
+def own_separator(dataset_name: str) -> str | None:
+    """What ends a document in a dataset whose rows aren't documents: WikiText's are lines of articles."""
+    return "article" if dataset_name.split("/")[-1].lower() == "wikitext" else None
+
+
+def open_split(
+    name: str, config: str | None, split: str, text_column: str, separator: str | None, cache_dir: Path
+) -> HubSource:
+    """One split of a dataset of the Hub. Raises UserError for what isn't there."""
+    splits, identity = load_splits(name, config, None, False, cache_dir)
+    if split not in splits:
+        raise UserError(f"--split: {name} has no split {split!r}, only {', '.join(splits)}")
+    return HubSource(splits[split], {**identity, "split": split}, text_column, separator)

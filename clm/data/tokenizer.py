@@ -7,13 +7,11 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, RepositoryNotFoundError
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from clm.data.documents import Source
-from clm.data.downloads import hub_cache
+from clm.data.downloads import hub_cache, why_unreachable
 from clm.errors import UserError
 from clm.progress import ByteProgress
 
@@ -88,7 +86,7 @@ def load(path_or_repo: str, cache_dir: str) -> PreTrainedTokenizerBase:
     Raises:
         UserError: it isn't there, doesn't load, isn't a fast tokenizer, or has no end-of-text token.
     """
-    unreachable = "" if Path(path_or_repo).is_dir() else _why_unreachable(path_or_repo)
+    unreachable = "" if Path(path_or_repo).is_dir() else why_unreachable(path_or_repo, "tokenizer_path")
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             path_or_repo,
@@ -108,21 +106,6 @@ def load(path_or_repo: str, cache_dir: str) -> PreTrainedTokenizerBase:
     if tokenizer.eos_token_id is None:
         raise UserError(f"tokenizer_path {path_or_repo!r}: it has no end-of-text token (eos_token)")
     return tokenizer
-
-
-def _why_unreachable(repo: str) -> str:
-    """Why the Hub can't be reached; empty where it can. Asked once, since loading would go on trying for a minute."""
-    try:
-        HfApi().model_info(repo, timeout=10)
-    except (HFValidationError, RepositoryNotFoundError):
-        raise UserError(
-            f"tokenizer_path {repo!r}: there is no such folder, and none of that name on the Hub that we may read"
-        ) from None
-    except HfHubHTTPError:
-        return ""  # it answers; loading will tell what is wrong
-    except (OSError, HTTPError) as error:
-        return " ".join(str(error).split()) or type(error).__name__
-    return ""
 
 
 def trained_with(folder: Path) -> dict | None:

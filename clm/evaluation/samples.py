@@ -1,40 +1,20 @@
 """Text from a model: the same prompts continued, greedy and sampled, the same way every time."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
-from huggingface_hub.errors import HTTPError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-
-from clm.errors import UserError
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 DEFAULT_PROMPTS = ["The "]
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One continuation; `method` is "greedy" or "sampled"."""
+    """One continuation; `mode` is "greedy" or "sampled"."""
 
     prompt: str
+    mode: str
     text: str
-    method: str
-
-
-def load_model(path_or_repo: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A causal language model and its tokenizer, from a folder or the Hub; safetensors only, and no code from there.
-
-    Raises:
-        UserError: there is none that loads.
-    """
-    if path_or_repo.startswith(("/", ".", "~")) and not Path(path_or_repo).is_dir():
-        raise UserError(f"{path_or_repo}: there is no such folder")
-    try:
-        model = AutoModelForCausalLM.from_pretrained(path_or_repo, use_safetensors=True, trust_remote_code=False)
-        return model, AutoTokenizer.from_pretrained(path_or_repo, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, HTTPError) as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise UserError(f"{path_or_repo}: no causal language model could be loaded from there ({reason})") from None
 
 
 @torch.no_grad()
@@ -61,7 +41,7 @@ def continue_prompts(
         for prompt in prompts:
             ids = tokenizer(prompt, add_special_tokens=False)["input_ids"][-room:]
             ids = torch.tensor([[tokenizer.eos_token_id, *ids]], device=device)
-            for method, settings in (
+            for mode, settings in (
                 ("greedy", {"do_sample": False}),
                 ("sampled", {"do_sample": True, "top_k": top_k}),
             ):
@@ -74,6 +54,6 @@ def continue_prompts(
                     **settings,
                 )
                 text = tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)
-                samples.append(Sample(prompt, text, method))
+                samples.append(Sample(prompt, mode, text))
     model.train(was_training)
     return samples

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -11,8 +12,10 @@ from torch import distributed
 from transformers import PreTrainedModel
 
 from clm.data.token_store import TokenStore
+from clm.evaluation.forward import TokenLosses, from_hidden_states
+from clm.evaluation.windows import Windows, batches, cut
 from clm.progress import StepProgress
-from clm.training.loss import IGNORED, token_losses
+from clm.training.loss import IGNORED
 
 
 @dataclass(frozen=True)
@@ -26,11 +29,13 @@ class Score:
 
     def metrics(self) -> dict[str, float]:
         """The numbers under the names that eval_results.json has."""
-        loss = self.nats / self.tokens
+        loss, per_word = self.nats / self.tokens, self.nats / self.words if self.words else math.nan
         return {
             "eval_loss": loss,
-            "perplexity": _exp(loss),
-            "word_perplexity": _exp(self.nats / self.words) if self.words else math.nan,
+            "perplexity": exp(loss),
+            "nats_per_word": per_word,
+            "word_perplexity": exp(per_word),
+            "nats_per_byte": self.nats / self.bytes,
             "bits_per_byte": self.nats / math.log(2) / self.bytes,
             "eval_tokens": self.tokens,
             "eval_words": self.words,
@@ -38,113 +43,109 @@ class Score:
         }
 
 
-def _exp(nats: float) -> float:
+def exp(nats: float) -> float:
+    """A perplexity, infinite where it is too large for a float."""
     try:
         return math.exp(nats)
     except OverflowError:
         return math.inf
 
 
-@dataclass(frozen=True)
-class Rows:
-    """Where the scored pieces of a text lie in its store: `length` targets from `start`, a document's first or not."""
+class Ids(Protocol):
+    """Token ids of a whole text, end to end."""
 
+    def span(self, start: int, stop: int) -> np.ndarray:
+        """The ids from `start` to before `stop`."""
+
+
+@dataclass(frozen=True)
+class Documents:
+    """Where each document lies among the ids, (documents,) int64, and the id that each of them starts from."""
+
+    ids: Ids
     starts: np.ndarray
     lengths: np.ndarray
-    first: np.ndarray
+    first_input: int
 
 
-def cut_into_rows(ends: np.ndarray, block_size: int) -> Rows:
-    """Cut each document into disjoint blocks of at most `block_size` targets, longest first.
-
-    Args:
-        ends: (documents,) where each document ends in the store, end-of-text included; that is no target.
-    """
-    ends = np.asarray(ends)
-    document_starts = np.concatenate(([0], ends[:-1]))
-    lengths = ends - 1 - document_starts
-    blocks = -(-lengths // block_size)
-    document = np.repeat(np.arange(len(ends)), blocks)
-    number = np.arange(blocks.sum()) - np.repeat(np.cumsum(blocks) - blocks, blocks)
-    starts = document_starts[document] + number * block_size
-    rest = lengths[document] - number * block_size
-    rows = Rows(starts, np.minimum(rest, block_size), number == 0)
-    # Rows of like length share a batch, so that short documents cost no padding.
-    order = np.argsort(-rows.lengths, kind="stable")
-    return Rows(rows.starts[order], rows.lengths[order], rows.first[order])
-
-
-def _batch_slices(lengths: np.ndarray, batch_tokens: int) -> list[slice]:
-    """Runs of rows, longest first, that with padding take at most `batch_tokens` tokens, or are one row."""
-    slices, at = [], 0
-    while at < len(lengths):
-        rows = max(1, batch_tokens // int(lengths[at]))
-        slices.append(slice(at, at + rows))
-        at += rows
-    return slices
-
-
-def _batches(store: TokenStore, rows: Rows, slices: list[slice]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Input ids and aligned labels, (rows, longest row) int64; a document's first input is end-of-text."""
-    for batch in slices:
-        starts, lengths, first = rows.starts[batch], rows.lengths[batch], rows.first[batch]
-        width = int(lengths[0])
-        labels = np.full((len(starts), width), IGNORED, dtype=np.int64)
-        inputs = np.full((len(starts), width), store.end_of_text, dtype=np.int64)
-        for row, (start, length) in enumerate(zip(starts.tolist(), lengths.tolist(), strict=True)):
-            ids = store.span(start, start + length)
-            labels[row, :length] = ids
-            inputs[row, 1:length] = ids[:-1]
-            if not first[row]:
-                inputs[row, 0] = store.span(start - 1, start)[0]
-        yield torch.from_numpy(inputs), torch.from_numpy(labels)
+def _batch(text: Documents, windows: Windows, rows: slice) -> tuple[torch.Tensor, torch.Tensor]:
+    """Input ids and aligned labels, (rows, longest) int64; IGNORED labels are padding, and context."""
+    documents, lengths, contexts = windows.document[rows], windows.length[rows], windows.context[rows]
+    firsts = windows.start[rows] == 0
+    starts = text.starts[documents] + windows.start[rows]
+    labels = np.full((len(starts), int(lengths[0])), IGNORED, dtype=np.int64)
+    inputs = np.full(labels.shape, text.first_input, dtype=np.int64)
+    for row, (start, length, context, first) in enumerate(
+        zip(starts.tolist(), lengths.tolist(), contexts.tolist(), firsts.tolist(), strict=True)
+    ):
+        ids = text.ids.span(start, start + length)
+        labels[row, context:length] = ids[context:]
+        inputs[row, 1:length] = ids[:-1]
+        if not first:
+            inputs[row, 0] = text.ids.span(start - 1, start)[0]
+    return torch.from_numpy(inputs), torch.from_numpy(labels)
 
 
 @contextmanager
-def _full_fp32(device: torch.device) -> Iterator[None]:
-    """Neither autocast nor TF32, whatever training uses."""
-    precision = torch.backends.fp32_precision
+def precision(device: torch.device, bf16: bool = False) -> Iterator[None]:
+    """Full fp32, neither autocast nor TF32, whatever training uses; or autocast to bf16."""
+    before = torch.backends.fp32_precision
     torch.backends.fp32_precision = "ieee"
     try:
-        with torch.autocast(device.type, enabled=False):
+        with torch.autocast(device.type, dtype=torch.bfloat16 if bf16 else None, enabled=bf16):
             yield
     finally:
-        torch.backends.fp32_precision = precision
+        torch.backends.fp32_precision = before
 
 
 @torch.no_grad()
-def score_store(model: PreTrainedModel, store: TokenStore, block_size: int, batch_size: int) -> Score:
-    """Score every token of the store's text once, each document starting from end-of-text, in fp32.
+def document_nats(
+    losses: TokenLosses, text: Documents, block_size: int, stride: int, batch_size: int, device: torch.device
+) -> np.ndarray:
+    """Nats of each document, (documents,) float64, every token scored once.
 
-    Under torch.distributed every rank scores its share of the same batches, and all get the whole sum.
+    Under torch.distributed every rank scores its share of the same batches, and all get the whole.
+
+    Args:
+        block_size: inputs in one window, and so the longest context.
+        stride: tokens from one window's start to the next's; block_size for disjoint blocks.
+        batch_size: windows in one forward pass, or as many shorter ones as have no more tokens.
+        device: where `losses` are computed.
+    """
+    rank, world_size = 0, 1
+    if distributed.is_available() and distributed.is_initialized():
+        rank, world_size = distributed.get_rank(), distributed.get_world_size()
+    windows = cut(text.lengths, block_size, stride)
+    mine = batches(windows, batch_size * block_size)[rank::world_size]
+    sums = torch.zeros(len(windows.length), dtype=torch.float32, device=device)  # read once, at the end
+    with StepProgress("evaluating", len(mine), show=rank == 0) as progress:
+        for rows in mine:
+            sums[rows] = losses(*_batch(text, windows, rows)).sum(dim=1)
+            progress.step()
+    nats = np.bincount(windows.document, sums.cpu().double().numpy(), minlength=len(text.lengths))
+    if world_size > 1:
+        total = torch.from_numpy(nats).to(device)
+        distributed.all_reduce(total)
+        nats = total.cpu().numpy()
+    return nats
+
+
+def score_store(model: PreTrainedModel, store: TokenStore, block_size: int, batch_size: int) -> Score:
+    """Score every token of the store's text once, in disjoint blocks, each document starting from end-of-text, in fp32.
 
     Args:
         model: a GPT-2; its weights are used as they are, on the device where they are.
         block_size: targets in one forward pass, and so the longest context.
         batch_size: blocks in one forward pass, or as many shorter rows as have no more tokens.
     """
-    was_training, device = model.training, model.device
+    was_training, ends = model.training, np.asarray(store.ends)
+    starts = np.concatenate(([0], ends[:-1]))
+    text = Documents(store, starts, ends - 1 - starts, store.end_of_text)  # each ends with an end-of-text, no target
     model.eval()
-    rank, world_size = 0, 1
-    if distributed.is_available() and distributed.is_initialized():
-        rank, world_size = distributed.get_rank(), distributed.get_world_size()
-    rows = cut_into_rows(store.ends, block_size)
-    mine = _batch_slices(rows.lengths, batch_size * block_size)[rank::world_size]
-    nats = torch.zeros((), dtype=torch.float64, device=device)
-    tokens = torch.zeros((), dtype=torch.int64, device=device)
-    with StepProgress("evaluating", len(mine), show=rank == 0) as progress, _full_fp32(device):
-        for inputs, labels in _batches(store, rows, mine):
-            labels = labels.to(device)
-            hidden = model.transformer(inputs.to(device), use_cache=False).last_hidden_state
-            nats += token_losses(hidden, model.lm_head.weight, labels).sum(dtype=torch.float64)
-            tokens += (labels != IGNORED).sum()
-            progress.step()
-    if world_size > 1:
-        distributed.all_reduce(nats)
-        distributed.all_reduce(tokens)
+    with precision(model.device):
+        nats = document_nats(from_hidden_states(model), text, block_size, block_size, batch_size, model.device)
     model.train(was_training)
-    totals = store.totals
-    return Score(nats.item(), int(tokens.item()), totals.words, totals.bytes)
+    return Score(float(nats.sum()), int(text.lengths.sum()), store.totals.words, store.totals.bytes)
 
 
 def unigram_loss(train: TokenStore, validation: TokenStore) -> float:

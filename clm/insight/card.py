@@ -6,6 +6,8 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from clm.evaluation import published
+
 _UNITS = {
     "eval_loss": "nats per token",
     "perplexity": "per token of this model's tokenizer",
@@ -53,7 +55,7 @@ context of {recipe["block_size"]:,} tokens), trained from nothing on {text}: {tr
 
 {metrics["eval_tokens"]:,} tokens, {metrics["eval_words"]:,} words, {metrics["eval_bytes"]:,} bytes; every document
 starts from `<|endoftext|>`, which is not scored.
-
+{_comparison(recipe, metrics, parameters)}
 ![Training and validation loss](loss_curve.png)
 
 [report.html](report.html) shows the whole run; it opens in a browser.
@@ -74,6 +76,20 @@ nor to be right.
 ```json
 {json.dumps(recipe, indent=2)}
 ```
+"""
+
+
+def _comparison(recipe: Mapping[str, Any], metrics: Mapping[str, float], parameters: int) -> str:
+    compared = published.rows_of_run(recipe, metrics, parameters)
+    if not compared:
+        return ""
+    return f"""
+## Beside published results
+
+In the one unit that they share, perplexity per word. In the `<unk>` form rare words are replaced, so it isn't quite the
+task that the raw form is.
+
+{published.table(compared)}
 """
 
 

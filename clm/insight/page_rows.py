@@ -5,6 +5,7 @@ import math
 import shlex
 from typing import Any
 
+from clm.evaluation import published
 from clm.insight.run_record import Json, RunRecord, count, number
 
 UNKNOWN = "not known"
@@ -101,6 +102,13 @@ def seconds(run: RunRecord) -> float | None:
 def epochs(run: RunRecord) -> float | None:
     """Passes over the training samples so far."""
     return next((number(entry.get("epoch")) for entry in reversed(run.log) if "epoch" in entry), None)
+
+
+def beside(run: RunRecord) -> list[Json]:
+    """Published results on the validation text, this run among them; none unless it is WikiText-103's."""
+    if number(run.metrics.get("word_perplexity")) is None or not run.parameters:
+        return []
+    return published.rows_of_run(run.recipe, run.metrics, run.parameters)
 
 
 def figures(run: RunRecord) -> list[Row]:

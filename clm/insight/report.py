@@ -83,6 +83,7 @@ def run_page(run: RunRecord, explanation: Explanation | None = None) -> str:
         verdict=explanation.get("verdict"),
         forecast=explanation.get("forecast"),
         figures=page_rows.figures(run),
+        beside=page_rows.beside(run),
         charts_note=_charts_note(run),
         measures=page_rows.measures(run),
         samples=page_rows.samples(run),

@@ -35,7 +35,7 @@ def table(
 
 def samples(continued: list[Sample]) -> str:
     """Each prompt and how the model goes on, a paragraph each."""
-    said = (f"[{sample.method}] {sample.prompt}{sample.text}" for sample in continued)
+    said = (f"[{sample.mode}] {sample.prompt}{sample.text}" for sample in continued)
     return "\n" + "\n".join(" ".join(line.split()) for line in said)
 
 

@@ -6,7 +6,8 @@ import transformers
 
 from clm import __main__ as clm
 from clm.errors import UserError
-from clm.evaluation.samples import continue_prompts, load_model
+from clm.evaluation.loading import load_model
+from clm.evaluation.samples import continue_prompts
 from tests.data.small import small_tokenizer
 
 
@@ -26,7 +27,7 @@ def test_the_same_prompts_give_the_same_texts_and_training_goes_on_as_if_nothing
     model.train()
     state = torch.get_rng_state()
     first = continue_prompts(model, tokenizer, ["the word", ""], max_new_tokens=5)
-    assert [(s.prompt, s.method) for s in first] == [
+    assert [(s.prompt, s.mode) for s in first] == [
         ("the word", "greedy"), ("the word", "sampled"), ("", "greedy"), ("", "sampled")
     ]  # fmt: skip
     assert first == continue_prompts(model, tokenizer, ["the word", ""], max_new_tokens=5)

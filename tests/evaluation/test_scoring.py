@@ -12,7 +12,9 @@ from torch.nn import functional as F
 
 from clm.data.store_writer import Totals
 from clm.data.token_store import TokenStore
-from clm.evaluation.scoring import Score, cut_into_rows, score_store, unigram_loss
+from clm.evaluation.forward import from_hidden_states
+from clm.evaluation.scoring import Documents, Score, document_nats, score_store, unigram_loss
+from clm.evaluation.text import EncodedText
 
 END = 0
 
@@ -46,14 +48,6 @@ def tiny_model(seed=0):
 DOCUMENTS = [[1, 2, 3, 4, 5, 6, 7, 8, 9], [10], [11, 12, 13, 14], [15, 16, 17, 18, 19]]
 
 
-def test_documents_are_cut_into_blocks_longest_first():
-    rows = cut_into_rows(np.array([10, 12, 17, 23]), block_size=4)
-    cut = list(zip(rows.starts.tolist(), rows.lengths.tolist(), rows.first.tolist(), strict=True))
-    assert cut == [
-        (0, 4, True), (4, 4, False), (12, 4, True), (17, 4, True), (8, 1, False), (10, 1, True), (21, 1, False)
-    ]  # fmt: skip
-
-
 def by_hand(model, documents, block_size=4):
     """Plain PyTorch, one block at a time: end-of-text, then the document, in blocks of `block_size` targets."""
     nats = 0.0
@@ -74,6 +68,36 @@ def test_the_sum_is_the_one_worked_out_by_hand_whatever_the_batch(tmp_path, batc
     assert score.nats == pytest.approx(by_hand(model, DOCUMENTS), rel=1e-6)
 
 
+def nats_of(model, documents, stride, batch_size=2):
+    lengths = np.array([len(document) for document in documents])
+    ids = EncodedText(np.concatenate(documents).astype(np.uint32), lengths, lengths, lengths)
+    text = Documents(ids, ids.starts, lengths, END)
+    return document_nats(from_hidden_states(model), text, 4, stride, batch_size, model.device)
+
+
+def test_a_stride_of_block_size_is_disjoint_blocks(tmp_path):
+    model, store = tiny_model(), store_at(tmp_path / "store", DOCUMENTS)
+    assert nats_of(model, DOCUMENTS, 4).sum() == pytest.approx(score_store(model, store, 4, 2).nats, rel=1e-6)
+
+
+def test_a_stride_of_one_is_a_loop_over_tokens():
+    model = tiny_model()
+    for document, nats in zip(DOCUMENTS, nats_of(model, DOCUMENTS, 1), strict=True):
+        stream = [END, *document]
+        by_token = 0.0
+        for at, target in enumerate(document):
+            inputs = torch.tensor([stream[max(0, at - 3) : at + 1]])
+            by_token -= model(inputs).logits[0, -1].double().log_softmax(-1)[target].item()
+        assert nats == pytest.approx(by_token, rel=1e-6)
+
+
+@pytest.mark.parametrize("stride", [1, 3, 4])
+def test_a_batch_of_one_gives_what_a_batch_of_eight_gives(stride):
+    model = tiny_model()
+    one, eight = (nats_of(model, DOCUMENTS, stride, batch_size) for batch_size in (1, 8))
+    assert one == pytest.approx(eight, rel=1e-6)
+
+
 def test_dropout_is_off_while_scoring_and_comes_back(tmp_path):
     model, store = tiny_model().train(), store_at(tmp_path / "store", DOCUMENTS)
     first = score_store(model, store, 4, 2)
@@ -91,6 +115,7 @@ def test_metrics_are_divided_by_what_they_say():
     metrics = Score(nats=20.0, tokens=10, words=4, bytes=50).metrics()
     assert metrics["eval_loss"] == 2.0 and metrics["perplexity"] == pytest.approx(math.e**2)
     assert metrics["word_perplexity"] == pytest.approx(math.e**5)
+    assert (metrics["nats_per_word"], metrics["nats_per_byte"]) == (5.0, 0.4)
     assert metrics["bits_per_byte"] == pytest.approx(20 / math.log(2) / 50)
     assert (metrics["eval_tokens"], metrics["eval_words"], metrics["eval_bytes"]) == (10, 4, 50)
     assert Score(1e9, 10, 4, 50).metrics()["perplexity"] == math.inf

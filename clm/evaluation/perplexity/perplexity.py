@@ -18,7 +18,8 @@ Args:
     words (`list[int]`): words of each text: whitespace words, and one for each line end.
     bytes (`list[int]`): UTF-8 bytes of each text.
 Returns:
-    eval_loss (nats per token), perplexity, word_perplexity, bits_per_byte, eval_tokens, eval_words, eval_bytes.
+    eval_loss (nats per token), perplexity, nats_per_word, word_perplexity, nats_per_byte, bits_per_byte, eval_tokens,
+    eval_words, eval_bytes.
 """
 
 
