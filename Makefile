@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-slow lint format bench clean
+.PHONY: quickstart test test-slow chaos lint format audit bench clean
 .DEFAULT_GOAL := quickstart
 
 quickstart: $(VENV)/.run
@@ -15,6 +15,9 @@ test: $(VENV)/.dev
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow
 
+chaos: $(VENV)/.dev
+	$(BIN)/python -m tests.chaos
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -22,6 +25,12 @@ lint: $(VENV)/.dev
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Known vulnerabilities of the pinned packages; without their database, which is on the network, it only says so.
+audit: $(VENV)/.dev
+	@if $(BIN)/python -c 'import urllib.request; urllib.request.urlopen("https://pypi.org/pypi/numpy/2.0.0/json", timeout=10)' 2>/dev/null; \
+	then $(BIN)/pip-audit --no-deps --disable-pip -r requirements.txt; \
+	else echo "audit: not done: the records of pypi.org can not be read from here"; fi
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.prepare

@@ -20,7 +20,7 @@ from clm import hub
 from clm.data.blocks import Blocks, count_steps, tokens_trained
 from clm.data.description import DATA_FILE, describe
 from clm.data.prepare import Prepared, known_identity, open_text, prepare
-from clm.errors import MachineError, UserError
+from clm.errors import MachineError, Stopped, UserError
 from clm.evaluation import published
 from clm.evaluation.sample_log import SampleLog
 from clm.evaluation.samples import DEFAULT_PROMPTS, continue_prompts
@@ -33,7 +33,7 @@ from clm.insight.run_folder import of_statistics
 from clm.insight.scaling import unigram_entropy
 from clm.insight.setup import Setup
 from clm.recipe import Recipe, parse
-from clm.training import checkpoint, hardware, lifecycle
+from clm.training import checkpoint, faults, hardware, launch_guard, lifecycle, run_lock, signals
 from clm.training.energy import EnergyMeter
 from clm.training.environment import ENVIRONMENT_FILE, environment
 from clm.training.model import fresh_model
@@ -44,13 +44,13 @@ Say = Callable[[str], None]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a recipe; the exit code is 0 for done, 2 for a fault in the input, 74 for one of the machine."""
+    """Run a recipe; the exit code is 0 for done, 2 for a fault in the input, 74 for the machine's, 75 for a stop."""
     try:
-        with lifecycle.machine_faults(), lifecycle.processes():
+        with signals.caught(), faults.machine_faults(), lifecycle.processes():
             run(parse(sys.argv[1:] if argv is None else argv))
-    except (UserError, MachineError) as error:
+    except (UserError, MachineError, Stopped) as error:
         if os.environ.get("RANK", "0") == "0":
-            print(f"error: {error}", file=sys.stderr)
+            print(f"{'stopped' if isinstance(error, Stopped) else 'error'}: {error}", file=sys.stderr)
         return error.exit_code
     return 0
 
@@ -60,9 +60,18 @@ def run(recipe: Recipe) -> None:
     if recipe.flags.dry_run:
         print(plan.describe(plan.make(recipe)))
         return
+    if recipe.run.stop_after_minutes:
+        signals.stop_after(recipe.run.stop_after_minutes)
     output_dir = Path(recipe.training["output_dir"])
     args, say = start(recipe, output_dir)
-    resume_from = checkpoint.find(output_dir, recipe.run.resume_from_checkpoint, say)
+    with run_lock.held(output_dir, say):
+        train(recipe, args, output_dir, say)
+
+
+def train(recipe: Recipe, args: TrainingArguments, output_dir: Path, say: Say) -> None:
+    """The run, in an output_dir that is its own."""
+    find = partial(checkpoint.find, needs_best=bool(args.load_best_model_at_end), say=say)
+    resume_from = lifecycle.on_main(lambda: find(output_dir, recipe.run.resume_from_checkpoint))
     finished_steps = lifecycle.finished_steps(output_dir)
     earlier = [folder for folder in (resume_from, output_dir if finished_steps else None) if folder]
     data, blocks, identity = prepare_blocks(recipe, args, earlier, say)
@@ -71,7 +80,7 @@ def run(recipe: Recipe) -> None:
         say(f"{output_dir} holds this run, finished after {total_steps:,} steps: nothing to do")
         return
     if resume_from is not None:
-        checkpoint.check_length(resume_from, total_steps, say)
+        checkpoint.announce(resume_from, total_steps, args.world_size, say)
     elif finished_steps:
         raise UserError(
             f"{output_dir} holds this run, finished after {finished_steps:,} steps, and no checkpoint to go on from: "
@@ -79,31 +88,32 @@ def run(recipe: Recipe) -> None:
         )
     about_text = text_in_figures(data)
     setup = of_statistics(recipe, about_text, sequences_per_step(args))
-    trainer = make_trainer(recipe, args, data, blocks, {**identity, "total_steps": total_steps}, setup)
-    with lifecycle.status_of(output_dir, total_steps), lifecycle.machine_faults():
+    trainer = make_trainer(recipe, args, data, blocks, {**identity, "total_steps": total_steps}, setup, resume_from)
+    with lifecycle.status_of(output_dir, total_steps), faults.machine_faults():
         save_start(recipe, identity, about_text, args)
-        result = trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+        with signals.deferred():
+            result = trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
         finish(recipe, trainer, data, result.metrics, about_text["unigram_loss"], say)
         say(explain.verdict_line(setup, trainer.state.log_history) or "verdict: can't say, nothing was evaluated")
 
 
 def start(recipe: Recipe, output_dir: Path) -> tuple[TrainingArguments, Say]:
     """Fit the recipe to this machine and this launch, before any work."""
-    lifecycle.check_precision(bool(recipe.training["bf16"]))
-    lifecycle.check_writable("output_dir", output_dir)
-    lifecycle.check_writable("cache_dir", Path(recipe.data.cache_dir))
+    launch_guard.check_precision(bool(recipe.training["bf16"]))
+    launch_guard.check_writable("output_dir", output_dir)
+    launch_guard.check_writable("cache_dir", Path(recipe.data.cache_dir))
     decision = hardware.fit(recipe.training)
     try:
         args = TrainingArguments(**decision.training)
     except (ValueError, ImportError) as error:
         raise UserError(f"{recipe.path}: {' '.join(str(error).split())}") from None
     args.gradient_accumulation_steps = recipe.accumulation(args.world_size)
-    lifecycle.check_processes()
-    lifecycle.check_trackers(args.report_to)
+    launch_guard.check_processes()
+    launch_guard.check_trackers(args.report_to)
     disable_progress_bar()  # transformers' own, one for each file of a checkpoint
     say: Say = partial(print, flush=True) if lifecycle.main_process() else lambda _: None
     say(f"recipe: {recipe.path}")
-    say(f"accelerate file: {lifecycle.accelerate_file()}, processes: {args.world_size}")
+    say(f"accelerate file: {launch_guard.accelerate_file()}, processes: {args.world_size}")
     for line in decision.lines:
         say(line)
     return args, say
@@ -154,7 +164,13 @@ def plan_steps(args: TrainingArguments, blocks: Blocks, say: Say) -> int:
 
 
 def make_trainer(
-    recipe: Recipe, args: TrainingArguments, data: Prepared, blocks: Blocks, identity: dict[str, Any], setup: Setup
+    recipe: Recipe,
+    args: TrainingArguments,
+    data: Prepared,
+    blocks: Blocks,
+    identity: dict[str, Any],
+    setup: Setup,
+    resume_from: Path | None,
 ) -> ClmTrainer:
     """A fresh model and the Trainer that will train or resume it."""
     set_seed(args.seed)
@@ -167,6 +183,8 @@ def make_trainer(
         train_dataset=blocks,
         evaluate_fn=lambda model: evaluate(model, data, blocks.block_size, args),
         identity=identity,
+        resume_from=resume_from,
+        loss_spike=recipe.run.loss_spike,
         eval_dataset=data.validation,
         processing_class=data.tokenizer,
         callbacks=[
@@ -185,8 +203,11 @@ def make_trainer(
 
 
 def evaluate(model: torch.nn.Module, data: Prepared, block_size: int, args: TrainingArguments) -> dict[str, float]:
-    """The validation text's metrics, the same on every process."""
-    return score_store(model, data.validation, block_size, args.per_device_eval_batch_size).metrics()
+    """The validation text's metrics, the same on every process; Stopped where a signal comes meanwhile."""
+    score = score_store(model, data.validation, block_size, args.per_device_eval_batch_size, signals.reason)
+    if score is None:
+        raise signals.stopped()
+    return score.metrics()
 
 
 def text_in_figures(data: Prepared) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""The two failures that are not our bugs: the user's input and the machine's limits.
+"""The two failures that are not our bugs, the user's input and the machine's limits, and the stop that is no failure.
 
-Both carry one line that says what is wrong, where, and what to do. `run_clm.py` and `python -m clm` print it
+Each carries one line that says what is wrong, where, and what to do. `run_clm.py` and `python -m clm` print it
 to stderr and leave with `exit_code`; every other exception is a defect and keeps its traceback.
 """
 
@@ -15,3 +15,12 @@ class MachineError(Exception):
     """The machine or the training failed: disk, memory, a dead peer, a loss that isn't finite."""
 
     exit_code = 74
+
+
+class Stopped(BaseException):
+    """A signal, or the time limit, ended the run early; the same command goes on from what is saved.
+
+    Like KeyboardInterrupt it is no Exception, so that no library takes it for a fault of its own and carries on.
+    """
+
+    exit_code = 75

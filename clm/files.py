@@ -26,6 +26,15 @@ def write_bytes(path: Path, content: bytes) -> None:
         staging.unlink(missing_ok=True)
 
 
+def sync(path: Path) -> None:
+    """Flush a file to disk, or a folder's list of names, without which a new or renamed file can be lost."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` as UTF-8, whole or not at all."""
     write_bytes(path, text.encode("utf-8"))

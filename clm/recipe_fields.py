@@ -58,6 +58,8 @@ class RunOptions:
     early_stopping_patience: int | None = None  # evaluations without a better loss
     early_stopping_threshold: float = 0.0  # nats per token
     global_batch_size: int | None = None  # sequences in an optimizer step, over all processes
+    stop_after_minutes: float | None = None  # then save and stop, as for a signal
+    loss_spike: str = "warn"  # what becomes of a step whose loss is far above those before
     resume_from_checkpoint: str | None = None  # none, "true", "auto": the newest; "false": start afresh; a folder
     prompts: list[str] | None = None  # for the samples of text at every evaluation and at the end
 
@@ -91,7 +93,7 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     "greater_is_better": False,
     "logging_steps": 10,
     "report_to": "none",
-    "hub_strategy": "end",  # only a finished model goes to the Hub
+    "hub_strategy": "end",
     "logging_nan_inf_filter": False,  # true hides a loss that isn't finite
     "remove_unused_columns": False,
     "ddp_find_unused_parameters": False,
@@ -182,6 +184,8 @@ def _words(text: str) -> tuple[str, ...]:
 _LEVELS = ("detail", "debug", "info", "warning", "error", "critical", "passive")
 CHOICES: dict[str, tuple[str, ...]] = {
     "sampling": ("blocks", "windows"),
+    "loss_spike": ("warn", "skip", "rollback"),
+    "hub_strategy": ("end",),  # only a finished model goes to the Hub
     "activation_function": _words(
         "gelu_new gelu gelu_fast gelu_pytorch_tanh quick_gelu relu relu2 relu6 leaky_relu silu swish mish tanh"
     ),
@@ -228,7 +232,7 @@ RANGES: dict[str, tuple[Callable[[Any], bool], str]] = dict(
             "0 or more",
         ),
         *_range(
-            "learning_rate adam_epsilon layer_norm_epsilon initializer_range num_train_epochs",
+            "learning_rate adam_epsilon layer_norm_epsilon initializer_range num_train_epochs stop_after_minutes",
             lambda v: v > 0,
             "above 0",
         ),

@@ -14,14 +14,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 
 from clm.data.documents import split
 from clm.errors import UserError
-from clm.training import lifecycle
-from tests.tiny import ROOT, launch, make_text, run, write_recipe
-
-
-def history(folder: str, key: str) -> list[float]:
-    """A logged value at each step."""
-    log = json.loads(Path(folder, "trainer_state.json").read_text())["log_history"]
-    return [entry[key] for entry in log if key in entry]
+from clm.training import launch_guard
+from tests.tiny import ROOT, history, launch, make_text, run, write_recipe
 
 
 def validation_lines() -> list[str]:
@@ -243,10 +237,10 @@ def test_global_batch_size_sets_the_accumulation(workplace, capsys):
 
 
 def test_processes_that_do_not_see_each_other_are_refused(workplace, monkeypatch, capsys):
-    monkeypatch.setattr(lifecycle, "PartialState", lambda: SimpleNamespace(num_processes=1, is_main_process=True))
+    monkeypatch.setattr(launch_guard, "PartialState", lambda: SimpleNamespace(num_processes=1, is_main_process=True))
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UserError, match="started 2 processes, but they don't see each other"):
-        lifecycle.check_processes()
+        launch_guard.check_processes()
 
 
 def test_one_process_where_two_were_asked_for_is_refused(workplace):

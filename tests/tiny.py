@@ -63,3 +63,9 @@ def launch(*words: str, **environment: str) -> subprocess.CompletedProcess:
     command = [str(Path(sys.executable).parent / "accelerate"), "launch", *words]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **environment}
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+
+
+def history(folder: str, key: str) -> list[float]:
+    """A logged value at each step."""
+    log = json.loads(Path(folder, "trainer_state.json").read_text())["log_history"]
+    return [entry[key] for entry in log if key in entry]

@@ -1,7 +1,7 @@
 """Nats per token, word and byte over a whole text: exact sums, not means of batch means."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -100,8 +100,14 @@ def precision(device: torch.device, bf16: bool = False) -> Iterator[None]:
 
 @torch.no_grad()
 def document_nats(
-    losses: TokenLosses, text: Documents, block_size: int, stride: int, batch_size: int, device: torch.device
-) -> np.ndarray:
+    losses: TokenLosses,
+    text: Documents,
+    block_size: int,
+    stride: int,
+    batch_size: int,
+    device: torch.device,
+    interrupted: Callable[[], object] = lambda: False,
+) -> np.ndarray | None:
     """Nats of each document, (documents,) float64, every token scored once.
 
     Under torch.distributed every rank scores its share of the same batches, and all get the whole.
@@ -111,6 +117,7 @@ def document_nats(
         stride: tokens from one window's start to the next's; block_size for disjoint blocks.
         batch_size: windows in one forward pass, or as many shorter ones as have no more tokens.
         device: where `losses` are computed.
+        interrupted: asked before every batch; where it says so on any rank, the result is None on all of them.
     """
     rank, world_size = 0, 1
     if distributed.is_available() and distributed.is_initialized():
@@ -118,33 +125,48 @@ def document_nats(
     windows = cut(text.lengths, block_size, stride)
     mine = batches(windows, batch_size * block_size)[rank::world_size]
     sums = torch.zeros(len(windows.length), dtype=torch.float32, device=device)  # read once, at the end
+    broken_off = False
     with StepProgress("evaluating", len(mine), show=rank == 0) as progress:
         for rows in mine:
+            if interrupted():
+                broken_off = True
+                break
             sums[rows] = losses(*_batch(text, windows, rows)).sum(dim=1)
             progress.step()
     nats = np.bincount(windows.document, sums.cpu().double().numpy(), minlength=len(text.lengths))
     if world_size > 1:
-        total = torch.from_numpy(nats).to(device)
+        total = torch.from_numpy(np.append(nats, broken_off)).to(device)
         distributed.all_reduce(total)
-        nats = total.cpu().numpy()
-    return nats
+        nats, broken_off = total.cpu().numpy()[:-1], bool(total[-1] > 0)
+    return None if broken_off else nats
 
 
-def score_store(model: PreTrainedModel, store: TokenStore, block_size: int, batch_size: int) -> Score:
+def score_store(
+    model: PreTrainedModel,
+    store: TokenStore,
+    block_size: int,
+    batch_size: int,
+    interrupted: Callable[[], object] = lambda: False,
+) -> Score | None:
     """Score every token of the store's text once, in disjoint blocks, each document starting from end-of-text, in fp32.
 
     Args:
         model: a GPT-2; its weights are used as they are, on the device where they are.
         block_size: targets in one forward pass, and so the longest context.
         batch_size: blocks in one forward pass, or as many shorter rows as have no more tokens.
+        interrupted: as in `document_nats`.
     """
     was_training, ends = model.training, np.asarray(store.ends)
     starts = np.concatenate(([0], ends[:-1]))
     text = Documents(store, starts, ends - 1 - starts, store.end_of_text)  # each ends with an end-of-text, no target
     model.eval()
     with precision(model.device):
-        nats = document_nats(from_hidden_states(model), text, block_size, block_size, batch_size, model.device)
+        nats = document_nats(
+            from_hidden_states(model), text, block_size, block_size, batch_size, model.device, interrupted
+        )
     model.train(was_training)
+    if nats is None:
+        return None
     return Score(float(nats.sum()), int(text.lengths.sum()), store.totals.words, store.totals.bytes)
 
 

@@ -1,6 +1,5 @@
 """Checkpoint folders: which of them are whole, and which run they belong to."""
 
-import os
 import re
 from collections.abc import Callable
 from enum import Enum
@@ -12,16 +11,9 @@ from transformers import TrainingArguments
 from clm.errors import UserError
 from clm.files import read_json
 from clm.recipe import ModelOptions
+from clm.training import seal
 
 IDENTITY_FILE = "run_identity.json"
-REQUIRED = (
-    "config.json",
-    "model.safetensors",
-    "optimizer.pt",
-    "scheduler.pt",
-    "trainer_state.json",
-    IDENTITY_FILE,
-)
 # TrainingArguments that shape the weights. What may differ from start to start isn't here.
 _SAME_TRAINING = (
     "seed",
@@ -65,22 +57,47 @@ def step_of(folder: Path) -> int:
     return int(_NAME.search(folder.name)[1])
 
 
-def missing_files(folder: Path) -> list[str]:
-    """What a checkpoint lacks to be continued from exactly; empty for a whole one."""
-    missing = [name for name in REQUIRED if not (folder / name).is_file()]
-    if not list(folder.glob("rng_state*.pth")):
-        missing.append("rng_state.pth")
-    return missing
+def folders_in(output_dir: Path) -> list[Path]:
+    """The checkpoint folders there, whole or not."""
+    return [folder for folder in output_dir.glob("checkpoint-*") if _NAME.search(folder.name) and folder.is_dir()]
 
 
-def newest(output_dir: Path, say: Callable[[str], None]) -> Path | None:
-    """The newest whole checkpoint in `output_dir`, naming each newer one that isn't whole."""
-    folders = [folder for folder in output_dir.glob("checkpoint-*") if _NAME.search(folder.name) and folder.is_dir()]
+def fault(folder: Path, needs_best: bool) -> str | None:
+    """Why a run can't go on exactly from `folder`, in a few words; None where it can.
+
+    Args:
+        needs_best: the run ends with the best of its models, so the checkpoint of that has to be whole, too.
+    """
+    found = seal.fault(folder)
+    if found or not needs_best:
+        return found
+    best = best_of(folder)
+    damaged = seal.fault(best) if best and best != folder else None
+    return f"{best.name}, the best until then, can't be used: {damaged}" if damaged else None
+
+
+def best_of(folder: Path) -> Path | None:
+    """The checkpoint of the best model, as the one in `folder` remembers it: its neighbour, wherever that now is."""
+    step = (read_json(folder / "trainer_state.json") or {}).get("best_global_step")
+    return folder.parent / f"checkpoint-{step}" if step else None
+
+
+def newest(output_dir: Path, needs_best: bool, say: Callable[[str], None]) -> Path | None:
+    """The newest checkpoint in `output_dir` to go on from, naming each newer one that can't be used and why.
+
+    Raises:
+        UserError: there are some, and none can be used.
+    """
+    for staging in output_dir.glob(".checkpoint-*.tmp"):  # was it only the renaming that a kill prevented?
+        final = output_dir / staging.stem.removeprefix(".")
+        if not final.exists() and seal.fault(staging) is None:
+            staging.rename(final)
+    folders = folders_in(output_dir)
     for folder in sorted(folders, key=step_of, reverse=True):
-        missing = missing_files(folder)
-        if not missing:
+        found = fault(folder, needs_best)
+        if not found:
             return folder
-        say(f"passing over {folder}: it lacks {', '.join(missing)}")
+        say(f"passing over {folder}: {found}")
     if folders:
         raise UserError(
             f"{output_dir}: none of its {len(folders)} checkpoints is whole; delete them to start over, or set another "
@@ -89,18 +106,19 @@ def newest(output_dir: Path, say: Callable[[str], None]) -> Path | None:
     return None
 
 
-def find(output_dir: Path, wish: str | None, say: Callable[[str], None]) -> Path | None:
+def find(output_dir: Path, wish: str | None, needs_best: bool, say: Callable[[str], None]) -> Path | None:
     """The checkpoint to go on from, or None for a fresh start.
 
     Args:
         wish: `resume_from_checkpoint`: None, "true" or "auto" for the newest in output_dir, "false" for none at all,
             else a checkpoint's folder.
+        needs_best: as in `fault`.
 
     Raises:
         UserError: the wish can't be met.
     """
     if wish in (None, "true", "auto"):
-        return newest(output_dir, say)
+        return newest(output_dir, needs_best, say)
     if wish == "false":
         if any(output_dir.glob("checkpoint-*")) or (output_dir / "model.safetensors").exists():
             raise UserError(
@@ -112,8 +130,8 @@ def find(output_dir: Path, wish: str | None, say: Callable[[str], None]) -> Path
         raise UserError(f"resume_from_checkpoint: {wish} isn't a folder")
     if _NAME.search(folder.resolve().name) is None:
         raise UserError(f"resume_from_checkpoint: {wish} isn't a checkpoint folder (checkpoint-N)")
-    if missing := missing_files(folder):
-        raise UserError(f"resume_from_checkpoint: {wish} isn't whole: it lacks {', '.join(missing)}")
+    if found := fault(folder, needs_best):
+        raise UserError(f"resume_from_checkpoint: {wish} isn't whole: {found}")
     return folder
 
 
@@ -133,13 +151,13 @@ def refuse_other_run(folder: Path, identity: dict[str, Any]) -> None:
         )
 
 
-def check_length(folder: Path, total_steps: int, say: Callable[[str], None]) -> None:
-    """Say what another number of steps does to the schedule of the run that goes on from `folder`.
+def announce(folder: Path, total_steps: int, processes: int, say: Callable[[str], None]) -> None:
+    """Say where the run goes on, and what another number of steps or processes changes.
 
     Raises:
         UserError: the checkpoint is already past `total_steps`.
     """
-    step, before = step_of(folder), (read_json(folder / IDENTITY_FILE) or {}).get("total_steps")
+    step, before = step_of(folder.resolve()), (read_json(folder / IDENTITY_FILE) or {}).get("total_steps")
     if step > total_steps:
         raise UserError(
             f"{folder} is at step {step:,}, past the {total_steps:,} steps asked for: set a higher max_steps"
@@ -150,13 +168,9 @@ def check_length(folder: Path, total_steps: int, say: Callable[[str], None]) -> 
             f"the run was planned for {before:,} steps, now for {total_steps:,}: from here on the learning rate "
             f"follows the schedule of a {total_steps:,}-step run, so it jumps at step {step:,}"
         )
-
-
-def sync_folder(folder: Path) -> None:
-    """Flush every file below `folder`, and the folder, to disk."""
-    for path in [*folder.rglob("*"), folder]:
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    wrote = seal.manifest_of(folder)["world_size"]
+    if wrote != processes:
+        say(
+            f"number of processes: {wrote} wrote the checkpoint, now there are {processes}: the same data in the same "
+            "order, and the same losses up to rounding (1e-4 in fp32); dropout draws other numbers"
+        )

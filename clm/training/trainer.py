@@ -9,27 +9,25 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
+from torch import distributed
 from torch.utils.data import DataLoader
-from transformers import Trainer
-from transformers.trainer_callback import ExportableState
-from transformers.trainer_utils import rotate_checkpoints
 
 from clm.data.blocks import Blocks
 from clm.data.order import EpochOrder
 from clm.errors import MachineError
-from clm.files import write_json
-from clm.training import checkpoint
+from clm.files import sync
 from clm.training.loss import IGNORED
 from clm.training.noise_scale import GradientNoiseScale
+from clm.training.resumable import ResumableTrainer
 
 
-class ClmTrainer(Trainer):
-    """Trains on `Blocks` in `EpochOrder`, evaluates by `evaluate_fn`, saves checkpoints whole.
+class ClmTrainer(ResumableTrainer):
+    """Trains on `Blocks` in `EpochOrder`, evaluates by `evaluate_fn`, exports what other tools load.
 
     Args:
         evaluate_fn: model -> metrics with "eval_loss"; called on every process, returns the same on all.
-        identity: what makes this run this run; saved with every checkpoint.
-        kwargs: the Trainer's own.
+        loss_spike: what becomes of a step whose loss is far above those before: "warn", "skip" or "rollback".
+        kwargs: ResumableTrainer's, and the Trainer's own.
     """
 
     def __init__(
@@ -37,10 +35,10 @@ class ClmTrainer(Trainer):
         *,
         train_dataset: Blocks,
         evaluate_fn: Callable[[torch.nn.Module], dict[str, float]],
-        identity: dict[str, Any],
+        loss_spike: str,
         **kwargs: Any,
     ) -> None:
-        self._evaluate_fn, self._identity = evaluate_fn, identity
+        self._evaluate_fn, self._loss_spike = evaluate_fn, loss_spike
         self._noise_scale, self._micro_batch = GradientNoiseScale(), 0
         super().__init__(train_dataset=train_dataset, **kwargs)
         # The stock Trainer turns the cache off in the config, and would save it so: generation would crawl.
@@ -68,6 +66,7 @@ class ClmTrainer(Trainer):
             prefetch_factor=self.args.dataloader_prefetch_factor,
             persistent_workers=self.args.dataloader_persistent_workers,
             multiprocessing_context=self.args.dataloader_multiprocessing_context,
+            timeout=self.args.ddp_timeout if self.args.dataloader_num_workers else 0,  # seconds; else 0 is for ever
             pin_memory=self.args.dataloader_pin_memory and self.args.device.type == "cuda",
         )
 
@@ -99,15 +98,41 @@ class ClmTrainer(Trainer):
 
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
         norm = super()._get_grad_norm(model, grad_norm)  # called before every optimizer step, clipping or not
-        if not math.isfinite(norm):
-            raise MachineError(
-                f"the gradient isn't finite at step {self.state.global_step + 1} (learning rate "
-                f"{self._get_learning_rate():.3g}): lower learning_rate or warm up for longer; "
-                "the last checkpoint is whole"
-            )
+        loss, (epoch, batch) = self._step_loss(), divmod(self.state.global_step, self._steps_in_epoch)
+        rate = self._get_learning_rate()
+        step = (
+            f"step {self.state.global_step + 1:,} (learning rate {rate:.3g}, batch {batch + 1:,} of epoch {epoch + 1})"
+        )
+        for name, value in (("gradient", norm), ("loss", loss)):
+            if not math.isfinite(value):
+                raise MachineError(
+                    f"the {name} isn't finite at {step}: lower learning_rate or warm up for longer; "
+                    "the last checkpoint is whole"
+                )
         self._noise_scale.whole_step(float(norm), int(self._step_labels))
         self._micro_batch = 0
+        before = self._spikes.mean
+        if self._spikes.is_one(loss):
+            done = self._meet_spike(model)
+            if self.args.should_save:
+                print(f"warning: the loss of {step} is {loss:.4f}, after a mean of {before:.4f}: {done}", flush=True)
         return norm
+
+    def _step_loss(self) -> float:
+        """The loss of the step under way, in nats a token, over all processes."""
+        loss = (self._tr_loss - self._loss_before).double().cpu()
+        if self._group is not None:
+            distributed.all_reduce(loss, group=self._group)
+        return loss.item() / self.args.world_size
+
+    def _meet_spike(self, model: torch.nn.Module) -> str:
+        """Do what `loss_spike` asks for, and say what that was."""
+        if self._loss_spike == "warn":
+            return "loss_spike skip or rollback would leave it out"
+        model.zero_grad()  # what has no gradient, the optimizer leaves alone
+        if self._loss_spike == "rollback" and self.go_back_to(self._spikes.saved_step):
+            return f"back to the weights of step {self._spikes.saved_step:,}, and on with the next batch"
+        return "the weights stay as they were"
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """As the stock one, with the gradient noise scale in tokens, where a step has several micro-batches."""
@@ -124,57 +149,16 @@ class ClmTrainer(Trainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
+    def _evaluate(self, trial: Any, ignore_keys_for_eval: Any, skip_scheduler: bool = False) -> dict[str, float]:
+        if skip_scheduler and self.state.global_step:  # eval_on_start, which only a run's first start does
+            return {}
+        return super()._evaluate(trial, ignore_keys_for_eval, skip_scheduler)
+
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
         is_best = super()._determine_best_metric(metrics, trial)
         if is_best and self.args.load_best_model_at_end:
             self.control.should_save = True  # the stock Trainer forgets a best evaluation between two saves
         return is_best
-
-    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
-        """As the stock one, but beside the final name, flushed, and then renamed."""
-        output_dir = Path(self.args.output_dir)
-        final = output_dir / f"checkpoint-{self.state.global_step}"
-        staging = output_dir / f".{final.name}.tmp"
-        if self.args.should_save:
-            shutil.rmtree(staging, ignore_errors=True)
-            staging.mkdir(parents=True)
-        self.accelerator.wait_for_everyone()
-        self.store_flos()
-        self.save_model(str(staging), _internal_call=True)
-        if self.state.best_global_step:
-            self.state.best_model_checkpoint = str(output_dir / f"checkpoint-{self.state.best_global_step}")
-        self._save_optimizer_and_scheduler(str(staging))
-        self._save_scaler(str(staging))
-        self._save_rng_state(str(staging))
-        self.accelerator.wait_for_everyone()
-        if self.args.should_save:
-            self._update_callback_states()
-            self.state.save_to_json(str(staging / "trainer_state.json"))
-            write_json(staging / checkpoint.IDENTITY_FILE, self._identity)
-            checkpoint.sync_folder(staging)
-            shutil.rmtree(final, ignore_errors=True)
-            staging.rename(final)
-        self.accelerator.wait_for_everyone()
-        if self.args.push_to_hub:
-            self._push_from_checkpoint(str(final))
-        if self.args.should_save:
-            rotate_checkpoints(
-                output_dir=str(output_dir),
-                save_total_limit=self.args.save_total_limit,
-                best_model_checkpoint=self.state.best_model_checkpoint,
-            )
-
-    def _update_callback_states(self) -> None:
-        for callback in [*self.callback_handler.callbacks, self.control]:
-            if isinstance(callback, ExportableState):
-                self.state.stateful_callbacks[type(callback).__name__] = callback.state()
-
-    def _load_callback_state(self) -> None:
-        """Take up the callbacks' counts (of evaluations without a better loss); their settings are the recipe's."""
-        for callback in self.callback_handler.callbacks:
-            saved = self.state.stateful_callbacks.get(type(callback).__name__)
-            if isinstance(callback, ExportableState) and saved:
-                vars(callback).update(saved["attributes"])
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         """Model and tokenizer; not the stock training_args.bin, a pickle that nothing here would load."""
@@ -192,10 +176,11 @@ class ClmTrainer(Trainer):
             shutil.rmtree(staging, ignore_errors=True)
         self.save_model(str(staging), _internal_call=True)
         if self.args.should_save:
-            checkpoint.sync_folder(staging)
             for file in staging.iterdir():
+                sync(file)
                 file.replace(output_dir / file.name)
             staging.rmdir()
+            sync(output_dir)
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         """A tied head isn't in the file, and needn't be; anything else missing is not to be passed over."""

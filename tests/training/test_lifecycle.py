@@ -5,26 +5,36 @@ import json
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from clm.errors import MachineError
-from clm.training import lifecycle
+from clm.training import faults, launch_guard, lifecycle
 
 
 @pytest.mark.parametrize(
     ("error", "said"),
     [
         (torch.OutOfMemoryError("CUDA out of memory"), "lower per_device_train_batch_size"),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"), "out of memory"),
+        (SafetensorError("I/O error: No space left on device (os error 28)"), "the disk is full"),
+        (RuntimeError("PytorchStreamWriter failed writing file data/0"), "the disk took no more"),
+        (RuntimeError("DataLoader timed out after 5 seconds"), "has hung"),
+        (
+            RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer"),
+            "another process of this run is gone",
+        ),
+        (RuntimeError("[gloo/...] Timed out waiting 5000ms for recv"), "gives no answer .ddp_timeout"),
         (OSError(errno.ENOSPC, "No space left on device", "out/checkpoint-3"), r"disk is full \(out/checkpoint-3\)"),
     ],
 )
 def test_faults_of_the_machine_say_what_to_change(error, said):
-    with pytest.raises(MachineError, match=said) as caught, lifecycle.machine_faults():
+    with pytest.raises(MachineError, match=said) as caught, faults.machine_faults():
         raise error
     assert caught.value.exit_code == 74 and "\n" not in str(caught.value)
 
 
 def test_other_faults_stay_what_they_are():
-    with pytest.raises(OSError, match="Input/output"), lifecycle.machine_faults():
+    with pytest.raises(OSError, match="Input/output"), faults.machine_faults():
         raise OSError(errno.EIO, "Input/output error")
 
 
@@ -52,7 +62,7 @@ def test_an_accelerate_file_in_the_launchers_command_is_named(monkeypatch):
         "--config_file",
         "b.yaml",
     ]
-    monkeypatch.setattr(lifecycle, "_launcher", lambda: words)
-    assert lifecycle.accelerate_file() == "a.yaml"
-    monkeypatch.setattr(lifecycle, "_launcher", lambda: [*words[:3], "--config_file=c.yaml", *words[5:]])
-    assert lifecycle.accelerate_file() == "c.yaml"
+    monkeypatch.setattr(launch_guard, "_launcher", lambda: words)
+    assert launch_guard.accelerate_file() == "a.yaml"
+    monkeypatch.setattr(launch_guard, "_launcher", lambda: [*words[:3], "--config_file=c.yaml", *words[5:]])
+    assert launch_guard.accelerate_file() == "c.yaml"

@@ -1,0 +1,115 @@
+"""Launches that aren't what they look like, stopped before any work."""
+
+import os
+from pathlib import Path
+from tempfile import TemporaryFile
+
+from accelerate import PartialState
+from accelerate.commands.config.config_args import default_yaml_config_file
+from transformers.integrations import integration_utils
+
+from clm.errors import UserError
+
+
+def check_precision(bf16: bool) -> None:
+    """Stop where an accelerate file's mixed_precision would win over the recipe's, unsaid. To be called first.
+
+    Raises:
+        UserError: the two differ.
+    """
+    launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if launched not in ("no", "bf16" if bf16 else "no"):
+        raise UserError(
+            f"the accelerate file sets mixed_precision: {launched}, the recipe bf16: {str(bf16).lower()}: precision is "
+            "the recipe's, take mixed_precision out of the accelerate file"
+        )
+
+
+def check_processes() -> None:
+    """Stop a launch that isn't what it looks like.
+
+    A launch can give N processes that don't see each other, so N runs in one folder, or (`--cpu --num_processes N`)
+    one process where N were asked for.
+
+    Raises:
+        UserError: it is so.
+    """
+    processes = PartialState().num_processes
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if launched != processes:
+        raise UserError(
+            f"the launcher started {launched} processes, but they don't see each other (each counts {processes}): on "
+            "a machine without GPUs set ACCELERATE_USE_CPU=true, or launch one process"
+        )
+    asked = _launcher_option("--num_processes")
+    if processes == 1 and asked.isdigit() and int(asked) > 1:
+        raise UserError(
+            f"{asked} processes were asked for, but the launcher started one: launch with `accelerate launch "
+            f"--multi_gpu --num_processes {asked}` (on a CPU too), or with --num_processes 1"
+        )
+
+
+def _launcher() -> list[str]:
+    """The words of the command that started this process; empty where that can't be seen, or isn't accelerate."""
+    try:
+        words = Path(f"/proc/{os.getppid()}/cmdline").read_text().split("\0")
+    except OSError:
+        return []
+    return words if any(Path(word).name in ("accelerate", "accelerate-launch") for word in words) else []
+
+
+def _launcher_option(name: str) -> str:
+    words = _launcher()
+    for word, following in zip(words, [*words[1:], ""], strict=False):
+        if word.endswith(".py"):  # from here on they are the script's
+            break
+        if word == name:
+            return following
+        if word.startswith(f"{name}="):
+            return word.removeprefix(f"{name}=")
+    return ""
+
+
+def accelerate_file() -> str:
+    """The accelerate configuration in force, as the launcher's command line and defaults tell."""
+    if given := _launcher_option("--config_file"):
+        return given
+    return default_yaml_config_file if _launcher() and Path(default_yaml_config_file).is_file() else "none"
+
+
+def check_trackers(names: list[str]) -> None:
+    """Stop where a tracker of `report_to` can't report.
+
+    Raises:
+        UserError: its package isn't installed.
+    """
+    if not names:
+        return
+    there = {
+        *integration_utils.get_available_reporting_integrations(),
+        *["flyte"] * integration_utils.is_flytekit_available(),  # two that are left out of its list
+        *["azure_ml"] * integration_utils.is_azureml_available(),
+    }
+    for name in names:
+        if name not in there:
+            raise UserError(f"report_to {name}: the package for it isn't installed; install it or leave {name} out")
+
+
+def check_writable(key: str, folder: Path) -> None:
+    """Stop before any work if `folder`, which is the recipe's `key`, can't be written.
+
+    Raises:
+        UserError: it, or the folder it would be made in, isn't a writable folder.
+    """
+    existing = folder
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    if not existing.is_dir():
+        raise UserError(f"{key} {folder}: {existing} is a file; set another {key}")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise UserError(f"{key} {folder}: no permission to write in {existing}; set another {key}")
+    try:  # root may write anywhere, it seems, but not on a read-only disk, nor in /proc
+        with TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        raise UserError(f"{key} {folder}: {existing} can't be written ({error.strerror}); set another {key}") from None

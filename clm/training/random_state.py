@@ -1,0 +1,28 @@
+"""The random generators of a process: where they stand, as values that load without running code."""
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+
+
+def get() -> dict[str, Any]:
+    """How Python's, numpy's and torch's generators stand."""
+    name, keys, *rest = np.random.get_state()
+    return {
+        "python": random.getstate(),
+        "numpy": [name, torch.from_numpy(keys.astype(np.int64)), *rest],
+        "cpu": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+    }
+
+
+def put(state: dict[str, Any]) -> None:
+    """Let the generators stand as they did."""
+    name, keys, *rest = state["numpy"]
+    random.setstate(state["python"])
+    np.random.set_state((name, keys.numpy(), *rest))
+    torch.set_rng_state(state["cpu"])
+    if state["cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])

@@ -1,0 +1,64 @@
+"""The seal of a checkpoint: a manifest of its files by which a damaged one is known."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from clm.files import read_json, sync, write_json
+
+MANIFEST = "checkpoint.json"
+
+
+def fingerprint(value: Any) -> str:
+    """A SHA-256 that is the same for equal JSON values."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def seal(folder: Path, facts: dict[str, Any]) -> None:
+    """Flush every file in `folder` to disk, then write their sizes and SHA-256 with `facts` as its manifest."""
+    files = {path.name: _flushed(path) for path in sorted(folder.iterdir())}
+    manifest = {**facts, "files": files}
+    write_json(folder / MANIFEST, {**manifest, "seal": fingerprint(manifest)})
+    sync(folder)
+
+
+def _flushed(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        return {"size": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def manifest_of(folder: Path) -> dict[str, Any]:
+    """What the manifest in `folder` says; empty where there is none that can be read."""
+    manifest = read_json(folder / MANIFEST)
+    return manifest if isinstance(manifest, dict) else {}
+
+
+def fault(folder: Path) -> str | None:
+    """Why a checkpoint can't be trusted, in a few words; None for one whose every byte is as it was written."""
+    manifest = manifest_of(folder)
+    if not manifest:
+        return f"it has no {MANIFEST} that can be read" if any(folder.glob("*")) else "it is empty"
+    said = manifest.pop("seal", None)
+    if said != fingerprint(manifest):
+        return f"its {MANIFEST} is damaged"
+    if folder.name.rpartition("-")[2] not in (str(manifest["step"]), f"{manifest['step']}.tmp"):
+        return f"it holds step {manifest['step']}"
+    missing = [name for name in manifest["files"] if not (folder / name).is_file()]
+    if missing:
+        return f"it lacks {', '.join(missing)}"
+    return next(filter(None, (_damage(folder / name, was) for name, was in manifest["files"].items())), None)
+
+
+def _damage(path: Path, was: dict[str, Any]) -> str | None:
+    size = path.stat().st_size
+    if size != was["size"]:
+        return f"{path.name} has {size:,} of {was['size']:,} bytes"
+    try:
+        with path.open("rb") as file:
+            same = hashlib.file_digest(file, "sha256").hexdigest() == was["sha256"]
+    except OSError as error:
+        return f"{path.name} can't be read ({error.strerror})"
+    return None if same else f"{path.name} isn't what was written (its SHA-256 differs)"

@@ -1,0 +1,102 @@
+"""What asks a run to stop early: signals, a time limit, and the death of its launcher."""
+
+import ctypes
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from clm.errors import Stopped
+
+_LAUNCHER_ENDED = signal.SIGUSR2
+_ASKED_BY = {
+    signal.SIGTERM: "SIGTERM",
+    signal.SIGINT: "SIGINT",
+    signal.SIGUSR1: "SIGUSR1",
+    signal.SIGALRM: "stop_after_minutes",
+    _LAUNCHER_ENDED: "the end of its launcher",
+}
+_SECOND = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+_PR_SET_PDEATHSIG = 1
+
+_reason: str | None = None
+_asked_at = 0.0
+_deferred = False
+
+
+def reason() -> str | None:
+    """What asked this process to stop; None while nothing has."""
+    return _reason
+
+
+@contextmanager
+def caught() -> Iterator[None]:
+    """Catch the signals: each raises Stopped where the process is, but within `deferred` is only remembered.
+
+    A second one ends the process at once.
+    """
+    global _reason
+    _reason = None
+    before = {number: signal.signal(number, _ask) for number in _ASKED_BY}
+    _follow_launcher()
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def deferred() -> Iterator[None]:
+    """Leave it to the code within to look at `reason()` where it can stop; what came too late for it stops here."""
+    global _deferred
+    _deferred = True
+    try:
+        yield
+    finally:
+        _deferred = False
+    if _reason:
+        raise stopped()
+
+
+def stop_after(minutes: float) -> None:
+    """Ask for a stop when so much time has passed, whatever is done to the clock."""
+    signal.setitimer(signal.ITIMER_REAL, minutes * 60)
+
+
+def stopped(where: str = "") -> Stopped:
+    """The Stopped to raise; `where` says how far the run got and what is saved."""
+    return Stopped(f"by {_reason or 'another process'}{where}; run the same command again to go on")
+
+
+def _ask(number: int, _: FrameType | None) -> None:
+    global _reason, _asked_at
+    if _reason is None:
+        _reason, _asked_at = _ASKED_BY[number], time.monotonic()
+        if not _deferred:
+            raise stopped()
+    elif number in _SECOND and time.monotonic() - _asked_at >= _one_signal_lasts():
+        os.write(2, b"stopped at once; the newest whole checkpoint is the one to go on from\n")
+        os._exit(128 + number)
+
+
+def _one_signal_lasts() -> float:
+    """Seconds. The launcher of several processes passes on what the terminal or Slurm has sent to them already."""
+    return 1.0 if "TORCHELASTIC_RUN_ID" in os.environ else 0.0
+
+
+def _follow_launcher() -> None:
+    """Be told when the launcher dies: that of a single process passes no signal on, and none can pass on SIGKILL."""
+    launched = {"ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID"} & os.environ.keys()
+    if not launched or sys.platform != "linux":
+        return
+    parent = os.getppid()
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(_LAUNCHER_ENDED), 0, 0, 0)
+    orphaned = parent == 1 and "accelerate" not in Path("/proc/1/cmdline").read_text()
+    if orphaned or os.getppid() != parent:  # it died before it could be followed
+        os.kill(os.getpid(), _LAUNCHER_ENDED)

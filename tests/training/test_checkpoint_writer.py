@@ -1,0 +1,143 @@
+"""Checkpoints written beside training: whole or not there, and never one too few."""
+
+import errno
+import os
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from clm.training import checkpoint_writer, seal
+from clm.training.checkpoint_writer import CheckpointWriter, publish, rotate
+from clm.training.snapshot import Snapshot, distinct, tensor_bytes, write_safetensors
+
+FACTS = {"world_size": 1}
+
+
+def write(folder: Path, tensors: dict) -> None:
+    torch.save(tensors, folder / "tensors.pt")
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture
+def writer(tmp_path):
+    made = CheckpointWriter(tmp_path, limit=None, resumed_from=None)
+    yield made
+    made.close()
+
+
+def test_what_is_saved_is_what_the_tensors_held_when_it_began(writer, tmp_path):
+    weights = torch.arange(6.0)
+    for step in (1, 2):
+        writer.start(step, {"w": weights}, write, FACTS, set())
+        weights += 10  # what the optimizer does next
+    assert writer.wait() is None and names(tmp_path) == ["checkpoint-1", "checkpoint-2"]
+    for step in (1, 2):
+        saved = torch.load(tmp_path / f"checkpoint-{step}/tensors.pt", weights_only=True)["w"]
+        assert saved.tolist() == [10.0 * (step - 1) + i for i in range(6)]
+        assert seal.fault(tmp_path / f"checkpoint-{step}") is None
+
+
+def test_training_goes_on_while_a_checkpoint_is_written(writer, tmp_path):
+    go_on = threading.Event()
+    writer.start(1, {"w": torch.zeros(2)}, lambda *_: go_on.wait(10) and None, FACTS, set())
+    assert not (tmp_path / "checkpoint-1").exists()
+    go_on.set()
+    assert writer.wait() is None and (tmp_path / "checkpoint-1").exists()
+
+
+def test_a_save_that_fails_leaves_the_older_ones_and_says_so(writer, tmp_path, capsys):
+    def fail(folder: Path, tensors: dict) -> None:
+        (folder / "half").write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device", str(folder / "half"))
+
+    writer.start(1, {"w": torch.zeros(2)}, write, FACTS, set())
+    writer.start(2, {"w": torch.zeros(2)}, fail, FACTS, set())
+    assert "the disk is full" in writer.wait()
+    assert names(tmp_path) == ["checkpoint-1"] and seal.fault(tmp_path / "checkpoint-1") is None
+    said = capsys.readouterr().err
+    assert said.startswith(f"warning: {tmp_path}/checkpoint-2 isn't saved") and said.count("\n") == 1
+    writer.start(3, {"w": torch.zeros(2)}, write, FACTS, set())
+    assert writer.wait() is None and names(tmp_path) == ["checkpoint-1", "checkpoint-3"]
+
+
+def test_a_bug_in_a_save_is_not_taken_for_a_fault_of_the_disk(writer):
+    writer.start(1, {}, lambda *_: 1 / 0, FACTS, set())
+    with pytest.raises(ZeroDivisionError):
+        writer.wait()
+
+
+def test_no_save_is_begun_that_the_disk_has_no_room_for(writer, tmp_path, monkeypatch, capsys):
+    usage = checkpoint_writer.shutil.disk_usage(tmp_path)._replace(free=7_000_000)  # 4 MiB are kept for the rest
+    monkeypatch.setattr(checkpoint_writer.shutil, "disk_usage", lambda _: usage)
+    writer.start(1, {"w": torch.zeros(1_000_000)}, write, FACTS, set())
+    assert "it needs 8 MB" in writer.wait() and names(tmp_path) == []
+    writer.start(2, {"w": torch.zeros(500_000)}, write, FACTS, set())
+    assert writer.wait() is None
+
+
+def checkpoints(folder: Path, *steps: int) -> list[Path]:
+    made = [folder / f"checkpoint-{step}" for step in steps]
+    for each in made:
+        each.mkdir()
+        (each / "file").write_text("")
+    return made
+
+
+def test_rotation_keeps_the_newest_and_what_must_stay(tmp_path):
+    _, two, _, _, five = checkpoints(tmp_path, 1, 2, 3, 4, 5)
+    rotate(tmp_path, 2, {five, two, None})
+    assert names(tmp_path) == ["checkpoint-2", "checkpoint-5"]
+    rotate(tmp_path, 1, {five, two})
+    assert names(tmp_path) == ["checkpoint-2", "checkpoint-5"]
+
+
+def test_rotation_goes_by_number_and_not_by_a_clock_that_was_set_back(tmp_path):
+    for age, folder in enumerate(checkpoints(tmp_path, 9, 10, 11)):
+        os.utime(folder, (1e9 - age, 1e9 - age))
+    rotate(tmp_path, 2, {tmp_path / "checkpoint-11"})
+    assert names(tmp_path) == ["checkpoint-10", "checkpoint-11"]
+
+
+def test_an_interrupted_rotation_is_finished_by_the_next(tmp_path, monkeypatch):
+    checkpoints(tmp_path, 1, 2, 3)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint_writer.shutil, "rmtree", lambda *_, **__: None)  # as if killed while it deletes
+        rotate(tmp_path, 2, {tmp_path / "checkpoint-3"})
+    assert names(tmp_path) == [".checkpoint-1.gone", "checkpoint-2", "checkpoint-3"]
+    rotate(tmp_path, 2, {tmp_path / "checkpoint-3"})
+    assert names(tmp_path) == ["checkpoint-2", "checkpoint-3"]
+
+
+def test_a_checkpoint_takes_the_place_of_one_by_its_name(tmp_path):
+    checkpoints(tmp_path, 1)
+    staging = tmp_path / ".checkpoint-1.tmp"
+    staging.mkdir()
+    (staging / "new").write_text("")
+    publish(staging, tmp_path / "checkpoint-1")
+    assert names(tmp_path) == ["checkpoint-1"] and names(tmp_path / "checkpoint-1") == ["new"]
+
+
+def test_a_snapshot_copies_tensors_and_keeps_all_else(tmp_path):
+    tree = {"a": torch.ones(2), "b": [torch.zeros(3), 5], "c": "text"}
+    taken = Snapshot().take(tree)
+    tree["a"] += 1
+    assert taken["a"].tolist() == [1, 1] and taken["b"][1] == 5 and taken["c"] == "text"
+    assert tensor_bytes(tree) == 4 * (2 + 3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_our_safetensors_file_is_the_packages_own(tmp_path, dtype):
+    weight = torch.randn(5, 3).to(dtype)
+    tied = {"wte": weight, "bias": torch.randn(3, dtype=torch.float32), "head": weight, "none": torch.zeros(0)}
+    tensors = distinct({key: tied[key] for key in ("wte", "bias", "head")})
+    assert list(tensors) == ["wte", "bias"]
+    write_safetensors(tmp_path / "ours", tensors)
+    save_file(tensors, tmp_path / "theirs", metadata={"format": "pt"})
+    ours, theirs = load_file(tmp_path / "ours"), load_file(tmp_path / "theirs")
+    assert ours.keys() == theirs.keys() and all(ours[name].equal(theirs[name]) for name in ours)
