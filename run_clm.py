@@ -18,19 +18,18 @@ from transformers.utils.logging import disable_progress_bar
 
 from clm import hub
 from clm.data.blocks import Blocks, count_steps, tokens_trained
-from clm.data.description import DATA_FILE, describe
+from clm.data.description import DATA_FILE
 from clm.data.prepare import Prepared, known_identity, open_text, prepare
 from clm.errors import MachineError, Stopped, UserError
 from clm.evaluation import published
 from clm.evaluation.sample_log import SampleLog
 from clm.evaluation.samples import DEFAULT_PROMPTS, continue_prompts
-from clm.evaluation.scoring import score_store, unigram_loss
+from clm.evaluation.scoring import score_store
 from clm.files import Made, write_json, write_text
 from clm.insight import explain, plan, summary
 from clm.insight.card import model_card
 from clm.insight.report import write_report
-from clm.insight.run_folder import of_statistics
-from clm.insight.scaling import unigram_entropy
+from clm.insight.run_folder import of_statistics, text_in_figures
 from clm.insight.setup import Setup
 from clm.recipe import Recipe, parse
 from clm.training import checkpoint, faults, hardware, launch_guard, lifecycle, run_lock, signals
@@ -208,15 +207,6 @@ def evaluate(model: torch.nn.Module, data: Prepared, block_size: int, args: Trai
     if score is None:
         raise signals.stopped()
     return score.metrics()
-
-
-def text_in_figures(data: Prepared) -> dict[str, Any]:
-    """What data.json holds: counts of both splits, and what a unigram model of the text scores, nats a token."""
-    scores = {
-        "unigram_entropy": unigram_entropy(data.train.counts),
-        "unigram_loss": unigram_loss(data.train, data.validation),
-    }
-    return describe(data) | scores
 
 
 def save_start(recipe: Recipe, identity: dict[str, Any], about_text: dict[str, Any], args: TrainingArguments) -> None:

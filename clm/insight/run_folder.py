@@ -6,14 +6,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clm.data.description import DATA_FILE
-from clm.data.prepare import DEFAULT_VOCAB_SIZE
+from clm.data.description import DATA_FILE, describe
+from clm.data.prepare import DEFAULT_VOCAB_SIZE, Prepared
 from clm.errors import UserError
+from clm.evaluation.scoring import unigram_loss
 from clm.files import read_json
 from clm.insight.curve import Curve
+from clm.insight.scaling import unigram_entropy
 from clm.insight.setup import Setup, Text
 from clm.recipe import Recipe, load
 from clm.training.checkpoint import IDENTITY_FILE, step_of
+
+
+def text_in_figures(data: Prepared) -> dict[str, Any]:
+    """What data.json holds: counts of both splits, and what a unigram model of the text scores, nats a token."""
+    scores = {
+        "unigram_entropy": unigram_entropy(data.train.counts),
+        "unigram_loss": unigram_loss(data.train, data.validation),
+    }
+    return describe(data) | scores
 
 
 def of_statistics(recipe: Recipe, statistics: Mapping[str, Any], sequences_per_step: int) -> Setup:
