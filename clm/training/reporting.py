@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -12,7 +13,9 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 class TrainingProgress(TrainerCallback):
     """Loss, learning rate, speed and time left, from the main process only."""
 
-    def __init__(self) -> None:
+    def __init__(self, verdict: Callable[[list[dict[str, float]]], str | None] = lambda _: None) -> None:
+        """Take what says in a line what the log so far means; it is said at each evaluation."""
+        self._verdict = verdict
         self._bar: tqdm | None = None
         self._first_step, self._started = 0, 0.0
 
@@ -59,6 +62,8 @@ class TrainingProgress(TrainerCallback):
                 f"step {state.global_step:,}: validation loss {logs['eval_loss']:.4f}, perplexity "
                 f"{logs['perplexity']:.2f}{best}"
             )
+            if line := self._verdict(state.log_history):
+                self._say(line)
 
     def _training_line(self, state: TrainerState, logs: dict[str, float]) -> str:
         steps, seconds = state.global_step - self._first_step, time.perf_counter() - self._started

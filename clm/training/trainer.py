@@ -15,6 +15,8 @@ from clm.data.blocks import Blocks
 from clm.data.order import EpochOrder
 from clm.errors import MachineError
 from clm.files import sync
+from clm.training.loss import IGNORED
+from clm.training.noise_scale import GradientNoiseScale
 from clm.training.resumable import ResumableTrainer
 from clm.training.throughput import Throughput
 
@@ -39,6 +41,7 @@ class ClmTrainer(ResumableTrainer):
         **kwargs: Any,
     ) -> None:
         self._evaluate_fn, self._loss_spike, self.throughput = evaluate_fn, loss_spike, throughput
+        self._noise_scale, self._micro_batch = GradientNoiseScale(), 0
         super().__init__(train_dataset=train_dataset, **kwargs)
         # The stock Trainer turns the cache off in the config, and would save it so: generation would crawl.
         self.model.config.use_cache = True
@@ -75,10 +78,12 @@ class ClmTrainer(ResumableTrainer):
             return super().get_batch_samples(*args, **kwargs)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log, the training loss with the speed since the last time."""
+        """Log, the loss with the speed since the last time and the gradient noise scale in tokens, where known."""
         with self.throughput.waiting_for("logging"):
             if "loss" in logs:
                 logs = {**logs, **self.throughput.read(self.state.global_step)}
+                if (tokens := self._noise_scale.tokens()) is not None:
+                    logs["gradient_noise_scale"] = round(tokens)
             super().log(logs, start_time)
 
     def _start_saving(self) -> None:
@@ -104,6 +109,20 @@ class ClmTrainer(ResumableTrainer):
         with patch("transformers.trainer.skip_first_batches", lambda dataloader, _: dataloader):
             super()._run_epoch(**kwargs)
 
+    def training_step(
+        self, model: torch.nn.Module, inputs: dict[str, torch.Tensor], num_items_in_batch: Any = None
+    ) -> torch.Tensor:
+        """As the stock one; the gradients of a step's first micro-batch tell the gradient noise scale."""
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        if self._micro_batch == 0 and not self.accelerator.sync_gradients:
+            labels = int((inputs["labels"] != IGNORED).sum())
+            if labels:
+                share = labels * self.args.world_size / float(num_items_in_batch)
+                self._noise_scale.first_micro_batch(model.parameters(), labels, share)
+        self._micro_batch += 1
+        self._step_labels = num_items_in_batch
+        return loss
+
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
         norm = super()._get_grad_norm(model, grad_norm)  # called before every optimizer step, clipping or not
         loss, (epoch, batch) = self._step_loss(), divmod(self.state.global_step, self._steps_in_epoch)
@@ -117,6 +136,8 @@ class ClmTrainer(ResumableTrainer):
                     f"the {name} isn't finite at {step}: lower learning_rate or warm up for longer; "
                     "the last checkpoint is whole"
                 )
+        self._noise_scale.whole_step(float(norm), int(self._step_labels))
+        self._micro_batch = 0
         before = self._spikes.mean
         if self._spikes.is_one(loss):
             done = self._meet_spike(model)
