@@ -35,6 +35,7 @@ audit: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.prepare
 	$(BIN)/python -m benchmarks.evaluate
+	$(BIN)/python -m benchmarks.time_to_loss
 
 clean:
 	rm -rf $(VENV) .cache runs

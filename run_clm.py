@@ -18,23 +18,26 @@ from transformers.utils.logging import disable_progress_bar
 
 from clm import hub
 from clm.data.blocks import Blocks, count_steps, tokens_trained
-from clm.data.description import DATA_FILE, describe
+from clm.data.description import DATA_FILE
 from clm.data.prepare import Prepared, known_identity, open_text, prepare
 from clm.errors import MachineError, Stopped, UserError
 from clm.evaluation import published
 from clm.evaluation.sample_log import SampleLog
 from clm.evaluation.samples import DEFAULT_PROMPTS, continue_prompts
-from clm.evaluation.scoring import score_store, unigram_loss
+from clm.evaluation.scoring import score_store
 from clm.files import Made, write_json, write_text
-from clm.insight import plan, summary
+from clm.insight import explain, plan, summary
 from clm.insight.card import model_card
 from clm.insight.report import write_report
+from clm.insight.run_folder import of_statistics, text_in_figures
+from clm.insight.setup import Setup
 from clm.recipe import Recipe, parse
 from clm.training import checkpoint, faults, hardware, launch_guard, lifecycle, optim, run_lock, signals
 from clm.training.energy import EnergyMeter
 from clm.training.environment import ENVIRONMENT_FILE, environment
 from clm.training.model import fresh_model
 from clm.training.reporting import TrainingProgress
+from clm.training.throughput import throughput_of
 from clm.training.trainer import ClmTrainer
 
 Say = Callable[[str], None]
@@ -83,12 +86,15 @@ def train(recipe: Recipe, args: TrainingArguments, output_dir: Path, say: Say) -
             f"{output_dir} holds this run, finished after {finished_steps:,} steps, and no checkpoint to go on from: "
             "set another output_dir"
         )
-    trainer = make_trainer(recipe, args, data, blocks, {**identity, "total_steps": total_steps}, resume_from)
+    about_text = text_in_figures(data)
+    setup = of_statistics(recipe, about_text, sequences_per_step(args))
+    trainer = make_trainer(recipe, args, data, blocks, {**identity, "total_steps": total_steps}, setup, resume_from)
     with lifecycle.status_of(output_dir, total_steps), faults.machine_faults():
-        save_start(recipe, identity, data, args)
+        save_start(recipe, identity, about_text, args)
         with signals.deferred():
             result = trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
-        finish(recipe, trainer, data, result.metrics, say)
+        finish(recipe, trainer, data, result.metrics, about_text["unigram_loss"], say)
+        say(explain.verdict_line(setup, trainer.state.log_history) or "verdict: can't say, nothing was evaluated")
 
 
 def start(recipe: Recipe, output_dir: Path) -> tuple[TrainingArguments, Say]:
@@ -137,9 +143,14 @@ def prepare_blocks(
         return data, Blocks(data.train, recipe.data.block_size, recipe.data.sampling), identity(data.identity)
 
 
+def sequences_per_step(args: TrainingArguments) -> int:
+    """Samples in an optimizer step, over all processes."""
+    return args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+
+
 def plan_steps(args: TrainingArguments, blocks: Blocks, say: Say) -> int:
     """Say what an epoch is made of; the optimizer steps of the whole run."""
-    sequences = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+    sequences = sequences_per_step(args)
     epoch = count_steps(len(blocks), sequences)
     total = plan.total_steps(epoch, args.max_steps, args.num_train_epochs)
     say(
@@ -154,14 +165,19 @@ def plan_steps(args: TrainingArguments, blocks: Blocks, say: Say) -> int:
 
 
 def make_trainer(
-    recipe: Recipe, args: TrainingArguments, data: Prepared, blocks: Blocks, identity: dict, resume_from: Path | None
+    recipe: Recipe,
+    args: TrainingArguments,
+    data: Prepared,
+    blocks: Blocks,
+    identity: dict[str, Any],
+    setup: Setup,
+    resume_from: Path | None,
 ) -> ClmTrainer:
     """A fresh model and the Trainer that will train or resume it."""
     set_seed(args.seed)
     model = fresh_model(recipe.model, blocks.block_size, data.tokenizer)
     if args.push_to_hub:
         hub.check_access(args.hub_model_id or Path(args.output_dir).name)
-    sequences = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
     trainer = ClmTrainer(
         model=model,
         args=args,
@@ -169,11 +185,12 @@ def make_trainer(
         evaluate_fn=lambda model: evaluate(model, data, blocks.block_size, args),
         identity=identity,
         resume_from=resume_from,
+        throughput=throughput_of(model, args),
         loss_spike=recipe.run.loss_spike,
         eval_dataset=data.validation,
         processing_class=data.tokenizer,
         callbacks=[
-            TrainingProgress(sequences * blocks.block_size),
+            TrainingProgress(partial(explain.verdict_line, setup)),
             SampleLog(data.tokenizer, recipe.run.prompts or DEFAULT_PROMPTS),
             EnergyMeter(),
         ],
@@ -195,18 +212,19 @@ def evaluate(model: torch.nn.Module, data: Prepared, block_size: int, args: Trai
     return score.metrics()
 
 
-def save_start(recipe: Recipe, identity: dict[str, Any], data: Prepared, args: TrainingArguments) -> None:
+def save_start(recipe: Recipe, identity: dict[str, Any], about_text: dict[str, Any], args: TrainingArguments) -> None:
     """Keep with the run what it is made of: the resolved recipe, its identity, its text in figures, its machine."""
     if lifecycle.main_process():
         output_dir = Path(args.output_dir)
         write_json(output_dir / "recipe.json", recipe.resolved())
         write_json(output_dir / checkpoint.IDENTITY_FILE, identity)
-        about_text = {**describe(data), "unigram_loss": unigram_loss(data.train, data.validation)}
         write_json(output_dir / DATA_FILE, about_text)
         write_json(output_dir / ENVIRONMENT_FILE, environment(args))
 
 
-def finish(recipe: Recipe, trainer: ClmTrainer, data: Prepared, trained: dict[str, float], say: Say) -> None:
+def finish(
+    recipe: Recipe, trainer: ClmTrainer, data: Prepared, trained: dict[str, float], unigram: float, say: Say
+) -> None:
     """Evaluate the model that is kept, write it with its results, and say what came out and where it is."""
     output_dir, blocks = Path(trainer.args.output_dir), trainer.train_dataset
     model = trainer.accelerator.unwrap_model(trainer.model)
@@ -222,31 +240,29 @@ def finish(recipe: Recipe, trainer: ClmTrainer, data: Prepared, trained: dict[st
     name = trainer.hub_model_id or recipe.name
     write_text(output_dir / "README.md", model_card(name, recipe.resolved(), results, metrics, model.num_parameters()))
     samples = continue_prompts(model, data.tokenizer, recipe.run.prompts or DEFAULT_PROMPTS)
-    unigram = unigram_loss(data.train, data.validation)
     say(summary.table(results, metrics, unigram, len(data.tokenizer), trainer.state))
     if compared := published.rows_of_run(recipe.resolved(), metrics, model.num_parameters()):
         say(f"\n{published.table(compared)}")
     say(summary.samples(samples))
-    write_report(output_dir)
+    write_report(output_dir, explain.for_report(output_dir))
     say(summary.places(output_dir, data))
     if trainer.args.push_to_hub:
         say(f"pushed to {hub.push(output_dir, trainer.hub_model_id, trainer.args.hub_revision)}")
 
 
 def train_results(trainer: ClmTrainer, trained: dict[str, float]) -> dict[str, float]:
-    """What train_results.json holds; `tokens_per_second` is of this start, the rest of the whole run."""
+    """What train_results.json holds; speeds and shares are of this start, the rest of the whole run."""
     args, blocks = trainer.args, trainer.train_dataset
     tokens = partial(
         tokens_trained,
         samples=len(blocks),
-        samples_per_step=args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size,
+        samples_per_step=sequences_per_step(args),
         block_size=blocks.block_size,
     )
-    done, before = tokens(trainer.state.global_step), tokens(trainer.first_step)
     return {
         "train_loss": trained["train_loss"],
-        "train_tokens": done,
-        "tokens_per_second": round((done - before) / trained["train_runtime"], 1),
+        "train_tokens": tokens(trainer.state.global_step),
+        **trainer.throughput.results(trainer.state.global_step - trainer.first_step),
         "train_runtime": trained["train_runtime"],
         "train_steps": trainer.state.global_step,
         "epoch": trainer.state.epoch,

@@ -214,7 +214,7 @@ def table(pair: tuple[dict, dict]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--text", type=Path, help="a text file; by default Python's own documentation")
-    parser.add_argument("--standard_steps", type=int, default=250)
+    parser.add_argument("--standard_steps", type=int, default=120)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--first_seed", type=int, default=1)
     parser.add_argument("--only", choices=("sweep", "rounds"))
