@@ -166,7 +166,10 @@ def train(keys: dict, way: str, rate: float, steps: int, seed: int, stage: str) 
     report = json.loads(RESULT.read_text("utf-8")) if RESULT.exists() else {"machine": machine(), "runs": []}
     report["runs"].append(run)
     write_json(RESULT, report)
-    print("{way:<9} rate {rate:g} steps {steps:>4} seed {seed}: {seconds:7.1f} s, loss {loss:.4f}".format(**run))
+    print(
+        "{way:<9} rate {rate:g} steps {steps:>4} seed {seed}: {seconds:7.1f} s, loss {loss:.4f}".format(**run),
+        flush=True,
+    )
     return run
 
 
