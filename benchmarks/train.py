@@ -48,8 +48,8 @@ def main() -> None:
         "batch": batch,
         "measured": measured,
         "matmul_flops": {
-            "bf16": measured_matmul_rate(device, torch.bfloat16, seconds=3.0),
-            "fp32": measured_matmul_rate(device, torch.float32, seconds=3.0),
+            "bf16": measured_matmul_rate(device, torch.bfloat16, 2048, 3.0),
+            "fp32": measured_matmul_rate(device, torch.float32, 2048, 3.0),
         },
         "machine": machine(),
     }

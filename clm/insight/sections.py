@@ -94,14 +94,18 @@ def _meaning(setup: Setup, loss: float, known: dict[str, Any]) -> list[str]:
             line += f", {_way(text.unigram_entropy, loss, target):.0%} from the unigram entropy"
         lines.append(line + ".")
     if known["bits_per_byte"]:
-        lines.append(f"In bits per byte, which don't depend on the tokenizer: {known['bits_per_byte']:.3f}.")
+        size = text.bytes / text.tokens
+        lines.append(
+            f"At the training text's {size:.2f} bytes a token that is {known['bits_per_byte']:.3f} bits per byte."
+        )
     else:
         guess = loss / math.log(2) / BYTES_PER_TOKEN
         lines.append(f"In bits per byte about {guess:.2f}, at {BYTES_PER_TOKEN} bytes a token (assumed).")
     if known["nats_per_word"]:
         nats = known["nats_per_word"]
         lines.append(
-            f"In nats per word {nats:.2f}, a word perplexity of {math.exp(nats):,.0f}; published figures divide so."
+            f"At its {text.tokens / text.words:.2f} tokens a word, {nats:.2f} nats per word, a word perplexity of "
+            f"{math.exp(nats):,.0f}; published figures divide so."
         )
     return lines
 

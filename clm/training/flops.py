@@ -36,7 +36,7 @@ def peak_flops(device: str, name: str, bf16: bool) -> float | None:
     return next(known, None) if bf16 else None
 
 
-def measured_matmul_rate(device: str, dtype: torch.dtype, size: int = 2048, seconds: float = 0.4) -> float:
+def measured_matmul_rate(device: str, dtype: torch.dtype, size: int = 1024, seconds: float = 0.5) -> float:
     """FLOP/s of a square matmul on this device, the best of the repetitions that fit into `seconds`."""
     left, right = (torch.ones(size, size, device=device, dtype=dtype) for _ in range(2))
     best, until = math.inf, time.perf_counter() + seconds
