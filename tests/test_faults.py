@@ -109,13 +109,17 @@ def test_where_no_checkpoint_is_whole_the_run_does_not_start_afresh(copy, capsys
 
 
 def test_a_checkpoint_whose_best_model_is_damaged_is_passed_over(copy, undisturbed, capsys):
-    state = json.loads(Path("out/checkpoint-6/trainer_state.json").read_text())
-    assert state["best_global_step"] == 6  # so that 5 needs only itself
-    for step in (6, 4):
-        (Path(f"out/checkpoint-{step}") / "model.safetensors").unlink()
-    shutil.rmtree("out/checkpoint-5")
+    newest = Path("out/checkpoint-6")
+    state = json.loads((newest / "trainer_state.json").read_text())
+    (newest / "trainer_state.json").write_text(json.dumps(state | {"best_global_step": 5}))
+    manifest = seal.manifest_of(newest)
+    (newest / seal.MANIFEST).unlink()
+    seal.seal(newest, {key: manifest[key] for key in ("step", "world_size", "recipe", "data")})
+    Path("out/checkpoint-5/model.safetensors").unlink()
     assert ends_like(undisturbed)
-    assert "resuming from out/checkpoint-3" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "passing over out/checkpoint-6: checkpoint-5, the best until then, can't be used: it lacks model" in said
+    assert "resuming from out/checkpoint-4" in said
 
 
 def test_a_rename_that_a_kill_prevented_is_done_later(copy, undisturbed, capsys):
