@@ -35,6 +35,10 @@ audit: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.prepare
 	$(BIN)/python -m benchmarks.evaluate
+	$(BIN)/python -m benchmarks.forecast
+	$(BIN)/python -m benchmarks.expected
+	$(BIN)/python -m benchmarks.train --shape quickstart
+	$(BIN)/python -m benchmarks.train --shape small
 
 clean:
 	rm -rf $(VENV) .cache runs

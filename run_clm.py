@@ -29,16 +29,19 @@ from clm.errors import MachineError, Stopped, UserError
 from clm.evaluation import published
 from clm.evaluation.sample_log import SampleLog
 from clm.evaluation.samples import DEFAULT_PROMPTS, continue_prompts
-from clm.evaluation.scoring import score_store, unigram_loss
+from clm.evaluation.scoring import score_store
 from clm.files import Made, write_text
-from clm.insight import plan, run_files, summary
+from clm.insight import explain, plan, run_files, summary
 from clm.insight.card import model_card
 from clm.insight.report import write_report
+from clm.insight.run_folder import of_statistics, text_in_figures
+from clm.insight.setup import Setup
 from clm.recipe import Recipe, parse
 from clm.training import checkpoint, faults, hardware, launch_guard, lifecycle, run_lock
 from clm.training.energy import EnergyMeter
 from clm.training.model import fresh_model
 from clm.training.reporting import TrainingProgress
+from clm.training.throughput import throughput_of
 from clm.training.trainer import ClmTrainer
 
 Say = Callable[[str], None]
@@ -88,13 +91,16 @@ def train(recipe: Recipe, args: TrainingArguments, output_dir: Path, say: Say) -
             f"{output_dir} holds this run, finished after {finished_steps:,} steps, and no checkpoint to go on from: "
             "set another output_dir"
         )
-    trainer = make_trainer(recipe, args, data, blocks, {**identity, "total_steps": total_steps}, resume_from)
+    about_text = text_in_figures(data)
+    setup = of_statistics(recipe, about_text, checkpoint.sequences_per_step(args))
+    trainer = make_trainer(recipe, args, data, blocks, {**identity, "total_steps": total_steps}, setup, resume_from)
     with lifecycle.status_of(output_dir, total_steps), faults.machine_faults():
         if lifecycle.main_process():
-            run_files.write_start(recipe, identity, data, args)
+            run_files.write_start(recipe, identity, about_text, args)
         with signals.deferred():
             result = trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
-        finish(recipe, trainer, data, result.metrics, say)
+        finish(recipe, trainer, data, result.metrics, about_text["unigram_loss"], say)
+        say(explain.verdict_line(setup, trainer.state.log_history) or "verdict: can't say, nothing was evaluated")
 
 
 def start(recipe: Recipe, output_dir: Path) -> tuple[TrainingArguments, Say]:
@@ -144,7 +150,7 @@ def prepare_blocks(
 
 def plan_steps(args: TrainingArguments, blocks: Blocks, say: Say) -> int:
     """Say what an epoch is made of; the optimizer steps of the whole run."""
-    sequences = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+    sequences = checkpoint.sequences_per_step(args)
     epoch = count_steps(len(blocks), sequences)
     total = plan.total_steps(epoch, args.max_steps, args.num_train_epochs)
     say(
@@ -159,14 +165,19 @@ def plan_steps(args: TrainingArguments, blocks: Blocks, say: Say) -> int:
 
 
 def make_trainer(
-    recipe: Recipe, args: TrainingArguments, data: Prepared, blocks: Blocks, identity: dict, resume_from: Path | None
+    recipe: Recipe,
+    args: TrainingArguments,
+    data: Prepared,
+    blocks: Blocks,
+    identity: dict[str, Any],
+    setup: Setup,
+    resume_from: Path | None,
 ) -> ClmTrainer:
     """A fresh model and the Trainer that will train or resume it."""
     set_seed(args.seed)
     model = fresh_model(recipe.model, blocks.block_size, data.tokenizer)
     if args.push_to_hub:
         hub.check_access(args.hub_model_id or Path(args.output_dir).name)
-    sequences = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
     trainer = ClmTrainer(
         model=model,
         args=args,
@@ -174,11 +185,12 @@ def make_trainer(
         evaluate_fn=lambda model: evaluate(model, data, blocks.block_size, args),
         identity=identity,
         resume_from=resume_from,
+        throughput=throughput_of(model, args),
         loss_spike=recipe.run.loss_spike,
         eval_dataset=data.validation,
         processing_class=data.tokenizer,
         callbacks=[
-            TrainingProgress(sequences * blocks.block_size),
+            TrainingProgress(partial(explain.verdict_line, setup)),
             SampleLog(data.tokenizer, recipe.run.prompts or DEFAULT_PROMPTS),
             EnergyMeter(),
         ],
@@ -200,7 +212,9 @@ def evaluate(model: torch.nn.Module, data: Prepared, block_size: int, args: Trai
     return score.metrics()
 
 
-def finish(recipe: Recipe, trainer: ClmTrainer, data: Prepared, trained: dict[str, float], say: Say) -> None:
+def finish(
+    recipe: Recipe, trainer: ClmTrainer, data: Prepared, trained: dict[str, float], unigram: float, say: Say
+) -> None:
     """Evaluate the model that is kept, write it with its results, and say what came out and where it is."""
     output_dir, blocks = Path(trainer.args.output_dir), trainer.train_dataset
     model = trainer.accelerator.unwrap_model(trainer.model)
@@ -212,12 +226,11 @@ def finish(recipe: Recipe, trainer: ClmTrainer, data: Prepared, trained: dict[st
     name = trainer.hub_model_id or recipe.name
     write_text(output_dir / "README.md", model_card(name, recipe.resolved(), results, metrics, model.num_parameters()))
     samples = continue_prompts(model, data.tokenizer, recipe.run.prompts or DEFAULT_PROMPTS)
-    unigram = unigram_loss(data.train, data.validation)
     say(summary.table(results, metrics, unigram, len(data.tokenizer), trainer.state))
     if compared := published.rows_of_run(recipe.resolved(), metrics, model.num_parameters()):
         say(f"\n{published.table(compared)}")
     say(summary.samples(samples))
-    write_report(output_dir)
+    write_report(output_dir, explain.for_report(output_dir))
     say(summary.places(output_dir, data))
     if trainer.args.push_to_hub:
         say(f"pushed to {hub.push(output_dir, trainer.hub_model_id, trainer.args.hub_revision)}")

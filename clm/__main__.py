@@ -14,7 +14,7 @@ from clm.evaluation import evaluate
 from clm.evaluation.loading import load_model
 from clm.evaluation.samples import continue_prompts
 from clm.files import write_json
-from clm.insight import plan
+from clm.insight import explain, plan
 from clm.insight.report import COMPARISON_FILE, write_comparison, write_report
 from clm.recipe import parse
 from clm.training import lifecycle
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         args, rest = parser.parse_known_args(words or ["--help"])
-        if rest and args.run is not _plan:
+        if rest and args.run not in (_plan, _explain):
             raise UserError(f"command line: {rest[0]} isn't known to {args.command}; see python -m clm --help")
         args.run(args, rest)
     except (UserError, MachineError) as error:
@@ -53,6 +53,18 @@ def _parser() -> _Parser:
     planning.add_argument("--output", type=Path, metavar="FILE", help="write it as JSON, too")
     planning.epilog = "Anything else is the recipe's: --config RECIPE [--key value ...]"
     planning.set_defaults(run=_plan)
+
+    explaining = commands.add_parser(
+        "explain", help="is this loss normal, where does it end, what helps", allow_abbrev=False
+    )
+    explaining.add_argument("--step", type=_count, help="optimizer steps done")
+    explaining.add_argument("--loss", type=float, help="the training loss there, nats a token")
+    explaining.add_argument("--dataset_tokens", type=_count, help="tokens of the training text, where nothing tells")
+    explaining.add_argument("--output", type=Path, metavar="FILE", help="write it as JSON, too")
+    explaining.epilog = (
+        "With a run: its folder, and nothing else but --output. Without: --config RECIPE [--key value ...]"
+    )
+    explaining.set_defaults(run=_explain)
 
     reporting = commands.add_parser("report", help="a run as a page; several beside each other", allow_abbrev=False)
     reporting.add_argument("runs", nargs="+", type=Path, metavar="RUN_DIR", help="a run's folder, finished or not")
@@ -107,9 +119,25 @@ def _plan(args: argparse.Namespace, recipe_words: list[str]) -> None:
         write_json(args.output, plan.as_json(made))
 
 
+def _explain(args: argparse.Namespace, words: list[str]) -> None:
+    if args.output:
+        evaluate.check_output(args.output)
+    if words and not words[0].startswith("--"):
+        if words[1:] or args.step is not None or args.loss is not None or args.dataset_tokens is not None:
+            raise UserError("explain: a run's folder says it all; leave everything else but --output out")
+        explained = explain.explain_run(Path(words[0]))
+    elif args.step is None or args.loss is None:
+        raise UserError("explain: give a run's folder, or --config RECIPE --step N --loss X")
+    else:
+        explained = explain.explain_recipe(parse(words), args.step, args.loss, args.dataset_tokens)
+    print(explain.describe(explained))
+    if args.output:
+        write_json(args.output, explained)
+
+
 def _report(args: argparse.Namespace, _: list[str]) -> None:
     if len(args.runs) == 1:
-        written = write_report(args.runs[0], output=args.output)
+        written = write_report(args.runs[0], explain.for_report(args.runs[0]), args.output)
     else:
         written = write_comparison(args.runs, args.output or Path(COMPARISON_FILE))
     print("\n".join(map(str, written)))

@@ -1,7 +1,6 @@
 """What a recipe will need, before it runs: parameters, steps, memory, time. Trains nothing, writes nothing."""
 
 import math
-import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,9 +9,11 @@ from transformers import GPT2LMHeadModel
 
 from clm.data.blocks import EpochSteps, count_samples, count_steps, tokens_trained
 from clm.data.prepare import DEFAULT_VOCAB_SIZE, existing_store, open_text, store_of_dataset
+from clm.data.token_store import TokenStore
 from clm.errors import UserError
 from clm.recipe import Recipe
 from clm.training import hardware
+from clm.training.flops import flops_per_token, measured_matmul_rate
 from clm.training.loss import CHUNK_ELEMENTS
 from clm.training.model import model_config
 
@@ -56,15 +57,6 @@ def total_steps(epoch: EpochSteps, max_steps: int, num_train_epochs: float) -> i
     return max_steps if max_steps > 0 else math.ceil(num_train_epochs * max(epoch.total, 1))
 
 
-def flops_per_token(parameters: int, n_layer: int, n_embd: int, block_size: int) -> float:
-    """Forward and backward FLOPs of one token: 6 N, plus causal attention's 6 n_layer n_embd block_size.
-
-    N counts every parameter that takes part in a matmul, the tied head included and the position table not
-    (PaLM, Chowdhery et al. 2022, appendix B, there 12 L E T without the causal half; recomputation isn't counted).
-    """
-    return 6 * parameters + 6 * n_layer * n_embd * block_size
-
-
 def make(recipe: Recipe, dataset_tokens: int | None = None, processes: int = 1) -> Plan:
     """Work out a recipe's plan on this machine.
 
@@ -76,10 +68,8 @@ def make(recipe: Recipe, dataset_tokens: int | None = None, processes: int = 1) 
         UserError: the recipe is at fault, or nothing tells how long the text is.
     """
     data, vocab_size = recipe.data, recipe.data.vocab_size or DEFAULT_VOCAB_SIZE
-    tokens, tokens_from = (dataset_tokens, "given") if dataset_tokens else _dataset_tokens(recipe, vocab_size)
-    with torch.device("meta"):
-        model = GPT2LMHeadModel(model_config(recipe.model, data.block_size, vocab_size, 0))
-    parameters = model.num_parameters()
+    tokens, tokens_from = (dataset_tokens, "given") if dataset_tokens else tokens_of_text(recipe, vocab_size)
+    parameters = count_parameters(recipe, vocab_size)
     in_matmuls = parameters - data.block_size * recipe.model.n_embd
     batch = recipe.training.get("per_device_train_batch_size", 8)
     sequences = batch * recipe.accumulation(processes) * processes
@@ -94,7 +84,7 @@ def make(recipe: Recipe, dataset_tokens: int | None = None, processes: int = 1) 
     seconds, rate_note = _time(flops / processes, hardware.device_type(decision), bool(decision["bf16"]))
     return Plan(
         parameters=parameters,
-        non_embedding_parameters=parameters - (vocab_size + data.block_size) * recipe.model.n_embd,
+        non_embedding_parameters=parameters - embedding_parameters(recipe, vocab_size),
         tokens_per_step=sequences * data.block_size,
         sequences_per_step=sequences,
         dataset_tokens=tokens,
@@ -116,18 +106,40 @@ def make(recipe: Recipe, dataset_tokens: int | None = None, processes: int = 1) 
     )
 
 
-def _dataset_tokens(recipe: Recipe, vocab_size: int) -> tuple[int, str]:
+def count_parameters(recipe: Recipe, vocab_size: int) -> int:
+    """All parameters of the recipe's model, a tied head counted once."""
+    with torch.device("meta"):
+        return GPT2LMHeadModel(model_config(recipe.model, recipe.data.block_size, vocab_size, 0)).num_parameters()
+
+
+def embedding_parameters(recipe: Recipe, vocab_size: int) -> int:
+    """Those of the token and position tables."""
+    return (vocab_size + recipe.data.block_size) * recipe.model.n_embd
+
+
+def find_store(recipe: Recipe, vocab_size: int) -> TokenStore | None:
+    """The store of the recipe's training text, if an earlier run has built it; downloads nothing."""
     data = recipe.data
-    if data.dataset_name not in (None, "python-docs"):  # nothing is downloaded to make a plan
-        known = KNOWN_TOKENS.get((data.dataset_name, data.dataset_config_name, vocab_size))
-        store = store_of_dataset(data, vocab_size)
-        if store is None and known is None:
-            raise UserError(f"{recipe.path}: how long {data.dataset_name} is isn't known; say it: --dataset_tokens N")
-        return (store.tokens, f"the token store at {store.folder}") if store else known
-    train = open_text(data, recipe.training["seed"]).train
-    store = existing_store(data, train)
+    if data.dataset_name not in (None, "python-docs"):
+        return store_of_dataset(data, vocab_size)
+    return existing_store(data, open_text(data, recipe.training["seed"]).train)
+
+
+def tokens_of_text(recipe: Recipe, vocab_size: int) -> tuple[int, str]:
+    """Tokens of the training text, and where that number is from: a store, a known dataset, or an estimate.
+
+    Raises:
+        UserError: nothing tells.
+    """
+    data, store = recipe.data, find_store(recipe, vocab_size)
     if store is not None:
         return store.tokens, f"the token store at {store.folder}"
+    if data.dataset_name not in (None, "python-docs"):
+        known = KNOWN_TOKENS.get((data.dataset_name, data.dataset_config_name, vocab_size))
+        if known is None:
+            raise UserError(f"{recipe.path}: how long {data.dataset_name} is isn't known; say it: --dataset_tokens N")
+        return known
+    train = open_text(data, recipe.training["seed"]).train
     size = train.size_bytes or sum(len(text.encode()) for batch in train.documents() for text in batch.texts)
     return int(size / BYTES_PER_TOKEN), f"estimate: {size:,} bytes at {BYTES_PER_TOKEN} bytes a token (assumed)"
 
@@ -145,17 +157,6 @@ def _time(flops: float, device: str, bf16: bool) -> tuple[float, str]:
         f"estimate: {ASSUMED_UTILISATION:.0%} (assumed) of the {rate / 1e9:,.0f} GFLOP/s of a "
         f"{'bf16' if bf16 else 'fp32'} matmul measured here just now"
     )
-
-
-def measured_matmul_rate(device: str, dtype: torch.dtype, size: int = 1024, seconds: float = 0.3) -> float:
-    """FLOP/s of a square matmul on this device, the best of the repetitions that fit into `seconds`."""
-    left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-    best, until = math.inf, time.perf_counter() + seconds
-    while time.perf_counter() < until:
-        started = time.perf_counter()
-        (left @ right).sum().item()
-        best = min(best, time.perf_counter() - started)
-    return 2 * size**3 / best
 
 
 def describe(plan: Plan) -> str:

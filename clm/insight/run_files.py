@@ -7,22 +7,20 @@ from typing import Any
 from transformers import TrainingArguments
 
 from clm.data.blocks import tokens_trained
-from clm.data.description import DATA_FILE, describe
-from clm.data.prepare import Prepared
-from clm.evaluation.scoring import unigram_loss
+from clm.data.description import DATA_FILE
 from clm.files import write_json
 from clm.recipe import Recipe
-from clm.training.checkpoint import IDENTITY_FILE
+from clm.training.checkpoint import IDENTITY_FILE, sequences_per_step
 from clm.training.environment import ENVIRONMENT_FILE, environment
 from clm.training.trainer import ClmTrainer
 
 
-def write_start(recipe: Recipe, identity: dict[str, Any], data: Prepared, args: TrainingArguments) -> None:
+def write_start(recipe: Recipe, identity: dict[str, Any], about_text: dict[str, Any], args: TrainingArguments) -> None:
     """Keep the resolved recipe, the run's identity, its text in figures, and its machine."""
     output_dir = Path(args.output_dir)
     write_json(output_dir / "recipe.json", recipe.resolved())
     write_json(output_dir / IDENTITY_FILE, identity)
-    write_json(output_dir / DATA_FILE, {**describe(data), "unigram_loss": unigram_loss(data.train, data.validation)})
+    write_json(output_dir / DATA_FILE, about_text)
     write_json(output_dir / ENVIRONMENT_FILE, environment(args))
 
 
@@ -42,19 +40,18 @@ def write_results(trainer: ClmTrainer, trained: dict[str, float], metrics: dict[
 
 
 def _train_results(trainer: ClmTrainer, trained: dict[str, float]) -> dict[str, float]:
-    """`tokens_per_second` is of this start, the rest of the whole run."""
+    """Speeds and shares are of this start, the rest of the whole run."""
     args, blocks = trainer.args, trainer.train_dataset
     tokens = partial(
         tokens_trained,
         samples=len(blocks),
-        samples_per_step=args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size,
+        samples_per_step=sequences_per_step(args),
         block_size=blocks.block_size,
     )
-    done, before = tokens(trainer.state.global_step), tokens(trainer.first_step)
     return {
         "train_loss": trained["train_loss"],
-        "train_tokens": done,
-        "tokens_per_second": round((done - before) / trained["train_runtime"], 1),
+        "train_tokens": tokens(trainer.state.global_step),
+        **trainer.throughput.results(trainer.state.global_step - trainer.first_step),
         "train_runtime": trained["train_runtime"],
         "train_steps": trainer.state.global_step,
         "epoch": trainer.state.epoch,

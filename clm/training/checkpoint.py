@@ -35,6 +35,11 @@ _SAME_TRAINING = (
 _NAME = re.compile(r"checkpoint-(\d+)$")
 
 
+def sequences_per_step(args: TrainingArguments) -> int:
+    """Samples in an optimizer step, over all processes."""
+    return args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+
+
 def run_identity(
     args: TrainingArguments, model: ModelOptions, block_size: int, sampling: str, data: dict[str, Any]
 ) -> dict[str, Any]:
@@ -49,7 +54,7 @@ def run_identity(
         "block_size": block_size,
         "sampling": sampling,
         **{key: value.value if isinstance(value, Enum) else value for key, value in training.items()},
-        "sequences_per_step": args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size,
+        "sequences_per_step": sequences_per_step(args),
         **data,
     }
 

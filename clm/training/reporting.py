@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -12,8 +13,9 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 class TrainingProgress(TrainerCallback):
     """Loss, learning rate, speed and time left, from the main process only."""
 
-    def __init__(self, tokens_per_step: int) -> None:
-        self._tokens_per_step = tokens_per_step
+    def __init__(self, verdict: Callable[[list[dict[str, float]]], str | None] = lambda _: None) -> None:
+        """Take what says in a line what the log so far means; it is said at each evaluation."""
+        self._verdict = verdict
         self._bar: tqdm | None = None
         self._first_step, self._started = 0, 0.0
 
@@ -49,6 +51,7 @@ class TrainingProgress(TrainerCallback):
             return
         if "loss" in logs:
             self._say(self._training_line(state, logs))
+            self._bar.set_postfix_str(f"loss {logs['loss']:.3f}, {logs['tokens_per_second']:,.0f} tokens/s")
         elif "eval_loss" in logs:
             best = (
                 ""
@@ -59,6 +62,8 @@ class TrainingProgress(TrainerCallback):
                 f"step {state.global_step:,}: validation loss {logs['eval_loss']:.4f}, perplexity "
                 f"{logs['perplexity']:.2f}{best}"
             )
+            if line := self._verdict(state.log_history):
+                self._say(line)
 
     def _training_line(self, state: TrainerState, logs: dict[str, float]) -> str:
         steps, seconds = state.global_step - self._first_step, time.perf_counter() - self._started
@@ -66,11 +71,13 @@ class TrainingProgress(TrainerCallback):
         parts = [
             f"step {state.global_step:,}/{state.max_steps:,}: loss {logs['loss']:.4f}",
             f"lr {logs['learning_rate']:.2e}",
-            f"{steps * self._tokens_per_step / seconds:,.0f} tokens/s",
+            f"{logs['tokens_per_second']:,.0f} tokens/s",
             f"{left} left",
         ]
         if "grad_norm" in logs:
             parts.insert(1, f"grad {logs['grad_norm']:.2f}")
+        if "mfu" in logs:
+            parts.insert(-1, f"MFU {logs['mfu']:.0%}")
         return ", ".join(parts)
 
     def _say(self, line: str) -> None:

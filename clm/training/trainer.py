@@ -2,7 +2,6 @@
 
 import math
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,10 @@ from clm.data.order import EpochOrder
 from clm.errors import MachineError
 from clm.files import sync
 from clm.training.checkpoint import EXPORT_STAGING
+from clm.training.loss import IGNORED
+from clm.training.noise_scale import GradientNoiseScale
 from clm.training.resumable import ResumableTrainer
+from clm.training.throughput import Throughput
 
 
 class ClmTrainer(ResumableTrainer):
@@ -25,6 +27,7 @@ class ClmTrainer(ResumableTrainer):
 
     Args:
         evaluate_fn: model -> metrics with "eval_loss"; called on every process, returns the same on all.
+        throughput: the run's clock.
         loss_spike: what becomes of a step whose loss is far above those before: "warn", "skip" or "rollback".
         kwargs: ResumableTrainer's, and the Trainer's own.
     """
@@ -34,10 +37,12 @@ class ClmTrainer(ResumableTrainer):
         *,
         train_dataset: Blocks,
         evaluate_fn: Callable[[torch.nn.Module], dict[str, float]],
+        throughput: Throughput,
         loss_spike: str,
         **kwargs: Any,
     ) -> None:
-        self._evaluate_fn, self._loss_spike = evaluate_fn, loss_spike
+        self._evaluate_fn, self._loss_spike, self.throughput = evaluate_fn, loss_spike, throughput
+        self._noise_scale, self._micro_batch = GradientNoiseScale(), 0
         super().__init__(train_dataset=train_dataset, **kwargs)
         # The stock Trainer turns the cache off in the config, and would save it so: generation would crawl.
         self.model.config.use_cache = True
@@ -68,17 +73,56 @@ class ClmTrainer(ResumableTrainer):
             pin_memory=self.args.dataloader_pin_memory and self.args.device.type == "cuda",
         )
 
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
+        """The next optimizer step's batches; the time until they are there is counted."""
+        with self.throughput.waiting_for("data"):
+            return super().get_batch_samples(*args, **kwargs)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log, the loss with the speed since the last time and the gradient noise scale in tokens, where known."""
+        with self.throughput.waiting_for("logging"):
+            if "loss" in logs:
+                logs = {**logs, **self.throughput.read(self.state.global_step)}
+                if (tokens := self._noise_scale.tokens()) is not None:
+                    logs["gradient_noise_scale"] = round(tokens)
+            super().log(logs, start_time)
+
+    def _start_saving(self) -> None:
+        with self.throughput.waiting_for("saving"):
+            super()._start_saving()
+
+    def _finish_saving(self) -> None:
+        with self.throughput.waiting_for("saving"):
+            super()._finish_saving()
+
     def num_examples(self, dataloader: DataLoader) -> int:
         """Samples in an epoch."""
         return len(self.train_dataset)
 
     def _run_epoch(self, **kwargs: Any) -> None:
+        if self.state.global_step == self.first_step:
+            logged = [entry["elapsed_seconds"] for entry in self.state.log_history if "elapsed_seconds" in entry]
+            self.throughput.start(self.first_step, max(logged, default=0.0))
         epoch, resumed = kwargs["epoch"], kwargs["epoch"] == kwargs["epochs_trained"]
         first_batch = kwargs["steps_trained_in_current_epoch"] if resumed else 0
         kwargs["train_dataloader"].batch_sampler.start_at(epoch, first_batch)
         # The stock Trainer would walk past every batch that was trained on; the order starts where it is told to.
         with patch("transformers.trainer.skip_first_batches", lambda dataloader, _: dataloader):
             super()._run_epoch(**kwargs)
+
+    def training_step(
+        self, model: torch.nn.Module, inputs: dict[str, torch.Tensor], num_items_in_batch: Any = None
+    ) -> torch.Tensor:
+        """As the stock one; the gradients of a step's first micro-batch tell the gradient noise scale."""
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        if self._micro_batch == 0 and not self.accelerator.sync_gradients:
+            labels = int((inputs["labels"] != IGNORED).sum())
+            if labels:
+                share = labels * self.args.world_size / float(num_items_in_batch)
+                self._noise_scale.first_micro_batch(model.parameters(), labels, share)
+        self._micro_batch += 1
+        self._step_labels = num_items_in_batch
+        return loss
 
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
         norm = super()._get_grad_norm(model, grad_norm)  # called before every optimizer step, clipping or not
@@ -93,6 +137,8 @@ class ClmTrainer(ResumableTrainer):
                     f"the {name} isn't finite at {step}: lower learning_rate or warm up for longer; "
                     "the last checkpoint is whole"
                 )
+        self._noise_scale.whole_step(float(norm), int(self._step_labels))
+        self._micro_batch = 0
         before = self._spikes.mean
         if self._spikes.is_one(loss):
             done = self._meet_spike(model)
@@ -118,11 +164,13 @@ class ClmTrainer(ResumableTrainer):
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Score the whole validation text, log it, and tell the callbacks."""
-        started = time.perf_counter()
-        metrics = self._evaluate_fn(self.accelerator.unwrap_model(self.model))
-        metrics["eval_runtime"] = round(time.perf_counter() - started, 4)
+        before = self.throughput.seconds["evaluation"]
+        with self.throughput.waiting_for("evaluation"):
+            metrics = self._evaluate_fn(self.accelerator.unwrap_model(self.model))
+        metrics["eval_runtime"] = round(self.throughput.seconds["evaluation"] - before, 4)
         self.log(dict(metrics))
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        with self.throughput.waiting_for("evaluation"):  # samples are drawn
+            self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
     def _evaluate(self, trial: Any, ignore_keys_for_eval: Any, skip_scheduler: bool = False) -> dict[str, float]:

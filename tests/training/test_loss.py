@@ -11,6 +11,7 @@ from clm.training.loss import IGNORED, summed_cross_entropy, token_losses
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
     monkeypatch.setattr(loss_module, "CHUNK_ELEMENTS", 50 * 16)  # 16 rows of 50 logits: several chunks below
+    monkeypatch.setattr(loss_module, "GROUP_ELEMENTS", 50 * 32)  # and two groups of them
 
 
 def inputs(dtype=torch.float32):

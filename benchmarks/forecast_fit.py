@@ -1,0 +1,84 @@
+"""Fits the forecast's constants to reference runs, and tells a run's forecasts from its curve."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+
+import numpy as np
+
+from clm.insight.curve import Curve
+from clm.insight.forecast import Constants, Law, forecast
+from clm.insight.schedule import learning_rates
+
+SHARES = (0.25, 0.33, 0.5)
+# What is tried for each constant, the others held; twice round. The spreads are choices, not fitted.
+CHOICES = {
+    "slope": (0.35, 0.4, 0.45, 0.5, 0.55),
+    "alpha": (0.05, 0.1, 0.15, 0.2, 0.25),
+    "decay": (0.25, 0.3, 0.35, 0.4, 0.45),
+    "repeat": (0.06, 0.09, 0.12, 0.15, 0.18),
+}
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A run of small_runs.json."""
+
+    name: str
+    curve: Curve
+    law: Law
+    unigram: float
+
+    @property
+    def final(self) -> float:
+        """The last validation loss."""
+        return float(self.curve.losses[-1])
+
+    def until(self, share: float) -> Curve:
+        """The curve's first part."""
+        return self.curve.until(share * self.law.total_steps)
+
+
+def reference(entry: dict) -> Reference:
+    """A run of the file as the forecast takes it."""
+    recipe = entry["recipe"]
+    total, tokens = recipe["max_steps"], recipe["block_size"] * recipe["per_device_train_batch_size"]
+    steps_per_pass = entry["dataset_tokens"] / tokens / recipe["gradient_accumulation_steps"]
+    law = Law(lambda steps: learning_rates(recipe, total, steps), total, steps_per_pass)
+    return Reference(entry["name"], Curve.from_points(entry["train"], entry["validation"]), law, entry["unigram_loss"])
+
+
+class Fitter:
+    """Chooses constants for sets of runs; what one constant gives for one run is worked out once."""
+
+    def __init__(self, runs: Sequence[Reference]) -> None:
+        self.runs = runs
+        self._outcome = cache(self._forecasts)
+
+    def _forecasts(self, known: Constants, number: int) -> np.ndarray:
+        run = self.runs[number]
+        made = [forecast(run.until(share), run.law, known, run.unigram) for share in SHARES]
+        return np.array([each.final if each else (np.nan,) * 3 for each in made])
+
+    def outcome(self, known: Constants, number: int) -> np.ndarray:
+        """(shares, 2): the forecast's error in nats, and half of its interval; NaN where it couldn't say."""
+        middle, low, high = self._outcome(replace(known, width=1.0), number).T
+        return np.stack((middle - self.runs[number].final, known.width * (high - low) / 2), axis=1)
+
+    def fit(self, numbers: Sequence[int]) -> Constants:
+        """The constants with the least mean absolute error over these runs, and the width that holds 80 % of them."""
+
+        def cost(known: Constants) -> float:
+            return float(np.nanmean([np.abs(self.outcome(known, number)[:, 0]) for number in numbers]))
+
+        best = Constants()
+        for _ in range(2):
+            for name, values in CHOICES.items():
+                best = min((replace(best, **{name: value}) for value in values), key=cost)
+        return replace(best, width=self._width(best, numbers))
+
+    def _width(self, known: Constants, numbers: Sequence[int]) -> float:
+        outcomes = np.concatenate([self.outcome(known, number) for number in numbers])
+        outcomes = outcomes[~np.isnan(outcomes[:, 0])]
+        rank = min(1.0, 0.8 * (len(numbers) + 1) / len(numbers))  # as in split conformal prediction, by run
+        return float(np.quantile(np.abs(outcomes[:, 0]) / outcomes[:, 1], rank))

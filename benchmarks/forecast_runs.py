@@ -1,0 +1,205 @@
+"""Makes the small real runs whose curves are in clm/insight/references/small_runs.json, with the project's own command.
+
+    python -m benchmarks.forecast_runs --english FILE --wikitext FILE [NAME ...]
+
+Each takes one to four minutes of one core. A run whose text isn't given is passed over; one that is in the file
+already too. `python-docs` needs no file. The published curves are of 62 MB of English from Debian's packages
+(dictionaries, handbooks, a FAQ, quotations) and of WikiText-103's validation split as a text file.
+"""
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+from filelock import FileLock
+
+from clm.data.prepare import open_text, prepare
+from clm.evaluation.scoring import unigram_loss
+from clm.files import Made, read_json, write_text
+from clm.recipe import load
+
+ROOT = Path(__file__).resolve().parent.parent
+CURVES = ROOT / "clm" / "insight" / "references" / "small_runs.json"
+WORK = Path("runs", "forecast")
+EVALUATIONS = 25
+LOGS = 100
+
+COSINE = {"lr_scheduler_type": "cosine_with_min_lr", "lr_scheduler_kwargs": {"min_lr_rate": 0.1}}
+COSINE_TO_0 = {"lr_scheduler_type": "cosine"}
+LINEAR = {"lr_scheduler_type": "linear"}
+CONSTANT = {"lr_scheduler_type": "constant_with_warmup"}
+
+
+def stable_decay(steps: int, share: float) -> dict:
+    """Warmup, a plateau, and a linear decay over the last `share` of the steps."""
+    kwargs = {"num_decay_steps": round(steps * share), "decay_type": "linear", "min_lr_ratio": 0.0}
+    return {"lr_scheduler_type": "warmup_stable_decay", "lr_scheduler_kwargs": kwargs}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: text, shape, samples in a step, steps and schedule."""
+
+    text: str
+    layers: int
+    width: int
+    vocab: int
+    block: int
+    batch: int
+    steps: int
+    rate: float
+    schedule: dict
+    dropout: float = 0.0
+    accumulation: int = 1
+    warmup: float = 0.05
+    seed: int = 42
+
+    def recipe(self, texts: dict[str, str]) -> dict:
+        """As run_clm.py reads it."""
+        source = {"dataset_name": "python-docs"} if self.text == "python-docs" else {"train_file": texts[self.text]}
+        separator = {"english": "blank_line", "wikitext": "article", "python-docs": None}[self.text]
+        share = {"english": 0.12, "wikitext": 6, "python-docs": 2}[self.text]
+        dropouts = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), self.dropout)
+        return source | self.schedule | dropouts | {
+            "document_separator": separator,
+            "validation_split_percentage": share,
+            "vocab_size": self.vocab,
+            "tokenizer_train_bytes": 20_000_000,
+            "block_size": self.block,
+            "n_layer": self.layers,
+            "n_head": self.width // 32,
+            "n_embd": self.width,
+            "per_device_train_batch_size": self.batch,
+            "per_device_eval_batch_size": 32,
+            "gradient_accumulation_steps": self.accumulation,
+            "learning_rate": self.rate,
+            "warmup_steps": self.warmup,
+            "adam_beta2": 0.99,
+            "max_steps": self.steps,
+            "eval_steps": self.steps // EVALUATIONS,
+            "logging_steps": max(1, self.steps // LOGS),
+            "save_strategy": "no",
+            "load_best_model_at_end": False,
+            "bf16": False,
+            "use_cpu": True,
+            "seed": self.seed,
+        }  # fmt: skip
+
+
+E, P, W = "english", "python-docs", "wikitext"
+RUNS = {
+    "e-1x64-cosine": Run(E, 1, 64, 1024, 64, 16, 1000, 4e-3, COSINE),
+    "e-2x64-constant": Run(E, 2, 64, 1024, 128, 16, 750, 3e-3, CONSTANT),
+    "p-2x96-linear": Run(P, 2, 96, 2048, 128, 16, 500, 3e-3, LINEAR),
+    "w-2x96-cosine": Run(W, 2, 96, 1024, 64, 16, 750, 3e-3, COSINE),
+    "e-3x128-wsd": Run(E, 3, 128, 2048, 128, 16, 500, 3e-3, stable_decay(500, 0.2)),
+    "p-3x128-cosine": Run(P, 3, 128, 2048, 128, 16, 600, 3e-3, COSINE),
+    "w-1x128-constant": Run(W, 1, 128, 2048, 64, 32, 500, 2e-3, CONSTANT, 0.1),
+    "e-2x128-linear": Run(E, 2, 128, 4096, 64, 32, 500, 3e-3, LINEAR),
+    "e-4x96-cosine0": Run(E, 4, 96, 2048, 128, 16, 500, 4e-3, COSINE_TO_0),
+    "p-1x64-wsd": Run(P, 1, 64, 1024, 128, 16, 1000, 4e-3, stable_decay(1000, 0.4)),
+    "w-2x64-linear": Run(W, 2, 64, 1024, 128, 16, 750, 4e-3, LINEAR),
+    "e-2x192-cosine": Run(E, 2, 192, 2048, 64, 32, 400, 2e-3, COSINE),
+    "p-2x128-constant": Run(P, 2, 128, 2048, 64, 32, 600, 1.5e-3, CONSTANT),
+    "e-1x128-wsd": Run(E, 1, 128, 2048, 64, 32, 1000, 3e-3, stable_decay(1000, 0.3)),
+    "e-3x64-small-batch": Run(E, 3, 64, 2048, 128, 8, 1250, 3e-3, COSINE),
+    "e-2x96-large-batch": Run(E, 2, 96, 1024, 64, 32, 400, 5e-3, LINEAR, 0.0, 2),
+    "w-3x96-wsd": Run(W, 3, 96, 2048, 64, 32, 500, 3e-3, stable_decay(500, 0.25)),
+    "p-4x64-cosine": Run(P, 4, 64, 1024, 64, 32, 600, 4e-3, COSINE),
+    "e-2x128-low-rate": Run(E, 2, 128, 2048, 128, 16, 500, 6e-4, CONSTANT),
+    "p-1x192-linear": Run(P, 1, 192, 4096, 64, 32, 500, 2e-3, LINEAR, 0.1),
+    "w-2x128-cosine0": Run(W, 2, 128, 1024, 128, 8, 1000, 3e-3, COSINE_TO_0, 0.1),
+    "e-4x128-cosine": Run(E, 4, 128, 4096, 128, 8, 750, 2e-3, COSINE),
+    "e-2x64-long": Run(E, 2, 64, 1024, 64, 16, 2000, 4e-3, LINEAR),
+    "p-2x64-constant-long": Run(P, 2, 64, 1024, 64, 16, 1500, 2e-3, CONSTANT),
+    "e-4x192-linear": Run(E, 4, 192, 2048, 64, 16, 500, 2e-3, LINEAR),
+    "w-1x64-many-epochs": Run(W, 1, 64, 1024, 64, 32, 1000, 5e-3, COSINE),
+    "e-1x96-linear": Run(E, 1, 96, 2048, 64, 16, 1000, 3e-3, LINEAR),
+    "p-2x64-cosine0": Run(P, 2, 64, 1024, 64, 32, 750, 3e-3, COSINE_TO_0, 0.1),
+    "e-2x64-wsd": Run(E, 2, 64, 1024, 128, 16, 750, 4e-3, stable_decay(750, 0.5)),
+    "w-2x96-constant": Run(W, 2, 96, 1024, 64, 16, 750, 2e-3, CONSTANT),
+    "e-3x96-cosine": Run(E, 3, 96, 4096, 64, 32, 500, 2e-3, COSINE),
+    "p-3x64-linear": Run(P, 3, 64, 2048, 64, 32, 600, 3e-3, LINEAR, seed=7),
+    "e-1x64-constant": Run(E, 1, 64, 1024, 64, 16, 1500, 3e-3, CONSTANT, seed=7),
+    "w-2x64-wsd": Run(W, 2, 64, 2048, 64, 16, 1000, 3e-3, stable_decay(1000, 0.2), 0.1, seed=7),
+    # The same runs as above with dropout, for what it changes.
+    "e-1x64-cosine-dropout": Run(E, 1, 64, 1024, 64, 16, 1000, 4e-3, COSINE, 0.1),
+    "w-2x96-cosine-dropout": Run(W, 2, 96, 1024, 64, 16, 750, 3e-3, COSINE, 0.1),
+    "w-1x64-many-epochs-dropout": Run(W, 1, 64, 1024, 64, 32, 1000, 5e-3, COSINE, 0.1),
+}
+
+# Made after the forecast's code and its shipped constants were frozen, in a commit of their own.
+FROZEN = {
+    "f-e-2x128-cosine": Run(E, 2, 128, 2048, 64, 16, 1000, 2e-3, COSINE, seed=1),
+    "f-p-1x96-constant": Run(P, 1, 96, 2048, 64, 32, 750, 2e-3, CONSTANT, seed=1),
+    "f-w-2x64-linear": Run(W, 2, 64, 2048, 128, 8, 1000, 3e-3, LINEAR, 0.1, seed=1),
+    "f-e-3x64-wsd": Run(E, 3, 64, 1024, 128, 16, 750, 3e-3, stable_decay(750, 0.3), seed=1),
+}
+RUNS |= FROZEN
+
+
+def make(name: str, run: Run, texts: dict[str, str]) -> dict:
+    """Train it, and gather its curve and set-up."""
+    folder = WORK / name
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    recipe_file = WORK / f"{name}.json"
+    recipe_file.write_text(json.dumps(run.recipe(texts) | {"output_dir": str(folder)}))
+    command = [sys.executable, str(ROOT / "run_clm.py"), "--config", str(recipe_file)]
+    with (WORK / f"{name}.log").open("w") as log:
+        subprocess.run(command, check=True, stdout=log, stderr=subprocess.STDOUT)
+    recipe = load(recipe_file)
+    with Made() as made:
+        data = prepare(recipe.data, open_text(recipe.data, recipe.training["seed"]), False, lambda _: None, made)
+    history = read_json(folder / "trainer_state.json")["log_history"]
+    results = read_json(folder / "all_results.json")
+    kept = {key: value for key, value in run.recipe(texts).items() if key not in ("train_file", "use_cpu")}
+    return {
+        "name": name,
+        "text": run.text,
+        "recipe": kept,
+        "source": f"benchmarks/forecast_runs.py, {platform.system()} {platform.machine()} CPU, {date.today():%Y-%m}",
+        "dataset_tokens": data.train.tokens,
+        "dataset_bytes": data.train.totals.bytes,
+        "validation_tokens": results["eval_tokens"],
+        "validation_bytes": results["eval_bytes"],
+        "unigram_loss": round(unigram_loss(data.train, data.validation), 4),
+        "train": [[e["step"], round(e["loss"], 3)] for e in history if "loss" in e],
+        "validation": [[e["step"], round(e["eval_loss"], 4)] for e in history if "eval_loss" in e],
+    }
+
+
+def keep(curve: dict) -> None:
+    """Put it into the file, a run a line."""
+    with FileLock(WORK / "curves.lock"):
+        curves = [other for other in read_json(CURVES) or [] if other["name"] != curve["name"]]
+        order = list(RUNS)
+        curves = sorted([*curves, curve], key=lambda one: order.index(one["name"]) if one["name"] in order else 0)
+        lines = ",\n".join(json.dumps(one, separators=(",", ":")) for one in curves)
+        write_text(CURVES, f"[\n{lines}\n]\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--english")
+    parser.add_argument("--wikitext")
+    parser.add_argument("names", nargs="*", default=[])
+    args = parser.parse_args()
+    texts = {name: path for name, path in (("english", args.english), ("wikitext", args.wikitext)) if path}
+    CURVES.parent.mkdir(exist_ok=True)
+    for name in args.names or RUNS:
+        there = {curve["name"] for curve in read_json(CURVES) or []}
+        if name in there or RUNS[name].text not in {"python-docs", *texts}:
+            continue
+        print(f"{name} …", flush=True)
+        curve = make(name, RUNS[name], texts)
+        keep(curve)
+        print(f"{name}: validation loss {curve['validation'][-1][1]:.4f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

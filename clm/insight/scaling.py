@@ -1,0 +1,122 @@
+"""What theory says of a loss: pure functions, each with its source. Losses in nats a token."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+REPEAT_HALF_LIFE = 15.39  # R_D* of Muennighoff et al. 2023: repetitions after which new ones are worth 1/e
+TOKENS_PER_PARAMETER = 20.0  # the compute-optimal ratio, Hoffmann et al. 2022 (arXiv 2203.15556), table 3
+
+
+@dataclass(frozen=True)
+class LossLaw:
+    """loss = floor + parameters_scale / N^parameters_power + tokens_scale / D^tokens_power."""
+
+    floor: float
+    parameters_scale: float
+    parameters_power: float
+    tokens_scale: float
+    tokens_power: float
+
+    def terms(self, parameters: float, tokens: float) -> tuple[float, float]:
+        """What too few parameters and too few tokens each cost, in nats."""
+        return (
+            self.parameters_scale / parameters**self.parameters_power,
+            self.tokens_scale / tokens**self.tokens_power,
+        )
+
+    def loss(self, parameters: float, tokens: float) -> float:
+        """Of a well-trained model of so many parameters after so many different tokens."""
+        return self.floor + sum(self.terms(parameters, tokens))
+
+
+CHINCHILLA = LossLaw(1.69, 406.4, 0.34, 410.7, 0.28)  # Hoffmann et al. 2022 (arXiv 2203.15556), approach 3
+CHINCHILLA_REFIT = LossLaw(1.8172, 482.01, 0.3478, 2085.43, 0.3658)  # Besiroglu et al. 2024 (arXiv 2404.10102)
+
+
+def effective_tokens(unique: float, seen: float) -> float:
+    """What `seen` tokens of a text of `unique` ones are worth in different tokens.
+
+    D' = U + U R* (1 - exp(-R / R*)) with R repetitions after the first pass: Muennighoff et al. 2023
+    (arXiv 2305.16264), equation 5.
+    """
+    if seen <= unique:
+        return float(seen)
+    repetitions = seen / unique - 1
+    return unique * (1 + REPEAT_HALF_LIFE * (1 - math.exp(-repetitions / REPEAT_HALF_LIFE)))
+
+
+def distinct_share(samples_seen: float, samples: int, samples_holding_a_token: int) -> float:
+    """Share of a text's tokens that `samples_seen` of `samples`, drawn without repetition, have shown at least once.
+
+    A token lies in 1 block, or in block_size windows; it is missed where all of those are among the unseen, which has
+    probability (1 - seen/samples)^holding, up to terms of the order of 1/samples.
+    """
+    if samples_seen >= samples:
+        return 1.0
+    return 1 - (1 - samples_seen / samples) ** samples_holding_a_token
+
+
+def critical_batch_tokens(loss: float) -> float:
+    """The batch, in tokens, beyond which more of it saves few steps.
+
+    B* / L^(1/alpha_B) with B* = 2e8 and alpha_B = 0.21: Kaplan et al. 2020 (arXiv 2001.08361), equation 1.4. Fitted to
+    losses of 2 to 4 on web text with 50,257 ids.
+    """
+    return 2e8 / loss ** (1 / 0.21)
+
+
+def efficient_tokens(tokens: float, batch: float, critical: float) -> float:
+    """What `tokens` in batches of `batch` tokens are worth in tokens of small batches.
+
+    E / (1 + B / B_crit): McCandlish et al. 2018 (arXiv 1812.06162), equations 2.11 and 2.12 solved for the examples.
+    """
+    return tokens / (1 + batch / critical)
+
+
+def annealed(learning_rates: np.ndarray, spacing: np.ndarray, memory: float) -> tuple[np.ndarray, np.ndarray]:
+    """How far a run has walked, and how far its learning rate's fall has taken effect, at every point of a grid.
+
+    The two quantities of Tissue et al. 2024 (arXiv 2408.11029), here without units: S1, the sum of learning rates so
+    far, in steps at the peak rate; and the share of the peak rate that was taken off and has sunk in, which takes
+    `memory` steps at the peak rate (their momentum counts steps whatever the rate; Luo et al. 2025, arXiv 2503.12811,
+    let the effect of a decay grow with the learning rates that follow it, as here). Warmup takes nothing off.
+
+    Args:
+        learning_rates: (points,) the rate at each point, of a grid that starts at step 1.
+        spacing: (points,) the steps that each point stands for.
+        memory: in steps at the peak rate.
+    """
+    relative = learning_rates / learning_rates.max()
+    walked = np.cumsum(relative * spacing)
+    falls = np.maximum(0.0, relative[:-1] - relative[1:]) - np.where(
+        np.arange(1, len(relative)) > int(relative.argmax()), np.maximum(0.0, relative[1:] - relative[:-1]), 0.0
+    )
+    sunk = np.zeros(len(relative))
+    waiting = 0.0  # taken off, but not yet in effect
+    for i in range(1, len(relative)):
+        waiting = (waiting + falls[i - 1]) * math.exp(-(walked[i] - walked[i - 1]) / memory)
+        sunk[i] = falls[:i].sum() - waiting
+    return walked, sunk
+
+
+def unigram_entropy(counts: np.ndarray) -> float:
+    """Entropy of a text's tokens in nats: what a model scores that knows only how often each occurs in that text."""
+    shares = counts[counts > 0] / counts.sum()
+    return float(-(shares * np.log(shares)).sum())
+
+
+def typical_unigram_entropy(vocab_size: int) -> float:
+    """A guess at a text's unigram entropy where it isn't measured: 5.85 nats at 1,024 ids, and 0.42 more an e-fold.
+
+    Of the reference runs' byte-level BPEs on English, 1,024 to 4,096 ids; beyond those it is extrapolated.
+    """
+    return 5.85 + 0.42 * math.log(vocab_size / 1024)
+
+
+def usual_learning_rate(parameters: float) -> float:
+    """A peak rate for AdamW that suits a model of so many parameters: Kaplan et al. 2020, equation D.1 (their rule of
+    thumb, for non-embedding parameters).
+    """
+    return max(1e-5, 0.003239 - 0.0001395 * math.log(parameters))  # beyond ten billion it would be negative

@@ -1,0 +1,53 @@
+"""The gradient noise scale: the batch, in tokens, up to which a larger one saves steps almost in proportion.
+
+B_simple = tr(S) / |G|^2 with S the covariance of one token's gradient and G the true gradient: McCandlish et al. 2018
+(arXiv 1812.06162). Where a step accumulates gradients, the norm after its first micro-batch and the norm of the whole
+give unbiased estimates of both (appendix A.1); each is averaged over steps before their ratio is taken.
+"""
+
+from collections.abc import Iterable
+
+import torch
+
+SMOOTHING = 0.99  # of the running means, a step
+FEWEST_STEPS = 20
+
+
+class GradientNoiseScale:
+    """Collects two norms a step. Nothing is measured where a step is one micro-batch."""
+
+    def __init__(self) -> None:
+        self._small: tuple[torch.Tensor, float] | None = None
+        self._signal = self._noise = 0.0
+        self._steps = 0
+
+    @torch.no_grad()
+    def first_micro_batch(self, parameters: Iterable[torch.nn.Parameter], tokens: int, share: float) -> None:
+        """Take the gradients as they are after the first micro-batch of a step.
+
+        Args:
+            tokens: labels in the micro-batch.
+            share: what these gradients are of the micro-batch's mean gradient: its part in the step's loss.
+        """
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        self._small = (torch.nn.utils.get_total_norm(gradients) / share, tokens)
+
+    def whole_step(self, norm: float, tokens: int) -> None:
+        """Take the norm of the whole step's mean gradient over `tokens` labels, before clipping."""
+        if self._small is None:
+            return
+        small_norm, small = float(self._small[0]), self._small[1]
+        self._small = None
+        if tokens <= small:
+            return
+        signal = (tokens * norm**2 - small * small_norm**2) / (tokens - small)
+        noise = (small_norm**2 - norm**2) / (1 / small - 1 / tokens)
+        self._signal = SMOOTHING * self._signal + (1 - SMOOTHING) * signal
+        self._noise = SMOOTHING * self._noise + (1 - SMOOTHING) * noise
+        self._steps += 1
+
+    def tokens(self) -> float | None:
+        """The noise scale in tokens, or None where too few steps were measured, or the noise hides the signal."""
+        if self._steps < FEWEST_STEPS or self._signal <= 0 or self._noise <= 0:
+            return None
+        return self._noise / self._signal
