@@ -193,7 +193,7 @@ def differences(undisturbed: Path, disturbed: Path) -> list[str]:
 
 
 def _numbers(state: dict) -> list[dict]:
-    timed = ("runtime", "seconds", "per_second", "memory", "mfu", "tflops")  # of the machine, not of the run
+    timed = ("runtime", "seconds", "per_second", "memory", "mfu", "tflops", "_share")  # of the machine, not of the run
     return [
         {key: value for key, value in entry.items() if not any(word in key for word in timed)}
         for entry in state["log_history"]
