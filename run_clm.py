@@ -5,6 +5,12 @@ Type the same command again to go on from the newest checkpoint. `--dry_run` say
 
 import os
 import sys
+
+from clm.training import signals
+
+if __name__ == "__main__":
+    signals.end_at_once()  # while there is nothing to save: the imports alone take seconds
+
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,24 +23,22 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.utils.logging import disable_progress_bar
 
 from clm import hub
-from clm.data.blocks import Blocks, count_steps, tokens_trained
-from clm.data.description import DATA_FILE
+from clm.data.blocks import Blocks, count_steps
 from clm.data.prepare import Prepared, known_identity, open_text, prepare
 from clm.errors import MachineError, Stopped, UserError
 from clm.evaluation import published
 from clm.evaluation.sample_log import SampleLog
 from clm.evaluation.samples import DEFAULT_PROMPTS, continue_prompts
 from clm.evaluation.scoring import score_store
-from clm.files import Made, write_json, write_text
-from clm.insight import explain, plan, summary
+from clm.files import Made, write_text
+from clm.insight import explain, plan, run_files, summary
 from clm.insight.card import model_card
 from clm.insight.report import write_report
 from clm.insight.run_folder import of_statistics, text_in_figures
 from clm.insight.setup import Setup
 from clm.recipe import Recipe, parse
-from clm.training import checkpoint, faults, hardware, launch_guard, lifecycle, optim, run_lock, signals
+from clm.training import checkpoint, faults, hardware, launch_guard, lifecycle, optim, run_lock
 from clm.training.energy import EnergyMeter
-from clm.training.environment import ENVIRONMENT_FILE, environment
 from clm.training.model import fresh_model
 from clm.training.reporting import TrainingProgress
 from clm.training.throughput import throughput_of
@@ -72,6 +76,7 @@ def train(recipe: Recipe, args: TrainingArguments, output_dir: Path, say: Say) -
     """The run, in an output_dir that is its own."""
     find = partial(checkpoint.find, needs_best=bool(args.load_best_model_at_end), say=say)
     resume_from = lifecycle.on_main(lambda: find(output_dir, recipe.run.resume_from_checkpoint))
+    lifecycle.on_main(lambda: checkpoint.remove_leftovers(output_dir))
     finished_steps = lifecycle.finished_steps(output_dir)
     earlier = [folder for folder in (resume_from, output_dir if finished_steps else None) if folder]
     data, blocks, identity = prepare_blocks(recipe, args, earlier, say)
@@ -87,10 +92,11 @@ def train(recipe: Recipe, args: TrainingArguments, output_dir: Path, say: Say) -
             "set another output_dir"
         )
     about_text = text_in_figures(data)
-    setup = of_statistics(recipe, about_text, sequences_per_step(args))
+    setup = of_statistics(recipe, about_text, checkpoint.sequences_per_step(args))
     trainer = make_trainer(recipe, args, data, blocks, {**identity, "total_steps": total_steps}, setup, resume_from)
     with lifecycle.status_of(output_dir, total_steps), faults.machine_faults():
-        save_start(recipe, identity, about_text, args)
+        if lifecycle.main_process():
+            run_files.write_start(recipe, identity, about_text, args)
         with signals.deferred():
             result = trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
         finish(recipe, trainer, data, result.metrics, about_text["unigram_loss"], say)
@@ -143,14 +149,9 @@ def prepare_blocks(
         return data, Blocks(data.train, recipe.data.block_size, recipe.data.sampling), identity(data.identity)
 
 
-def sequences_per_step(args: TrainingArguments) -> int:
-    """Samples in an optimizer step, over all processes."""
-    return args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
-
-
 def plan_steps(args: TrainingArguments, blocks: Blocks, say: Say) -> int:
     """Say what an epoch is made of; the optimizer steps of the whole run."""
-    sequences = sequences_per_step(args)
+    sequences = checkpoint.sequences_per_step(args)
     epoch = count_steps(len(blocks), sequences)
     total = plan.total_steps(epoch, args.max_steps, args.num_train_epochs)
     say(
@@ -212,16 +213,6 @@ def evaluate(model: torch.nn.Module, data: Prepared, block_size: int, args: Trai
     return score.metrics()
 
 
-def save_start(recipe: Recipe, identity: dict[str, Any], about_text: dict[str, Any], args: TrainingArguments) -> None:
-    """Keep with the run what it is made of: the resolved recipe, its identity, its text in figures, its machine."""
-    if lifecycle.main_process():
-        output_dir = Path(args.output_dir)
-        write_json(output_dir / "recipe.json", recipe.resolved())
-        write_json(output_dir / checkpoint.IDENTITY_FILE, identity)
-        write_json(output_dir / DATA_FILE, about_text)
-        write_json(output_dir / ENVIRONMENT_FILE, environment(args))
-
-
 def finish(
     recipe: Recipe, trainer: ClmTrainer, data: Prepared, trained: dict[str, float], unigram: float, say: Say
 ) -> None:
@@ -232,11 +223,7 @@ def finish(
     trainer.export()
     if not lifecycle.main_process():
         return
-    results = train_results(trainer, trained)
-    write_json(output_dir / "train_results.json", results)
-    write_json(output_dir / "eval_results.json", metrics)
-    write_json(output_dir / "all_results.json", {**results, **metrics})
-    trainer.state.save_to_json(str(output_dir / "trainer_state.json"))
+    results = run_files.write_results(trainer, trained, metrics)
     name = trainer.hub_model_id or recipe.name
     write_text(output_dir / "README.md", model_card(name, recipe.resolved(), results, metrics, model.num_parameters()))
     samples = continue_prompts(model, data.tokenizer, recipe.run.prompts or DEFAULT_PROMPTS)
@@ -248,25 +235,6 @@ def finish(
     say(summary.places(output_dir, data))
     if trainer.args.push_to_hub:
         say(f"pushed to {hub.push(output_dir, trainer.hub_model_id, trainer.args.hub_revision)}")
-
-
-def train_results(trainer: ClmTrainer, trained: dict[str, float]) -> dict[str, float]:
-    """What train_results.json holds; speeds and shares are of this start, the rest of the whole run."""
-    args, blocks = trainer.args, trainer.train_dataset
-    tokens = partial(
-        tokens_trained,
-        samples=len(blocks),
-        samples_per_step=sequences_per_step(args),
-        block_size=blocks.block_size,
-    )
-    return {
-        "train_loss": trained["train_loss"],
-        "train_tokens": tokens(trainer.state.global_step),
-        **trainer.throughput.results(trainer.state.global_step - trainer.first_step),
-        "train_runtime": trained["train_runtime"],
-        "train_steps": trainer.state.global_step,
-        "epoch": trainer.state.epoch,
-    }
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ from filelock import FileLock
 
 from clm.errors import UserError
 
+STAGED_FILES = ".*.tmp-*"  # what `write_bytes` writes and renames, as a pattern
+
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write beside `path`, flush to disk, then rename."""

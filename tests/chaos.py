@@ -23,6 +23,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
+from clm.evaluation import sample_log
 from tests.tiny import ROOT, make_text, write_recipe
 
 # An epoch has 14 steps, the last one short; dropout is on; a save comes with every second step.
@@ -172,7 +173,7 @@ def _round(
 
 
 def differences(undisturbed: Path, disturbed: Path) -> list[str]:
-    """What two runs differ in: weights, bit by bit, and every logged number that isn't a time."""
+    """What two runs differ in: weights, bit by bit, every logged number that isn't a time, and samples of text."""
     weights, others = load_file(undisturbed / "model.safetensors"), load_file(disturbed / "model.safetensors")
     found = [f"weights differ: {name}" for name in weights if not weights[name].equal(others[name])]
     logs = [_numbers(json.loads((folder / "trainer_state.json").read_text())) for folder in (undisturbed, disturbed)]
@@ -184,12 +185,15 @@ def differences(undisturbed: Path, disturbed: Path) -> list[str]:
     ]
     if results[0] != results[1]:
         found.append(f"results: {results[0]} are {results[1]}")
+    samples = [(folder / sample_log.FILE).read_text() for folder in (undisturbed, disturbed)]
+    if samples[0] != samples[1]:
+        found.append(f"{sample_log.FILE}: {len(samples[0].splitlines())} lines are {len(samples[1].splitlines())}")
     leftovers = [path.name for path in disturbed.glob(".*")]
-    return found + [f"left behind: {name}" for name in leftovers if not name.startswith(".run_status")]
+    return found + [f"left behind: {name}" for name in leftovers]
 
 
 def _numbers(state: dict) -> list[dict]:
-    timed = ("runtime", "per_second")
+    timed = ("runtime", "seconds", "per_second", "memory", "mfu", "tflops", "_share")  # of the machine, not of the run
     return [
         {key: value for key, value in entry.items() if not any(word in key for word in timed)}
         for entry in state["log_history"]

@@ -109,19 +109,43 @@ def test_where_no_checkpoint_is_whole_the_run_does_not_start_afresh(copy, capsys
 
 
 def test_a_checkpoint_whose_best_model_is_damaged_is_passed_over(copy, undisturbed, capsys):
-    state = json.loads(Path("out/checkpoint-6/trainer_state.json").read_text())
-    assert state["best_global_step"] == 6  # so that 5 needs only itself
-    for step in (6, 4):
-        (Path(f"out/checkpoint-{step}") / "model.safetensors").unlink()
-    shutil.rmtree("out/checkpoint-5")
+    newest = Path("out/checkpoint-6")
+    state = json.loads((newest / "trainer_state.json").read_text())
+    (newest / "trainer_state.json").write_text(json.dumps(state | {"best_global_step": 5}))
+    manifest = seal.manifest_of(newest)
+    (newest / seal.MANIFEST).unlink()
+    seal.seal(newest, {key: manifest[key] for key in ("step", "world_size", "recipe", "data")})
+    Path("out/checkpoint-5/model.safetensors").unlink()
     assert ends_like(undisturbed)
-    assert "resuming from out/checkpoint-3" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "passing over out/checkpoint-6: checkpoint-5, the best until then, can't be used: it lacks model" in said
+    assert "resuming from out/checkpoint-4" in said
 
 
 def test_a_rename_that_a_kill_prevented_is_done_later(copy, undisturbed, capsys):
     Path("out/checkpoint-6").rename("out/.checkpoint-6.tmp")
     assert ends_like(undisturbed)
     assert "resuming from out/checkpoint-6" in capsys.readouterr().out
+
+
+def test_what_killed_writes_left_half_done_is_gone_after_the_next_start(copy, undisturbed):
+    for name in (".export.tmp/model.safetensors", ".checkpoint-7.tmp/optimizer.pt", ".checkpoint-1.gone/optimizer.pt"):
+        Path("out", name).parent.mkdir()
+        Path("out", name).write_bytes(b"half")
+    Path("out/.samples.jsonl.tmp-12345").write_text("half")
+    Path("out/.notes").write_text("somebody's own")
+    assert run() == 0
+    assert [path.name for path in Path("out").glob(".*")] == [".notes"]
+
+
+def test_samples_are_logged_once_however_often_the_run_goes_on(copy, undisturbed):
+    for step in (6, 5):  # their evaluations are in the log, and come again
+        shutil.rmtree(f"out/checkpoint-{step}")
+    before = Path("out/samples.jsonl").read_text()
+    steps = [json.loads(line)["step"] for line in before.splitlines()]
+    assert sorted(set(steps)) == [1, 2, 3, 4, 5, 6] and len(set(map(steps.count, steps))) == 1
+    assert ends_like(undisturbed)  # that looks at the samples, too
+    assert Path("out/samples.jsonl").read_text() == before
 
 
 def test_a_run_whose_last_step_was_saved_takes_no_further_one(copy, undisturbed, capsys):
@@ -262,7 +286,8 @@ def test_a_loss_spike_gets_what_the_recipe_asks_for(place, monkeypatch, capsys, 
     assert "warning: the loss of step 25 (learning rate" in said
     last, saved = load_file("out/checkpoint-25/model.safetensors"), load_file("out/checkpoint-20/model.safetensors")
     back = all(last[name].equal(saved[name]) for name in last)
-    assert back == (policy == "rollback")
+    moments = [torch.load(f"out/checkpoint-{step}/optimizer.pt")["state"][0]["exp_avg"] for step in (20, 25)]
+    assert back == moments[0].equal(moments[1]) == (policy == "rollback")
     assert {"warn": "would leave it out", "skip": "stay as they were", "rollback": "weights of step 20"}[policy] in said
 
 
@@ -352,16 +377,18 @@ def test_a_folder_in_proc_is_refused(place, capsys):
     assert "/proc can't be written" in one_line(capsys.readouterr().err)
 
 
-def test_another_number_of_processes_goes_on_with_the_same_losses(place, undisturbed, capsys):
+@pytest.mark.parametrize(("wrote", "goes_on"), [(2, 1), (1, 2)])
+def test_another_number_of_processes_goes_on_with_the_same_losses(place, undisturbed, wrote, goes_on):
     write_recipe(**EVERY_STEP, train_file=str(undisturbed / "text.txt"), resid_pdrop=0.0, embd_pdrop=0.0,
                  gradient_accumulation_steps=None, global_batch_size=8)  # fmt: skip
-    assert run("--output_dir", "one") == 0
-    assert set(ends(start(Path.cwd(), "out", 2))) == {0}
+    assert run("--output_dir", "alone") == 0
+    assert set(ends(start(Path.cwd(), "out", wrote))) == {0}
     for name in ("checkpoint-4", "checkpoint-5", "checkpoint-6"):
         shutil.rmtree(f"out/{name}")
     Path("out/run_status.json").unlink()
-    capsys.readouterr()
-    assert run() == 0
-    assert "number of processes: 2 wrote the checkpoint, now there are 1: the same data" in capsys.readouterr().out
+    Path("log.txt").unlink()
+    assert set(ends(start(Path.cwd(), "out", goes_on))) == {0}
+    said = f"number of processes: {wrote} wrote the checkpoint, now there are {goes_on}: the same data"
+    assert said in Path("log.txt").read_text()
     for key in ("loss", "eval_loss"):
-        assert history("out", key) == pytest.approx(history("one", key), abs=1e-4)
+        assert history("out", key) == pytest.approx(history("alone", key), abs=1e-4)

@@ -1,6 +1,7 @@
 """Checkpoint folders: which of them are whole, and which run they belong to."""
 
 import re
+import shutil
 from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
@@ -9,11 +10,12 @@ from typing import Any
 from transformers import TrainingArguments
 
 from clm.errors import UserError
-from clm.files import read_json
+from clm.files import STAGED_FILES, read_json
 from clm.recipe import ModelOptions
 from clm.training import seal
 
 IDENTITY_FILE = "run_identity.json"
+EXPORT_STAGING = ".export.tmp"
 # TrainingArguments that shape the weights. What may differ from start to start isn't here.
 _SAME_TRAINING = (
     "seed",
@@ -33,6 +35,11 @@ _SAME_TRAINING = (
 _NAME = re.compile(r"checkpoint-(\d+)$")
 
 
+def sequences_per_step(args: TrainingArguments) -> int:
+    """Samples in an optimizer step, over all processes."""
+    return args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+
+
 def run_identity(
     args: TrainingArguments, model: ModelOptions, block_size: int, sampling: str, data: dict[str, Any]
 ) -> dict[str, Any]:
@@ -47,7 +54,7 @@ def run_identity(
         "block_size": block_size,
         "sampling": sampling,
         **{key: value.value if isinstance(value, Enum) else value for key, value in training.items()},
-        "sequences_per_step": args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size,
+        "sequences_per_step": sequences_per_step(args),
         **data,
     }
 
@@ -133,6 +140,14 @@ def find(output_dir: Path, wish: str | None, needs_best: bool, say: Callable[[st
     if found := fault(folder, needs_best):
         raise UserError(f"resume_from_checkpoint: {wish} isn't whole: {found}")
     return folder
+
+
+def remove_leftovers(output_dir: Path) -> None:
+    """Delete what killed saves, rotations, exports and writes left half-done; for a folder that nobody else writes."""
+    for folder in (*output_dir.glob(".checkpoint-*"), output_dir / EXPORT_STAGING):
+        shutil.rmtree(folder, ignore_errors=True)
+    for file in output_dir.glob(STAGED_FILES):
+        file.unlink()
 
 
 def refuse_other_run(folder: Path, identity: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ from clm.data.order import EpochOrder
 from clm.errors import MachineError
 from clm.files import sync
 from clm.training import optim
+from clm.training.checkpoint import EXPORT_STAGING
 from clm.training.loss import IGNORED
 from clm.training.noise_scale import GradientNoiseScale
 from clm.training.resumable import ResumableTrainer
@@ -201,7 +202,7 @@ class ClmTrainer(ResumableTrainer):
     def export(self) -> None:
         """Put model and tokenizer into output_dir for other tools to load, each file whole or not at all."""
         output_dir = Path(self.args.output_dir)
-        staging = output_dir / ".export.tmp"
+        staging = output_dir / EXPORT_STAGING
         if self.args.should_save:
             shutil.rmtree(staging, ignore_errors=True)
         self.save_model(str(staging), _internal_call=True)
