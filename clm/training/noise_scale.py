@@ -6,20 +6,27 @@ give unbiased estimates of both (appendix A.1); each is averaged over steps befo
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
+from transformers import TrainerCallback
+from transformers.trainer_callback import ExportableState
 
 SMOOTHING = 0.99  # of the running means, a step
 FEWEST_STEPS = 20
 
 
-class GradientNoiseScale:
-    """Collects two norms a step. Nothing is measured where a step is one micro-batch."""
+class GradientNoiseScale(TrainerCallback, ExportableState):
+    """Collects two norms a step; kept in the checkpoints. Nothing is measured where a step is one micro-batch."""
 
     def __init__(self) -> None:
         self._small: tuple[torch.Tensor, float] | None = None
         self._signal = self._noise = 0.0
         self._steps = 0
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {"args": {}, "attributes": {key: vars(self)[key] for key in ("_signal", "_noise", "_steps")}}
 
     @torch.no_grad()
     def first_micro_batch(self, parameters: Iterable[torch.nn.Parameter], tokens: int, share: float) -> None:

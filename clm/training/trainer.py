@@ -45,6 +45,7 @@ class ClmTrainer(ResumableTrainer):
         self._evaluate_fn, self._loss_spike, self.throughput = evaluate_fn, loss_spike, throughput
         self._noise_scale, self._micro_batch = GradientNoiseScale(), 0
         super().__init__(train_dataset=train_dataset, **kwargs)
+        self.add_callback(self._noise_scale)  # so that checkpoints keep what it knows
         # The stock Trainer turns the cache off in the config, and would save it so: generation would crawl.
         self.model.config.use_cache = True
 
