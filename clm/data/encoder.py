@@ -1,6 +1,6 @@
 """Bulk encoding: the tokenizer's own ids, from a faster encoder wherever it proves itself equal.
 
-`tokenizers` is the reference. gigatoken reads the same tokenizer.json and encodes some hundred times faster; on a
+`tokenizers` is the reference. gigatoken reads the same tokenizer.json and encodes many times faster; on a
 share of every text it has to give the reference's very ids, or the whole text is encoded by the reference.
 """
 
