@@ -121,7 +121,7 @@ def start(recipe: Recipe, output_dir: Path) -> tuple[TrainingArguments, Say]:
     say: Say = partial(print, flush=True) if lifecycle.main_process() else lambda _: None
     say(f"recipe: {recipe.path}")
     say(f"accelerate file: {launch_guard.accelerate_file()}, processes: {args.world_size}")
-    for line in decision.lines:
+    for line in [*decision.lines, hardware.compile_decision(decision.training)]:
         say(line)
     return args, say
 

@@ -62,13 +62,16 @@ def fit(training: dict[str, Any]) -> Decision:
     else:
         decision.lines.append(f"device: {device_name(device)}")
     _fit_precision(decision, device)
-    if training.get("torch_compile"):
-        decision.lines.append("torch.compile: on, as the recipe asks")
-    elif device == "cpu":
-        decision.lines.append("torch.compile: off, on a CPU the model was faster without (docs/training-speed.md)")
-    else:
-        decision.lines.append("torch.compile: off, not measured on such a device yet; --torch_compile true turns it on")
     return decision
+
+
+def compile_decision(training: dict[str, Any]) -> str:
+    """What becomes of torch.compile in training, and why, in a line."""
+    if training.get("torch_compile"):
+        return "torch.compile: on, as the recipe asks"
+    if device_type(training) == "cpu":
+        return "torch.compile: off, on a CPU the model was faster without (docs/training-speed.md)"
+    return "torch.compile: off, not measured on such a device yet; --torch_compile true turns it on"
 
 
 def _keep_freed_memory() -> None:
