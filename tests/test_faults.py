@@ -114,7 +114,7 @@ def test_a_checkpoint_whose_best_model_is_damaged_is_passed_over(copy, undisturb
     (newest / "trainer_state.json").write_text(json.dumps(state | {"best_global_step": 5}))
     manifest = seal.manifest_of(newest)
     (newest / seal.MANIFEST).unlink()
-    seal.seal(newest, {key: manifest[key] for key in ("step", "world_size", "recipe", "data")})
+    seal.seal(newest, {key: manifest[key] for key in ("step", "world_size", "recipe", "data")}, {})
     Path("out/checkpoint-5/model.safetensors").unlink()
     assert ends_like(undisturbed)
     said = capsys.readouterr().out

@@ -14,6 +14,7 @@ from clm.insight.forecast import Law
 from clm.insight.scaling import typical_unigram_entropy, unigram_entropy
 from clm.insight.schedule import FOLLOWS_THE_LOSS, learning_rates
 from clm.recipe import Recipe
+from clm.training.optim import MUON
 
 # Words of well-known training splits, as WikiText's published figures count them: (dataset, configuration) -> words.
 KNOWN_WORDS = {("Salesforce/wikitext", "wikitext-103-raw-v1"): 103_227_021}
@@ -134,6 +135,7 @@ class Setup:
             "tokens_per_step": round(self.tokens_per_step * batch),
             "dataset_tokens": self.text.tokens,
             "law": law,
+            "muon": self.recipe.training.get("optim") == MUON,
         }
         return Situation(**values | changes)
 

@@ -132,16 +132,15 @@ class ResumableTrainer(Trainer):
             state.stateful_callbacks = copy.deepcopy(state.stateful_callbacks)
             scheduler = copy.deepcopy(self.lr_scheduler.state_dict())
 
-            def write(folder: Path, tensors: dict[str, Any]) -> None:
+            def write(folder: Path, tensors: dict[str, Any]) -> dict[str, Any]:
                 model.config.save_pretrained(folder)
                 model.generation_config.save_pretrained(folder)
                 self._tokenizer.save_pretrained(folder)
-                write_safetensors(folder / "model.safetensors", tensors["model"])
-                save(tensors["optimizer"], folder / "optimizer.pt")
-                save(scheduler, folder / "scheduler.pt")
-                save(processes, folder / _PROCESSES)
                 state.save_to_json(str(folder / "trainer_state.json"))
                 write_json(folder / checkpoint.IDENTITY_FILE, self._identity)
+                parts = {"optimizer.pt": tensors["optimizer"], "scheduler.pt": scheduler, _PROCESSES: processes}
+                weights = {"model.safetensors": write_safetensors(folder / "model.safetensors", tensors["model"])}
+                return weights | {name: save(value, folder / name) for name, value in parts.items()}
 
             live = {"model": distinct(model.state_dict()), "optimizer": self.optimizer.state_dict()}
             keep = {self._best(), self._folder(self._spikes.saved_step)}
