@@ -31,7 +31,7 @@ from clm.evaluation.sample_log import SampleLog
 from clm.evaluation.samples import DEFAULT_PROMPTS, continue_prompts
 from clm.evaluation.scoring import score_store
 from clm.files import Made, write_text
-from clm.insight import explain, plan, run_files, summary
+from clm.insight import explain, plan, plan_page, run_files, summary
 from clm.insight.card import model_card
 from clm.insight.report import write_report
 from clm.insight.run_folder import of_statistics, text_in_figures
@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(recipe: Recipe) -> None:
     """Parse, prepare, train, evaluate, report: every step's result is on disk before the next one needs it."""
     if recipe.flags.dry_run:
-        print(plan.describe(plan.make(recipe)))
+        print(plan_page.describe(plan.make(recipe)))
         return
     if recipe.run.stop_after_minutes:
         signals.stop_after(recipe.run.stop_after_minutes)
