@@ -115,6 +115,8 @@ def start(recipe: Recipe, output_dir: Path) -> tuple[TrainingArguments, Say]:
         raise UserError(f"{recipe.path}: {' '.join(str(error).split())}") from None
     args.gradient_accumulation_steps = recipe.accumulation(args.world_size)
     launch_guard.check_processes()
+    launch_guard.check_engine(args.device.type)
+    launch_guard.check_shared(output_dir)
     optim.check_launch(args.optim)
     launch_guard.check_trackers(args.report_to)
     disable_progress_bar()  # transformers' own, one for each file of a checkpoint
@@ -218,9 +220,9 @@ def finish(
 ) -> None:
     """Evaluate the model that is kept, write it with its results, and say what came out and where it is."""
     output_dir, blocks = Path(trainer.args.output_dir), trainer.train_dataset
-    model = trainer.accelerator.unwrap_model(trainer.model)
+    model = trainer.whole_model()
     metrics = evaluate(model, data, blocks.block_size, trainer.args)
-    trainer.export()
+    trainer.export(model)
     if not lifecycle.main_process():
         return
     results = run_files.write_results(trainer, trained, metrics)
