@@ -105,8 +105,8 @@ def check_shared(folder: Path) -> None:
     blind = sorted({host for there, host in seen if not there})
     if blind:
         raise UserError(
-            f"output_dir {folder} isn't the same folder on every machine ({', '.join(blind)} doesn't see what the first "
-            "one writes): put it on a disk that they share"
+            f"output_dir {folder} isn't the same folder on every machine: {', '.join(blind)} doesn't see what the "
+            "first one writes; put it on a disk that they share"
         )
 
 
