@@ -45,7 +45,7 @@ class Training:
         self.optimizer.zero_grad()
 
     def live(self) -> dict:
-        return {"model": distinct(self.model.state_dict()), "optimizer": self.optimizer.state_dict()}
+        return {"model": distinct(self.model), "optimizer": self.optimizer.state_dict()}
 
 
 def write(folder: Path, tensors: dict) -> dict:

@@ -14,7 +14,7 @@ from clm.evaluation import evaluate
 from clm.evaluation.loading import load_model
 from clm.evaluation.samples import continue_prompts
 from clm.files import write_json
-from clm.insight import explain, plan
+from clm.insight import devices, explain, plan, plan_page
 from clm.insight.report import COMPARISON_FILE, write_comparison, write_report
 from clm.recipe import parse
 from clm.training import lifecycle
@@ -50,6 +50,7 @@ def _parser() -> _Parser:
     planning = commands.add_parser("plan", help="what a recipe will need, before it runs", allow_abbrev=False)
     planning.add_argument("--dataset_tokens", type=_count, help="tokens of the training text, where nothing tells")
     planning.add_argument("--processes", type=_count, default=1, help="how many would train together")
+    planning.add_argument("--device", help=f"on what: {', '.join(devices.GPUS)}; default: this machine")
     planning.add_argument("--output", type=Path, metavar="FILE", help="write it as JSON, too")
     planning.epilog = "Anything else is the recipe's: --config RECIPE [--key value ...]"
     planning.set_defaults(run=_plan)
@@ -112,8 +113,9 @@ def _truth(text: str) -> bool:
 
 
 def _plan(args: argparse.Namespace, recipe_words: list[str]) -> None:
-    made = plan.make(parse(recipe_words), args.dataset_tokens, args.processes)
-    print(plan.describe(made))
+    device = devices.by_name(args.device) if args.device else None
+    made = plan.make(parse(recipe_words), args.dataset_tokens, args.processes, device)
+    print(plan_page.describe(made))
     if args.output:
         evaluate.check_output(args.output)
         write_json(args.output, plan.as_json(made))

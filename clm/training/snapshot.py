@@ -47,10 +47,11 @@ def tensor_bytes(tree: Any) -> int:
     return sum(map(tensor_bytes, values))
 
 
-def distinct(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """A state dict with a tied weight under its first name only, as a safetensors file wants it."""
-    seen: dict[int, str] = {}
-    return {name: tensor for name, tensor in tensors.items() if seen.setdefault(tensor.data_ptr(), name) == name}
+def distinct(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """A model's state dict with a tied weight under its first name only, as a safetensors file wants it."""
+    again = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    again -= {name for name, _ in model.named_parameters()}
+    return {name: tensor for name, tensor in model.state_dict().items() if name not in again}
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
