@@ -8,7 +8,7 @@ Only that choice is changed here; models are sharded, trained, gathered and save
 import sys
 from typing import Any
 
-from accelerate.state import AcceleratorState
+from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType
 
 import run_clm
@@ -22,6 +22,7 @@ def _with_fsdp(self: AcceleratorState, *args: Any, fsdp_plugin: Any = None, **kw
     _stock(self, *args, fsdp_plugin=fsdp_plugin, **kwargs)
     if fsdp_plugin is not None and self.distributed_type == DistributedType.MULTI_CPU:
         self.distributed_type, self.fsdp_plugin = DistributedType.FSDP, fsdp_plugin
+        PartialState._shared_state["distributed_type"] = DistributedType.FSDP
         if self._mixed_precision != "no":
             fsdp_plugin.set_mixed_precision(self._mixed_precision)
 

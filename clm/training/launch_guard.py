@@ -13,6 +13,8 @@ from transformers.integrations import integration_utils
 
 from clm.errors import UserError
 
+_MODULE = "accelerate/commands/launch.py"  # of `python -m accelerate.commands.launch`
+
 
 def check_precision(bf16: bool) -> None:
     """Stop where an accelerate file's mixed_precision would win over the recipe's, unsaid. To be called first.
@@ -59,20 +61,20 @@ def check_engine(device: str) -> None:
         device: `cuda`, `mps` or `cpu`.
 
     Raises:
-        UserError: it is FSDP without GPUs, FSDP1, Megatron-LM, or DeepSpeed's ZeRO-3.
+        UserError: it is FSDP or DeepSpeed without GPUs, FSDP1, Megatron-LM, or DeepSpeed's ZeRO-3.
     """
-    environment = os.environ
-    if _asks_for("FSDP") and device != "cuda":
-        raise UserError(
-            "the accelerate file asks for FSDP, which accelerate would run as DDP on a machine without GPUs, unsaid: "
-            "launch with --config_file recipes/accelerate/ddp.yaml"
-        )
-    if _asks_for("FSDP") and environment.get("FSDP_VERSION", "1") != "2":
+    for engine in ("FSDP", "DeepSpeed"):
+        if _asks_for(engine.upper()) and device != "cuda":
+            raise UserError(
+                f"the accelerate file asks for {engine}, which accelerate would run as DDP on a machine without GPUs, "
+                "unsaid: launch with --config_file recipes/accelerate/ddp.yaml"
+            )
+    if _asks_for("FSDP") and os.environ.get("FSDP_VERSION", "1") != "2":
         raise UserError(
             "the accelerate file asks for FSDP's first version, whose weights can't be saved whole here: set "
             "fsdp_version: 2, as recipes/accelerate/fsdp2.yaml does"
         )
-    if _asks_for("MEGATRON_LM") or environment.get("ACCELERATE_DEEPSPEED_ZERO_STAGE") == "3":
+    if _asks_for("MEGATRON_LM") or os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE") == "3":
         engine = "Megatron-LM" if _asks_for("MEGATRON_LM") else "DeepSpeed's ZeRO-3"
         raise UserError(
             f"the accelerate file asks for {engine}, which cuts weights up in a way that this program doesn't know: "
@@ -111,17 +113,19 @@ def check_shared(folder: Path) -> None:
 
 
 def _launcher() -> list[str]:
-    """The words of the command that started this process; empty where that can't be seen, or isn't accelerate."""
+    """The command that started this process, from `accelerate` on; empty where that can't be seen, or is another."""
     try:
         words = Path(f"/proc/{os.getppid()}/cmdline").read_text().split("\0")
     except OSError:
         return []
-    return words if any(Path(word).name in ("accelerate", "accelerate-launch") for word in words) else []
+    names = ("accelerate", "accelerate-launch", "accelerate.commands.launch")
+    started = [number for number, word in enumerate(words) if word.endswith(_MODULE) or Path(word).name in names]
+    return words[started[0] :] if started else []
 
 
 def _launcher_option(name: str) -> str:
     words = _launcher()
-    for word, following in zip(words, [*words[1:], ""], strict=False):
+    for word, following in zip(words[1:], [*words[2:], ""], strict=False):
         if word.endswith(".py"):  # from here on they are the script's
             break
         if word == name:
