@@ -117,7 +117,7 @@ def start(recipe: Recipe, output_dir: Path) -> tuple[TrainingArguments, Say]:
         raise UserError(f"{recipe.path}: {' '.join(str(error).split())}") from None
     args.gradient_accumulation_steps = recipe.accumulation(args.world_size)
     launch_guard.check_processes()
-    launch_guard.check_engine(args.device.type)
+    launch_guard.check_engine(args)
     launch_guard.check_shared(output_dir)
     optim.check_launch(args.optim)
     launch_guard.check_trackers(args.report_to)

@@ -37,5 +37,5 @@ _stock_whole = WholeTrainer.whole_model
 if __name__ == "__main__":
     WholeTrainer.whole_model = _whole_of_shares
     AcceleratorState.__init__ = _with_fsdp
-    launch_guard.check_engine = lambda device: None
+    launch_guard.check_engine = lambda args: None
     sys.exit(run_clm.main())

@@ -2,6 +2,7 @@
 
 import os
 import socket
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryFile, mkstemp
 
@@ -9,6 +10,7 @@ from accelerate import PartialState
 from accelerate.commands.config.config_args import default_yaml_config_file, load_config_from_file
 from accelerate.utils import gather_object
 from torch import distributed
+from transformers import TrainingArguments
 from transformers.integrations import integration_utils
 
 from clm.errors import UserError
@@ -54,17 +56,14 @@ def check_processes() -> None:
         )
 
 
-def check_engine(device: str) -> None:
-    """Stop where the accelerate file asks for what would silently be something else here.
-
-    Args:
-        device: `cuda`, `mps` or `cpu`.
+def check_engine(args: TrainingArguments) -> None:
+    """Stop where the accelerate file asks for what would silently be something else here, or lose something.
 
     Raises:
-        UserError: it is FSDP or DeepSpeed without GPUs, FSDP1, Megatron-LM, or DeepSpeed's ZeRO-3.
+        UserError: it is FSDP or DeepSpeed without GPUs, FSDP1, Megatron-LM, ZeRO-3, or DeepSpeed with checkpoints.
     """
     for engine in ("FSDP", "DeepSpeed"):
-        if _asks_for(engine.upper()) and device != "cuda":
+        if _asks_for(engine.upper()) and args.device.type != "cuda":
             raise UserError(
                 f"the accelerate file asks for {engine}, which accelerate would run as DDP on a machine without GPUs, "
                 "unsaid: launch with --config_file recipes/accelerate/ddp.yaml"
@@ -79,6 +78,11 @@ def check_engine(device: str) -> None:
         raise UserError(
             f"the accelerate file asks for {engine}, which cuts weights up in a way that this program doesn't know: "
             "launch with --config_file recipes/accelerate/fsdp2.yaml"
+        )
+    if _asks_for("DEEPSPEED") and args.save_strategy != "no":
+        raise UserError(
+            "DeepSpeed keeps its optimizer states to itself, so nothing can be saved to go on from: launch with "
+            "--config_file recipes/accelerate/fsdp2.yaml, or add --save_strategy no --load_best_model_at_end false"
         )
 
 
@@ -104,6 +108,8 @@ def check_shared(folder: Path) -> None:
     seen = gather_object([(path.exists(), socket.gethostname())])
     if PartialState().is_main_process:
         path.unlink()
+        with suppress(OSError):  # not empty
+            folder.rmdir()
     blind = sorted({host for there, host in seen if not there})
     if blind:
         raise UserError(
