@@ -21,6 +21,7 @@ from tests.tiny import ROOT
     [
         (torch.OutOfMemoryError("CUDA out of memory"), "lower per_device_train_batch_size"),
         (RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"), "out of memory"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "lower per_device_train_batch_size"),
         (SafetensorError("I/O error: No space left on device (os error 28)"), "the disk is full"),
         (RuntimeError("PytorchStreamWriter failed writing file data/0"), "the disk took no more"),
         (RuntimeError("DataLoader timed out after 5 seconds"), "has hung"),
