@@ -14,6 +14,7 @@ from accelerate.utils import DistributedType
 import run_clm
 from clm.training import launch_guard, sharding
 from clm.training.whole import WholeTrainer
+from tests.tiny import muon_in_fp32
 
 _stock = AcceleratorState.__init__
 
@@ -38,4 +39,5 @@ if __name__ == "__main__":
     WholeTrainer.whole_model = _whole_of_shares
     AcceleratorState.__init__ = _with_fsdp
     launch_guard.check_engine = lambda args: None
-    sys.exit(run_clm.main())
+    with muon_in_fp32():
+        sys.exit(run_clm.main())
