@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _SAFETENSORS_NAMES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.float64: "F64"}
 
@@ -69,6 +70,16 @@ def write_safetensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
         file.write(len(text).to_bytes(8, "little") + text)
         for tensor in tensors.values():
             file.write(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))
+
+
+def write_model(
+    folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tensors: Mapping[str, torch.Tensor]
+) -> None:
+    """Write what other tools load: the model's settings, its tokenizer, and `tensors` as its weights."""
+    model.config.save_pretrained(folder)
+    model.generation_config.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    write_safetensors(folder / "model.safetensors", tensors)
 
 
 def save(value: Any, path: Path) -> None:

@@ -20,6 +20,7 @@ from clm.training.checkpoint import EXPORT_STAGING
 from clm.training.loss import IGNORED
 from clm.training.noise_scale import GradientNoiseScale
 from clm.training.resumable import ResumableTrainer
+from clm.training.snapshot import distinct, write_model
 from clm.training.throughput import Throughput
 
 
@@ -193,12 +194,14 @@ class ClmTrainer(ResumableTrainer):
         return is_best
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        """Model and tokenizer; not the stock training_args.bin, a pickle that nothing here would load."""
+        """Model and tokenizer, byte for byte as in a checkpoint of them, so that the Hub takes each but once.
+
+        Not the stock training_args.bin, a pickle that nothing here would load.
+        """
         if self.args.should_save:
-            folder = output_dir or self.args.output_dir
             model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
-            model.save_pretrained(folder, state_dict=state_dict)
-            self.processing_class.save_pretrained(folder)
+            tensors = {name: tensor.cpu() for name, tensor in distinct(state_dict or model.state_dict()).items()}
+            write_model(Path(output_dir), model, self.processing_class, tensors)
 
     def export(self) -> None:
         """Put model and tokenizer into output_dir for other tools to load, each file whole or not at all."""
@@ -206,6 +209,7 @@ class ClmTrainer(ResumableTrainer):
         staging = output_dir / EXPORT_STAGING
         if self.args.should_save:
             shutil.rmtree(staging, ignore_errors=True)
+            staging.mkdir()
         self.save_model(str(staging), _internal_call=True)
         if self.args.should_save:
             for file in staging.iterdir():
