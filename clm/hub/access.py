@@ -123,8 +123,9 @@ def line(error: BaseException) -> str:
 
 
 def _chain(error: BaseException) -> list[BaseException]:
-    """An error and what caused it: the client wraps those of a file's upload."""
-    return [error, *_chain(error.__cause__)] if error.__cause__ else [error]
+    """An error and what caused it, down to the Hub's answer: the client wraps that of a file's upload."""
+    ends = isinstance(error, HfHubHTTPError) or error.__cause__ is None
+    return [error] if ends else [error, *_chain(error.__cause__)]
 
 
 def _response(error: BaseException) -> Any | None:

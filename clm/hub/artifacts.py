@@ -96,7 +96,7 @@ def _card(name: str, recipe: Recipe, vocab_size: int) -> str:
         task_categories=["text-generation"],
         pretty_name=name,
     )
-    source = recipe.data.dataset_name or "the author's own text"
+    source, size = recipe.data.dataset_name or "the author's own text", recipe.data.block_size
     tokenizer = recipe.data.tokenizer_path or "one trained on the training split"
     return f"""---
 {data.to_yaml()}
@@ -104,9 +104,9 @@ def _card(name: str, recipe: Recipe, vocab_size: int) -> str:
 
 # {name}
 
-Token ids of {source}, packed end to end: each row's `input_ids` are {recipe.data.block_size:,} ids, documents are
-followed by `<|endoftext|>`, and nothing is dropped but a short last row of each split. The tokenizer, of {vocab_size:,} ids,
-is {tokenizer}.
+Token ids of {source}, packed end to end: each row's `input_ids` are {size:,} ids, documents are followed by
+`<|endoftext|>`, and nothing is dropped but a short last row of each split. The tokenizer, of {vocab_size:,} ids, is
+{tokenizer}.
 
 ```python
 from datasets import load_dataset

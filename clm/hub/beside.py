@@ -76,9 +76,7 @@ class Uploads:
                 self._say(f"pushed to {again_and_again(work, self._target.name, tries)}")
         except (UserError, MachineError, Stopped) as error:
             why = "a signal came first" if isinstance(error, Stopped) else error
-            _warn(
-                f"{self._run_dir} is not on the Hub as it is now: {why}. `python -m clm push {self._run_dir}` does it"
-            )
+            _warn(f"{why}; `python -m clm push {self._run_dir}` finishes the push")
 
     def _work(self) -> None:
         failures = 0
