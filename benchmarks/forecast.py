@@ -4,7 +4,7 @@
     python -m benchmarks.forecast --fit     also fits the constants that are shipped, to all runs but the frozen ones
 
 Every run is forecast with constants fitted to the others (leave-one-out). The runs made after the code was frozen are
-forecast with the shipped constants, and reported apart.
+forecast with the shipped constants, and reported apart; so are those by Muon, which has constants of its own.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.forecast_fit import SHARES, Fitter, Reference, reference
+from benchmarks.forecast_fit import MUON_CHOICES, SHARES, Fitter, Reference, reference
 from benchmarks.forecast_runs import CURVES, FROZEN
 from clm.files import read_json, write_json
 from clm.insight.forecast import SKIPPED_SHARE, constants
@@ -99,28 +99,36 @@ def show(title: str, runs: list[Reference], outcomes: np.ndarray, scored: dict) 
     )
 
 
+def leave_one_out(fitter: Fitter) -> np.ndarray:
+    """(runs, shares, 2): of each run, forecast with constants fitted to the others."""
+    numbers = range(len(fitter.runs))
+    left_out = [fitter.fit([other for other in numbers if other != number]) for number in numbers]
+    return np.array([fitter.outcome(known, number) for number, known in enumerate(left_out)])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--fit", action="store_true", help="write the constants that are shipped")
     fit = parser.parse_args().fit
     everything = [reference(entry) for entry in read_json(CURVES)]
-    runs = [run for run in everything if run.name not in FROZEN]
-    frozen = [run for run in everything if run.name in FROZEN]
-    fitter = Fitter(runs)
-    numbers = range(len(runs))
+    adamw = Fitter([run for run in everything if run.name not in FROZEN])
+    muon = Fitter([run for run in everything if run.muon], MUON_CHOICES)
+    frozen = Fitter([run for run in everything if run.name in FROZEN and not run.muon])
     if fit:
-        write_json(SHIPPED, asdict(fitter.fit(numbers)))
-    left_out = [fitter.fit([other for other in numbers if other != number]) for number in numbers]
-    outcomes = np.array([fitter.outcome(known, number) for number, known in enumerate(left_out)])
-    result = {"leave_one_out": score(outcomes, naive_errors(runs))}
-    show(f"{len(runs)} runs, each with constants fitted to the others", runs, outcomes, result["leave_one_out"])
-    if frozen:
-        shipped = Fitter(frozen)
-        outcomes = np.array([shipped.outcome(constants(), number) for number in range(len(frozen))])
-        result["frozen"] = score(outcomes, naive_errors(frozen))
-        result["frozen"]["errors"] = {run.name: rows[:, 0].tolist() for run, rows in zip(frozen, outcomes, strict=True)}
-        show(f"{len(frozen)} runs made after the code was frozen", frozen, outcomes, result["frozen"])
-    write_json(RESULTS, result | {"constants": asdict(constants())})
+        write_json(SHIPPED, {
+            name: asdict(fitter.fit(range(len(fitter.runs)))) for name, fitter in (("adamw", adamw), ("muon", muon))
+        })  # fmt: skip
+    after = np.array([frozen.outcome(constants(), number) for number in range(len(frozen.runs))])
+    result = {}
+    for name, title, runs, outcomes in (
+        ("leave_one_out", "runs, each with constants fitted to the others", adamw.runs, leave_one_out(adamw)),
+        ("frozen", "runs made after the code was frozen", frozen.runs, after),
+        ("muon", "runs by Muon, each with constants fitted to the others", muon.runs, leave_one_out(muon)),
+    ):
+        result[name] = score(outcomes, naive_errors(runs))
+        result[name]["errors"] = {run.name: rows[:, 0].tolist() for run, rows in zip(runs, outcomes, strict=True)}
+        show(f"{len(runs)} {title}", runs, outcomes, result[name])
+    write_json(RESULTS, result | {"constants": {"adamw": asdict(constants()), "muon": asdict(constants(True))}})
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import numpy as np
 from clm.insight.curve import Curve
 from clm.insight.forecast import Constants, Law, forecast
 from clm.insight.schedule import learning_rates
+from clm.training.optim import MUON
 
 SHARES = (0.25, 0.33, 0.5)
 # What is tried for each constant, the others held; twice round. The spreads are choices, not fitted.
@@ -17,6 +18,11 @@ CHOICES = {
     "alpha": (0.05, 0.1, 0.15, 0.2, 0.25),
     "decay": (0.25, 0.3, 0.35, 0.4, 0.45),
     "repeat": (0.06, 0.09, 0.12, 0.15, 0.18),
+}
+# Muon's runs, which came later, gain more of the decay and less of the steps.
+MUON_CHOICES = CHOICES | {
+    "slope": (0.1, 0.2, 0.3, 0.4, 0.5),
+    "decay": (0.35, 0.45, 0.6, 0.8, 1.0),
 }
 
 
@@ -28,6 +34,7 @@ class Reference:
     curve: Curve
     law: Law
     unigram: float
+    muon: bool
 
     @property
     def final(self) -> float:
@@ -45,14 +52,15 @@ def reference(entry: dict) -> Reference:
     total, tokens = recipe["max_steps"], recipe["block_size"] * recipe["per_device_train_batch_size"]
     steps_per_pass = entry["dataset_tokens"] / tokens / recipe["gradient_accumulation_steps"]
     law = Law(lambda steps: learning_rates(recipe, total, steps), total, steps_per_pass)
-    return Reference(entry["name"], Curve.from_points(entry["train"], entry["validation"]), law, entry["unigram_loss"])
+    curve, muon = Curve.from_points(entry["train"], entry["validation"]), recipe.get("optim") == MUON
+    return Reference(entry["name"], curve, law, entry["unigram_loss"], muon)
 
 
 class Fitter:
     """Chooses constants for sets of runs; what one constant gives for one run is worked out once."""
 
-    def __init__(self, runs: Sequence[Reference]) -> None:
-        self.runs = runs
+    def __init__(self, runs: Sequence[Reference], choices: dict[str, tuple[float, ...]] = CHOICES) -> None:
+        self.runs, self._choices = runs, choices
         self._outcome = cache(self._forecasts)
 
     def _forecasts(self, known: Constants, number: int) -> np.ndarray:
@@ -73,7 +81,7 @@ class Fitter:
 
         best = Constants()
         for _ in range(2):
-            for name, values in CHOICES.items():
+            for name, values in self._choices.items():
                 best = min((replace(best, **{name: value}) for value in values), key=cost)
         return replace(best, width=self._width(best, numbers))
 

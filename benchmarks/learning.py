@@ -58,29 +58,7 @@ class UndecayedEmbeddings(optim.MuonAndAdamW):
 
     def __init__(self, *args: object) -> None:
         super().__init__(*args)
-        self.param_groups[1]["weight_decay"] = 0.0
-
-
-class SplitAttention(Muon):
-    """Muon that takes query, key and value as matrices of their own."""
-
-    @torch.no_grad()
-    def step(self, closure: object = None) -> None:
-        for group in self.param_groups:
-            for weight in group["params"]:
-                rows, columns = weight.shape
-                pieces = [weight] if columns != 3 * rows else list(weight.split(rows, 1))
-                grads = [weight.grad] if len(pieces) == 1 else list(weight.grad.split(rows, 1))
-                buffer = self.state[weight].setdefault("momentum_buffer", torch.zeros_like(weight))
-                buffers = [buffer] if len(pieces) == 1 else list(buffer.split(rows, 1))
-                torch.optim._muon.muon(
-                    pieces,
-                    [grad.contiguous() for grad in grads],
-                    buffers,
-                    **{key: group[key] for key in ("lr", "weight_decay", "momentum", "nesterov", "ns_coefficients")},
-                    **{key: group[key] for key in ("eps", "ns_steps", "adjust_lr_fn")},
-                    has_complex=False,
-                )
+        self.param_groups[2]["weight_decay"] = 0.0
 
 
 @contextmanager
@@ -137,6 +115,7 @@ class Average(TrainerCallback):
                 weight.copy_(self.mean[name])
 
 
+APART = "query, key, value apart"  # as it is since; the others have them as one matrix
 MORE_EPOCHS = {"validation_split_percentage": 60}  # the same steps are then two and a half epochs of less text
 VARIANTS: dict[str, tuple[dict, Callable | None]] = {
     **{f"adamw, rate {rate:g}": (ADAMW | {"learning_rate": rate}, None) for rate in (1.5e-3, 3e-3, 6e-3)},
@@ -148,7 +127,7 @@ VARIANTS: dict[str, tuple[dict, Callable | None]] = {
     "beta2 0.95": ({"adam_beta2": 0.95}, None),
     "weight decay 0": ({"weight_decay": 0.0}, None),
     "embeddings without decay": ({}, lambda: patch.object(optim, "MuonAndAdamW", UndecayedEmbeddings)),
-    "query, key, value apart": ({}, lambda: patch.object(optim, "Muon", SplitAttention)),
+    APART: ({}, None),
     "batch-size warmup": ({"max_steps": STEPS + HALF_STEPS // 2}, small_batches_first),
     "mean of the last 10 %": ({"callback": 0.1}, None),
     "2.5 epochs": (MORE_EPOCHS, None),
@@ -165,7 +144,8 @@ def train(name: str, seed: int, folder: Path) -> float:
     write_json(file, keys)
     recipe = load(file)
     file.unlink()
-    with Made() as made, (patched or nullcontext)():
+    muon = optim.PiecewiseMuon if name == APART else Muon
+    with Made() as made, patch.object(optim, "PiecewiseMuon", muon), (patched or nullcontext)():
         # The split is by a fixed seed, whatever the run's.
         data = prepare(recipe.data, open_text(recipe.data, 42), False, lambda _: None, made)
         with redirect_stdout(StringIO()):

@@ -12,6 +12,7 @@ from clm.insight.outlook import decays, pairs
 from clm.insight.scaling import TOKENS_PER_PARAMETER, critical_batch_tokens, usual_learning_rate
 from clm.insight.schedule import warmup_steps
 from clm.insight.setup import Setup
+from clm.training.optim import MUON
 
 SMALLEST_GAIN = 0.01  # nats: what is expected to give less isn't given
 DECAY_SHARE = 0.2  # of the steps, for the decay that is advised
@@ -97,8 +98,9 @@ def _decay(case: Case) -> Iterator[Advice]:
         )
         yield Advice("let the learning rate decay", case.gain(law), 1.0, "no time", why)
     if warmup_steps(setup.recipe.training, steps) == 0:
-        why = "over 1 to 5 % of the steps; it allows a higher peak rate"
-        yield Advice("warm the learning rate up", None, 1.0, "no time", why)
+        gain, found = _of_pairs("no-warmup")
+        why = f"over 1 to 5 % of the steps; {found}, and it allows a higher peak rate"
+        yield Advice("warm the learning rate up", gain, 1.0, "no time", why)
 
 
 def _batch(case: Case) -> Iterator[Advice]:
@@ -142,7 +144,8 @@ def _rate(case: Case) -> Iterator[Advice]:
 def _regularisation(case: Case) -> Iterator[Advice]:
     setup, passes = case.setup, case.passes
     if not setup.recipe.training.get("weight_decay"):
-        why = "the usual value for AdamW; its gain isn't in the references"
+        _, found = _of_pairs("no-decay")
+        why = f"the usual value; {found}, and what it gives large models isn't in the references"
         yield Advice("weight decay of 0.1", None, 1.0, "no time", why)
     large = setup.non_embedding_parameters > setup.text.tokens / 4
     if passes > MANY_PASSES and setup.dropout < DROPOUT and large:
@@ -155,6 +158,24 @@ def _regularisation(case: Case) -> Iterator[Advice]:
             f"dropout 0.1 cost {least:.2f} nats or more"
         )
         yield Advice("no dropout for less than a pass", least, 1.0, "no time", why)
+
+
+def _of_pairs(change: str) -> tuple[float, str]:
+    """The mean gain of undoing `change`, nats, and where that is from."""
+    gains = [nats for _, nats in pairs(change)]
+    shown = " and ".join(f"{gain:.2f}" for gain in gains)
+    return sum(gains) / len(gains), f"in small runs alike but for it, it gave {shown} nats"
+
+
+def _optimizer(case: Case) -> Iterator[Advice]:
+    setup = case.setup
+    if not setup.muon:
+        gain = case.gain(setup.law(case.steps), muon=True)
+        why = (
+            "Muon on the blocks' matrices (docs/training-speed.md); the gain is what the references' few Muon runs, "
+            "all small, and Liu et al. 2025 let expect; not under DeepSpeed"
+        )
+        yield Advice(f"optim {MUON}", gain, 1.05, "some percent of the time where batches are large", why)
 
 
 def _validation(case: Case) -> Iterator[Advice]:
@@ -186,6 +207,7 @@ RULES: tuple[Callable[[Case], Iterator[Advice]], ...] = (
     _decay,
     _batch,
     _rate,
+    _optimizer,
     _regularisation,
     _validation,
     _shape,

@@ -55,9 +55,10 @@ class Constants:
 
 
 @cache
-def constants() -> Constants:
-    """Those fitted to all reference runs (`python -m benchmarks.forecast --fit`)."""
-    return Constants(**read_json(Path(__file__).parent / "references" / "forecast_constants.json"))
+def constants(muon: bool = False) -> Constants:
+    """Those fitted to the reference runs by Muon, or by AdamW (`python -m benchmarks.forecast --fit`)."""
+    fitted = read_json(Path(__file__).parent / "references" / "forecast_constants.json")
+    return Constants(**fitted["muon" if muon else "adamw"])
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,8 @@ def of_run(setup: Setup, curve: Curve) -> Forecast | None:
     """The forecast of a run from its curve so far; None where it can't be said."""
     if setup.own_law is None or curve.last_step >= setup.total_steps:
         return None
-    return forecast(curve, setup.own_law, constants(), setup.text.unigram_loss or setup.text.unigram_entropy)
+    known = constants(setup.muon)
+    return forecast(curve, setup.own_law, known, setup.text.unigram_loss or setup.text.unigram_entropy)
 
 
 def variants(setup: Setup, loss: float, noise_scale: float | None, steps: int) -> list[tuple[str, Law, dict[str, Any]]]:
@@ -59,7 +60,7 @@ def what_if_of_run(setup: Setup, curve: Curve, loss: float) -> list[Outlook]:
     """The variants of a run, forecast from its own curve."""
     rows = []
     for title, law, _ in variants(setup, loss, curve.noise_scale, setup.total_steps):
-        made = forecast(curve, setup.own_law, constants(), setup.text.unigram_loss, instead=law)
+        made = forecast(curve, setup.own_law, constants(setup.muon), setup.text.unigram_loss, instead=law)
         if made is not None:
             rows.append(Outlook(title, *made.final))
     return rows

@@ -87,6 +87,11 @@ class Setup:
         return self.recipe.training["learning_rate"]
 
     @property
+    def muon(self) -> bool:
+        """Whether the matrices are trained by Muon, and not by AdamW."""
+        return self.recipe.training.get("optim") == MUON
+
+    @property
     def dropout(self) -> float:
         """The largest of the three."""
         model = self.recipe.model
@@ -135,7 +140,7 @@ class Setup:
             "tokens_per_step": round(self.tokens_per_step * batch),
             "dataset_tokens": self.text.tokens,
             "law": law,
-            "muon": self.recipe.training.get("optim") == MUON,
+            "muon": self.muon,
         }
         return Situation(**values | changes)
 

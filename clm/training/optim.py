@@ -13,11 +13,22 @@ from clm.errors import UserError
 MUON = "muon"
 
 
+class PiecewiseMuon(Muon):
+    """torch's Muon, a group's matrices each taken as so many `pieces` side by side."""
+
+    def _init_group(self, group: dict[str, Any], *of_step: list[torch.Tensor]) -> bool:
+        is_complex = super()._init_group(group, *of_step)
+        for tensors in of_step:  # weights, gradients, momentum
+            tensors[:] = [piece for tensor in tensors for piece in tensor.chunk(group["pieces"], dim=1)]
+        return is_complex
+
+
 class MuonAndAdamW(Optimizer):
     """Muon on the two-dimensional weights of a GPT-2's blocks; AdamW on embeddings, LayerNorms and biases.
 
-    Both take the same learning rate and weight decay: Muon's step is scaled to the size of AdamW's (Liu et al. 2025,
-    *Muon is Scalable for LLM Training*, arXiv 2502.16982). Biases and LayerNorms don't decay.
+    Query, key and value, which GPT-2 keeps side by side in one matrix, are taken as three. Both optimizers take the
+    same learning rate and weight decay: Muon's step is scaled to the size of AdamW's (Liu et al. 2025, *Muon is
+    Scalable for LLM Training*, arXiv 2502.16982). Biases and LayerNorms don't decay.
 
     Args:
         model: a GPT-2 with its head.
@@ -25,15 +36,19 @@ class MuonAndAdamW(Optimizer):
     """
 
     def __init__(self, model: torch.nn.Module, args: TrainingArguments) -> None:
-        matrices = [weight for weight in model.transformer.h.parameters() if weight.ndim == 2]
-        taken = {id(weight) for weight in matrices}
+        blocks = [(name, weight) for name, weight in model.transformer.h.named_parameters() if weight.ndim == 2]
+        taken = {id(weight) for _, weight in blocks}
+        matrices = [
+            {"params": [weight for name, weight in blocks if "c_attn" not in name], "pieces": 1},
+            {"params": [weight for name, weight in blocks if "c_attn" in name], "pieces": 3},
+        ]
         rest = [weight for weight in model.parameters() if id(weight) not in taken]
         others = [
             {"params": [weight for weight in rest if weight.ndim == 2], "weight_decay": args.weight_decay},
             {"params": [weight for weight in rest if weight.ndim != 2], "weight_decay": 0.0},
         ]
         rate, betas = args.learning_rate, (args.adam_beta1, args.adam_beta2)
-        self._muon = Muon(matrices, lr=rate, weight_decay=args.weight_decay, adjust_lr_fn="match_rms_adamw")
+        self._muon = PiecewiseMuon(matrices, lr=rate, weight_decay=args.weight_decay, adjust_lr_fn="match_rms_adamw")
         self._adamw = AdamW(others, lr=rate, betas=betas, eps=args.adam_epsilon, fused=True)
         super().__init__(self._muon.param_groups + self._adamw.param_groups, {})
 
@@ -46,7 +61,7 @@ class MuonAndAdamW(Optimizer):
                 loss = closure()
         # Loading a state and preparing for a device replace these, here only: the two have none of their own.
         self._muon.state = self._adamw.state = self.state
-        self._muon.param_groups, self._adamw.param_groups = self.param_groups[:1], self.param_groups[1:]
+        self._muon.param_groups, self._adamw.param_groups = self.param_groups[:2], self.param_groups[2:]
         self._muon.step()
         self._adamw.step()
         return loss

@@ -36,7 +36,8 @@ def phrases() -> list[str]:
     expected, scored = (
         read_json(ROOT / "benchmarks" / "results" / f"{name}.json") for name in ("expected", "forecast")
     )
-    pooled, frozen = scored["leave_one_out"]["pooled"], scored["frozen"]
+    pooled, frozen, by_muon = scored["leave_one_out"]["pooled"], scored["frozen"], scored["muon"]
+    warm = [nats for _, nats in pairs("no-warmup")]
     dropped, twice = pairs("dropout"), gains["train for 6,000 steps (twice the steps)"]
     held = 100 * frozen["pooled"]["coverage"]
     rows = [
@@ -70,9 +71,14 @@ def phrases() -> list[str]:
         f"up to {max(passes for passes, _ in dropped):.1f} passes",
         f"*cost* {min(change for _, change in dropped):.2f} to {max(change for _, change in dropped):.2f} nats",
         f"ten passes are worth {effective_tokens(1, 10):.2f} different ones",
-        f"for {len(references.entries('small_runs.json')) - 4} runs",
+        f"for {len(scored['leave_one_out']['errors'])} runs",
         f"hold {100 * pooled['coverage']:.0f} % of the ends ({100 * pooled['low']:.0f} to {100 * pooled['high']:.0f} %",
+        f"{len(frozen['errors'])} runs were made after",
         f"of {medians[0]}, {medians[1]} and {medians[2]}, intervals that hold {held:.0f} %",
+        f"forecasts of its {len(by_muon['errors'])} runs, left out in turn, are off by "
+        "{:.2f}, {:.2f} and {:.2f} nats".format(*(row["median_error"] for row in by_muon["at"])),
+        f"hold {100 * by_muon['pooled']['coverage']:.0f} %",
+        f"{warm[0]:.2f} and {warm[1]:.2f} nats",
         f"fell {frozen['errors']['f-p-1x96-constant'][0]:.2f} nats further than forecast",
     ]
 
