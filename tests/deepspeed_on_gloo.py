@@ -1,5 +1,6 @@
 """run_clm.py under DeepSpeed on a CPU: accelerate would run DDP there; only that choice is changed here."""
 
+import importlib
 import sys
 from typing import Any
 
@@ -25,9 +26,8 @@ def _with_deepspeed(self: AcceleratorState, *args: Any, deepspeed_plugin: Any = 
 
 
 if __name__ == "__main__":
-    import deepspeed.comm.torch
-
-    deepspeed.comm.torch.build_shm_op = lambda: None  # what it would compile first
+    # What it would compile first. As `deepspeed.comm.torch` that module isn't there: torch itself has its name.
+    importlib.import_module("deepspeed.comm.torch").build_shm_op = lambda: None
     AcceleratorState.__init__ = _with_deepspeed
     launch_guard.check_engine = lambda args: None
     sys.exit(run_clm.main())

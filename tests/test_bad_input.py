@@ -322,9 +322,9 @@ def test_a_plan_for_many_gpus(workplace, capfd):
     # Dollars: an hour of a device costs 3.
     assert made["dollars"] == pytest.approx(made["seconds"] / 3600 * 64 * 3)
 
-    assert plan("--device", "l4", "--n_layer", "40", "--n_embd", "4096", "--processes", "64") == 0
+    assert plan("--device", "l4", "--n_layer", "16", "--n_embd", "4096", "--processes", "64") == 0
     assert "doesn't fit; it would with: launch with recipes/accelerate/fsdp2.yaml" in capfd.readouterr().out
-    assert plan("--device", "l4", "--n_layer", "40", "--n_embd", "4096") == 0
+    assert plan("--device", "l4", "--n_layer", "16", "--n_embd", "4096") == 0
     assert "doesn't fit, and no setting here makes it" in capfd.readouterr().out
 
 

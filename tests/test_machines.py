@@ -64,7 +64,9 @@ def launch(names: list[str]) -> list[subprocess.Popen]:
             "GLOO_SOCKET_IFNAME": "eth0",
         }
         with Path(f"log-{rank}.txt").open("w") as log:
-            runs.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True))
+            how = {"env": environment, "stdout": log, "stderr": log, "start_new_session": True}
+            # One thread each, as in the undisturbed run: sums are rounded by their order.
+            runs.append(subprocess.Popen(command, **how, preexec_fn=lambda: os.sched_setaffinity(0, {0})))
     return runs
 
 
