@@ -87,6 +87,12 @@ BAD_VALUES = [
     ({"run_name": "../x"}, ["run_name", ".."]),
     ({"dataset_config_name": "/etc"}, ["dataset_config_name"]),
     ({"hub_model_id": "me/../you"}, ["hub_model_id"]),
+    ({"hub_strategy": "always"}, ["hub_strategy", "every_save", "all_checkpoints"]),
+    ({"resume_from_checkpoint": "hub"}, ["resume_from_checkpoint hub needs hub_model_id"]),
+    (
+        {"resume_from_checkpoint": "hub", "hub_model_id": "me/you", "push_to_hub": True},
+        ["needs hub_strategy checkpoint or all_checkpoints; with end none is ever pushed"],
+    ),
     ({"hub_model_id": "a/b/c"}, ["hub_model_id", "OWNER/NAME"]),
     ({"dataset_name": "./my_text"}, ["dataset_name", "train_file"]),
     ({"dataset_name": None}, ["dataset_name or train_file"]),

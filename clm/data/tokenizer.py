@@ -115,13 +115,20 @@ def trained_with(folder: Path) -> dict | None:
     return None
 
 
+def write(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """`save_pretrained`, by a class name that transformers 4 has too: many tools are still on that."""
+    tokenizer.save_pretrained(folder)
+    path = folder / "tokenizer_config.json"
+    path.write_text(path.read_text("utf-8").replace('"TokenizersBackend"', '"PreTrainedTokenizerFast"'), "utf-8")
+
+
 def save(tokenizer: PreTrainedTokenizerBase, folder: Path, fingerprint: dict) -> None:
     """Publish a trained tokenizer under `folder`: written beside it, then renamed: whole or not at all."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     staging = folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
     shutil.rmtree(staging, ignore_errors=True)
     try:
-        tokenizer.save_pretrained(staging)
+        write(tokenizer, staging)
         (staging / FINGERPRINT_FILE).write_text(json.dumps(fingerprint, indent=2) + "\n", "utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         staging.rename(folder)

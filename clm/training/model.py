@@ -46,6 +46,7 @@ def model_config(options: ModelOptions, block_size: int, vocab_size: int, end_of
     return GPT2Config(
         vocab_size=vocab_size,
         n_positions=block_size,
+        n_ctx=block_size,  # GPT-2's old name for the same, which converters to GGUF still look for
         bos_token_id=end_of_text,
         eos_token_id=end_of_text,
         use_cache=True,

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from clm.data.tokenizer import write as write_tokenizer
 from clm.training.hashed_file import HashedFile
 
 _SAFETENSORS_NAMES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.float64: "F64"}
@@ -86,7 +87,7 @@ def write_model(
     """
     model.config.save_pretrained(folder)
     model.generation_config.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    write_tokenizer(tokenizer, folder)
     return {"model.safetensors": write_safetensors(folder / "model.safetensors", tensors)}
 
 

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from transformers import AutoTokenizer
+
 from clm.__main__ import main
 from clm.data.token_store import TokenStore
 from clm.hub import artifacts
@@ -38,8 +40,6 @@ def test_auto_tokenizer_and_load_dataset_read_them(hub, copy, monkeypatch):
     )
     assert read.returncode == 0, read.stderr
     ids, rows = json.loads(read.stdout)
-    from transformers import AutoTokenizer
-
     assert ids == AutoTokenizer.from_pretrained("out")("naïve text")["input_ids"]
     for split, blocks in rows.items():
         store = TokenStore(next(Path(".cache/tokens").glob(f"*-{split}-*/store.json")).parent)

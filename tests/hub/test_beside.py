@@ -39,15 +39,24 @@ def is_there(hub, done: Path) -> bool:
 
 
 FAULTS = {
-    "500 for a while": [{"path": "/commit/", "status": 500, "times": 3}, {"path": "/lfs/", "status": 503, "times": 2}],
-    "429": [{"path": "/commit/main", "status": 429, "headers": {"Retry-After": "7"}},
-            {"path": "/preupload/", "status": 429, "headers": {"Retry-After": "8"}, "times": 2}],
-    "slow": [{"path": "/lfs/", "delay": 0.3, "times": 3}],
-    "cut in an upload": [{"path": "/lfs/", "method": "PUT", "cut": 1000, "times": 2}],
-    "cut in an answer": [{"path": "/commit/", "method": "POST", "cut": 0, "times": 1}],
-    "a wrong hash": [{"path": "/lfs/", "method": "PUT", "corrupt": True, "times": 2}],
-    "at the start": [{"path": "/repos/create", "status": 500, "times": 1}],
-}  # fmt: skip
+    "500 for a while, and slow": [
+        {"path": "/commit/", "status": 500, "times": 3},
+        {"path": "/lfs/", "status": 503, "times": 2},
+        {"path": "/lfs/", "delay": 0.3, "times": 3},
+    ],
+    "429": [
+        {"path": "/commit/main", "status": 429, "headers": {"Retry-After": "7"}},
+        {"path": "/preupload/", "status": 429, "headers": {"Retry-After": "8"}, "times": 2},
+    ],
+    "cut in an upload and in an answer": [
+        {"path": "/lfs/", "method": "PUT", "cut": 1000, "times": 2},
+        {"path": "/commit/", "method": "POST", "cut": 0, "times": 1},
+    ],
+    "a wrong hash, and away at the start": [
+        {"path": "/lfs/", "method": "PUT", "corrupt": True, "times": 2},
+        {"path": "/repos/create", "status": 500, "times": 1},
+    ],
+}
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -62,7 +71,7 @@ def test_what_passes_is_waited_for(hub, place, done, waits, capfd, fault):
     if fault == "429":
         assert 9.0 in waits  # by huggingface_hub: a second more than was asked for
         assert "tried again in 7 s" in said.err or 7.0 in waits
-    if fault == "at the start":
+    if "start" in fault:
         assert "warning: the Hub can't be asked about tester/tiny now" in said.err
     assert has_no_token(*said)
 
@@ -74,7 +83,6 @@ def test_what_passes_is_waited_for(hub, place, done, waits, capfd, fault):
         ({"status": 429, "headers": {"Retry-After": "4000"}}, "429"),
         ({"status": 401}, "401"),
         ({"status": 403}, "403"),
-        ({"method": "POST", "cut": 0}, "disconnected"),
     ],
     ids=str,
 )

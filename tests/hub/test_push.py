@@ -62,7 +62,7 @@ def test_the_kept_model_is_the_one_of_its_checkpoint_and_goes_once(hub, copy):
         == Path("out/model.safetensors").read_bytes()
         == files(hub, "checkpoints")["checkpoint-4/model.safetensors"]
     )
-    assert len(uploads(hub)) == sent + 0
+    assert len(uploads(hub)) == sent
 
 
 @pytest.mark.parametrize(
