@@ -4,20 +4,23 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
 from transformers.utils.logging import disable_progress_bar
 
-from clm.errors import MachineError, UserError
+from clm.errors import MachineError, Stopped, UserError
 from clm.evaluation import evaluate
 from clm.evaluation.loading import load_model
 from clm.evaluation.samples import continue_prompts
 from clm.files import write_json
 from clm.insight import explain, plan
 from clm.insight.report import COMPARISON_FILE, write_comparison, write_report
-from clm.recipe import parse
-from clm.training import lifecycle
+from clm.recipe import load, parse
+from clm.sweep import definition, transfer
+from clm.sweep import run as sweep_run
+from clm.training import lifecycle, signals
 
 
 class _Parser(argparse.ArgumentParser):
@@ -36,9 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if rest and args.run not in (_plan, _explain):
             raise UserError(f"command line: {rest[0]} isn't known to {args.command}; see python -m clm --help")
         args.run(args, rest)
-    except (UserError, MachineError) as error:
+    except (UserError, MachineError, Stopped) as error:
         if os.environ.get("RANK", "0") == "0":
-            print(f"error: {error}", file=sys.stderr)
+            print(f"{'stopped' if isinstance(error, Stopped) else 'error'}: {error}", file=sys.stderr)
         return error.exit_code
     return 0
 
@@ -96,6 +99,13 @@ def _parser() -> _Parser:
     scoring.add_argument("--cache_dir", default=".cache", help="for datasets of the Hub")
     scoring.add_argument("--output", type=Path, metavar="FILE", help="write it as JSON, too")
     scoring.set_defaults(run=_evaluate)
+
+    sweeping = commands.add_parser("sweep", help="search over recipes with small runs", allow_abbrev=False)
+    sweeping.add_argument("sweep", type=Path, metavar="FILE", help="recipes/sweeps/NAME.json; the same again goes on")
+    sweeping.add_argument(
+        "--transfer_to", type=Path, metavar="RECIPE", help="a larger recipe, to write again with the values found"
+    )
+    sweeping.set_defaults(run=_sweep)
     return parser
 
 
@@ -148,6 +158,16 @@ def _generate(args: argparse.Namespace, _: list[str]) -> None:
     model, tokenizer = load_model(args.model)
     for sample in continue_prompts(model, tokenizer, args.prompt, args.max_new_tokens, args.seed):
         print(f"[{sample.mode}] {sample.prompt}{sample.text}")
+
+
+def _sweep(args: argparse.Namespace, _: list[str]) -> None:
+    sweep = definition.read(args.sweep)
+    target = load(args.transfer_to) if args.transfer_to else None
+    say = partial(print, flush=True)
+    with signals.caught():
+        found = sweep_run.run(sweep, say)
+    if target:
+        say(transfer.describe(*transfer.write(sweep, found, target)))
 
 
 def _evaluate(args: argparse.Namespace, _: list[str]) -> None:

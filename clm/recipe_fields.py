@@ -62,6 +62,7 @@ class RunOptions:
     loss_spike: str = "warn"  # what becomes of a step whose loss is far above those before
     resume_from_checkpoint: str | None = None  # none, "true", "auto": the newest; "false": start afresh; a folder
     prompts: list[str] | None = None  # for the samples of text at every evaluation and at the end
+    about: str | None = None  # for whoever reads the recipe or the model card: where its values come from
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ def model_card(
     )
     rows = "\n".join(f"| {key} | {metrics[key]:.4f} | {unit} |" for key, unit in _UNITS.items())
     text = recipe["dataset_name"] or "the author's own text"
+    about = f"\n{recipe['about']}\n" if recipe.get("about") else ""
     return f"""---
 {data.to_yaml()}
 ---
@@ -72,7 +73,7 @@ It knows nothing but its training text, has learned whatever bias is in it, and 
 nor to be right.
 
 ## The recipe
-
+{about}
 ```json
 {json.dumps(recipe, indent=2)}
 ```
