@@ -1,4 +1,4 @@
-"""The best learning rate at several widths, and what it costs to carry the narrowest one's over, with a rule and without.
+"""The best learning rate at several widths, and what the narrowest one's costs at the others, with a rule and without.
 
     python -m benchmarks.transfer [--optim adamw_torch_fused|muon] [--widths 64 128 256] [--seeds 1 2]
 
@@ -96,7 +96,7 @@ def at(above: dict[float, float], rate: float) -> float:
 
 
 def summary(rows: list[dict], optim: str) -> list[dict]:
-    """For each width: the optimum, and the nats that the narrowest width's best rate costs, as it is and by the rule."""
+    """For each width: the optimum, and what the narrowest width's best rate costs there, as it is and scaled."""
     rows = [row for row in rows if row["optim"] == optim]
     widths = sorted({row["width"] for row in rows})
     table = []

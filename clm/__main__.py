@@ -1,9 +1,11 @@
 """`python -m clm COMMAND`: what can be asked without training anything."""
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
@@ -15,12 +17,14 @@ from clm.evaluation import evaluate
 from clm.evaluation.loading import load_model
 from clm.evaluation.samples import continue_prompts
 from clm.files import write_json
-from clm.insight import explain, plan
+from clm.insight import explain, plan, shapes
 from clm.insight.report import COMPARISON_FILE, write_comparison, write_report
 from clm.recipe import load, parse
 from clm.sweep import definition, transfer
 from clm.sweep import run as sweep_run
 from clm.training import lifecycle, signals
+
+WT103 = Path(__file__).resolve().parent.parent / "recipes" / "wt103.json"  # whose set-up shapes are for, by default
 
 
 class _Parser(argparse.ArgumentParser):
@@ -54,6 +58,8 @@ def _parser() -> _Parser:
     planning.add_argument("--dataset_tokens", type=_count, help="tokens of the training text, where nothing tells")
     planning.add_argument("--processes", type=_count, default=1, help="how many would train together")
     planning.add_argument("--output", type=Path, metavar="FILE", help="write it as JSON, too")
+    planning.add_argument("--budget", type=_amount, metavar="FLOPS", help="shapes for so much training instead: 1e18")
+    planning.add_argument("--parameters", type=_amount, help="shapes of about so many: 30e6")
     planning.epilog = "Anything else is the recipe's: --config RECIPE [--key value ...]"
     planning.set_defaults(run=_plan)
 
@@ -115,6 +121,13 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _amount(text: str) -> float:
+    with suppress(ValueError):
+        if 0 < float(text) < math.inf:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r} isn't a number above 0")
+
+
 def _truth(text: str) -> bool:
     if text.lower() not in ("true", "false"):
         raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
@@ -122,11 +135,23 @@ def _truth(text: str) -> bool:
 
 
 def _plan(args: argparse.Namespace, recipe_words: list[str]) -> None:
+    if args.budget or args.parameters:
+        _shapes(args, recipe_words)
+        return
     made = plan.make(parse(recipe_words), args.dataset_tokens, args.processes)
     print(plan.describe(made))
     if args.output:
         evaluate.check_output(args.output)
         write_json(args.output, plan.as_json(made))
+
+
+def _shapes(args: argparse.Namespace, recipe_words: list[str]) -> None:
+    recipe = parse(recipe_words) if recipe_words else load(WT103)
+    found = shapes.for_budget(recipe, args.budget, args.parameters, args.dataset_tokens)
+    print(shapes.describe(found, recipe))
+    if args.output:
+        evaluate.check_output(args.output)
+        write_json(args.output, shapes.as_json(found))
 
 
 def _explain(args: argparse.Namespace, words: list[str]) -> None:

@@ -63,8 +63,8 @@ class Findings:
         searched = [trial for trial in self.trials if trial.state == TrialState.COMPLETE and not repeat_of(trial)]
         equal = sum(self.above(trial) <= self.tolerance for trial in searched)
         lines = [
-            f"Trial {self.best.number}, {self.best.value:.4f} nats a token, is the lowest of {len(searched)} that came to "
-            f"their end; {equal} of them lie within {self.tolerance:.3f} nats of it and count as equal."
+            f"Trial {self.best.number}, {self.best.value:.4f} nats a token, is the lowest of {len(searched)} that came "
+            f"to their end; {equal} of them lie within {self.tolerance:.3f} nats of it and count as equal."
         ]
         if self.noise is None:
             lines.append(
@@ -72,9 +72,9 @@ class Findings:
             )
         else:
             lines.append(
-                f"In {len(self.repeats)} other orders of the text it ends at {statistics.mean(self.repeats):.4f} in the "
-                f"mean; the standard deviation of all {len(self.repeats) + 1} is {self.noise:.4f}. Initial weights were "
-                "the same, so seeds differ by more."
+                f"Repeated in another order of the text: {', '.join(f'{loss:.4f}' for loss in self.repeats)}; standard "
+                f"deviation {self.noise:.4f} of all {len(self.repeats) + 1}. The initial weights were the same, so seeds "
+                "may differ by more."
             )
         if self.start is not None and self.start.number != self.best.number and self.start.value is not None:
             lines.append(

@@ -1,6 +1,5 @@
 """sweep.html: a sweep as one page that needs nothing else, in the style of a run's report."""
 
-import math
 from pathlib import Path
 
 from clm.errors import UserError
@@ -11,7 +10,7 @@ from clm.insight.run_record import read_run
 from clm.sweep import results
 from clm.sweep.definition import Sweep
 from clm.sweep.findings import Findings, number
-from clm.sweep.scatter import HEIGHT, LEFT, RIGHT, BOTTOM, TOP, WIDTH, scatters
+from clm.sweep.scatter import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, scatters
 from clm.sweep.study import repeat_of
 
 CURVES = 8  # of the best trials: as many as the page has colours
@@ -71,6 +70,6 @@ def page(sweep: Sweep, found: Findings) -> str:
 def _lead(sweep: Sweep, found: Findings) -> str:
     searched = [trial for trial in found.trials if not repeat_of(trial)]
     return (
-        f"{len(searched)} trials of {sweep.tokens:,} tokens each, over {', '.join(sweep.vary)}, from {sweep.base.path}; compared "
-        "by the exact loss on the validation text."
+        f"{len(searched)} trials of {sweep.tokens:,} tokens each, over {', '.join(sweep.vary)}, from {sweep.base.path}; "
+        "compared by the exact loss on the validation text."
     )

@@ -47,7 +47,7 @@ class Replay:
 
 
 def replay(finished: Sequence[tuple[float, int, Sequence[Row]]], seed: int = 0) -> Replay | None:
-    """What pruning would have done to finished trials: (final loss, steps, forecasts) of each; None for fewer than 3."""
+    """What pruning would have done to trials of (final loss, steps, forecasts); None for fewer than 3."""
     if len(finished) < 3:
         return None
     winner, chance = min(loss for loss, _, _ in finished), random.Random(seed)

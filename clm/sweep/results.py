@@ -97,6 +97,6 @@ def replay_lines(found: Findings) -> list[str]:
         return []
     return [
         f"pruning by forecast, replayed over {replay.trials} finished trials in many orders: it would have lost the "
-        f"winner in {replay.lost:.0%} of them, which costs {replay.nats:.4f} nats in the mean, and saved {replay.saved:.0%} of "
-        "the steps"
+        f"winner in {replay.lost:.0%} of them, which costs {replay.nats:.4f} nats in the mean, and saved "
+        f"{replay.saved:.0%} of the steps"
     ]

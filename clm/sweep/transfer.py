@@ -1,4 +1,4 @@
-"""What a sweep's values become in a larger recipe: rules for width, batch, length and weight decay, each with its source.
+"""What a sweep's values become in a larger recipe: rules for width, batch and length, each with its source.
 
 docs/sweeps.md says what was tested here, and how well it held.
 """
@@ -66,7 +66,9 @@ def write(sweep: Sweep, found: Findings, target: Recipe) -> tuple[Path, list[Cha
     changed = changes(small, target, found.best.params)
     new = {change.key: change.after for change in changed if change.after is not None}
     said = "; ".join(f"{change.key} {number(change.after)}" for change in changed if change.after is not None)
-    about = f"{sweep.path} on {target.path}: {said or 'nothing'} carried over by the rules of docs/sweeps.md, not tried at this size"
+    about = (
+        f"{target.path} with what {sweep.path} found, by the rules of docs/sweeps.md: {said or 'nothing'}; not tried"
+    )
     path = sweep.output_dir / f"{target.path.stem}-scaled.json"
     raw = merge(read_object(target.path), new)
     write_json(path, raw | {"about": about})
@@ -80,8 +82,8 @@ def changes(small: Recipe, target: Recipe, values: dict[str, Any]) -> list[Chang
     ours, theirs = _size(small, small.training["max_steps"]), _size(target, of_recipe(target).total_steps, optim)
     if ours.optim != theirs.optim:
         raise UserError(
-            f"{target.path}: its optim is {theirs.optim}, the sweep's {ours.optim}, and their learning rates say nothing of "
-            "each other: sweep with the same one, or vary optim"
+            f"{target.path}: its optim is {theirs.optim}, the sweep's {ours.optim}, and their learning rates say nothing "
+            "of each other: sweep with the same one, or vary optim"
         )
     changed = []
     if varied := [key for key in BATCH_KEYS if key in values]:
@@ -109,8 +111,8 @@ def _batch(ours: Size, theirs: Size, target: Recipe) -> tuple[Size, Change]:
     sequences = device * max(1, round(tokens / target.data.block_size / device))
     new = sequences * target.data.block_size
     reason = (
-        f"{ours.batch:,} tokens a step of {ours.tokens:,} in all become {new:,} of {theirs.tokens:,}: the critical batch "
-        "goes as about the square root of the tokens (Zhang et al. 2024, arXiv 2410.21676: 0.47; Bergsma et al. 2025, "
+        f"{ours.batch:,} tokens a step of {ours.tokens:,} in all become {new:,} of {theirs.tokens:,}: the critical "
+        "batch goes as about the square root of the tokens (Zhang et al. 2024, arXiv 2410.21676: 0.47; Bergsma et al. 2025, "
         "arXiv 2505.13738: 0.46)"
     )
     size = Size(theirs.width, new, max(1, round(theirs.tokens / new)), theirs.optim)
@@ -124,8 +126,9 @@ def _learning_rate(ours: Size, theirs: Size, found: float, before: float) -> Cha
     power, source = WIDTH_POWERS[ours.optim]
     by_width, by_batch = (theirs.width / ours.width) ** power, math.sqrt(theirs.batch / ours.batch)
     reason = (
-        f"{number(found)} x {by_width:.3g} for {theirs.width} instead of {ours.width} wide ({source}) x {by_batch:.3g} for "
-        f"{theirs.batch:,} instead of {ours.batch:,} tokens a step (Malladi et al. 2022, arXiv 2205.10287: the square root)"
+        f"{number(found)} x {by_width:.3g} for {theirs.width} instead of {ours.width} wide ({source}) x {by_batch:.3g} "
+        f"for {theirs.batch:,} instead of {ours.batch:,} tokens a step (the square root: Malladi et al. 2022, arXiv "
+        "2205.10287)"
     )
     return Change("learning_rate", before, float(f"{found * by_width * by_batch:.3g}"), reason)
 
@@ -135,8 +138,8 @@ def _weight_decay(ours: Size, theirs: Size, small: Recipe, target: Recipe, rate:
     decay, own = small.training["weight_decay"], small.training["learning_rate"]
     scaled = decay * own * ours.steps / (rate * theirs.steps)
     reason = (
-        f"rate x decay x steps stays {own * decay * ours.steps:.3g}: weights are averages over the last 1/(rate x decay) "
-        "steps (Wang & Aitchison 2024, arXiv 2405.13698), the same share of the run"
+        f"rate x decay x steps stays {own * decay * ours.steps:.3g}: weights are averages over the last 1/(rate x "
+        "decay) steps (Wang & Aitchison 2024, arXiv 2405.13698), the same share of the run"
     )
     return Change("weight_decay", target.training["weight_decay"], float(f"{scaled:.3g}"), reason)
 
@@ -155,6 +158,6 @@ def describe(path: Path, changed: list[Change]) -> str:
         after = "left as it is" if change.after is None else f"{number(change.before)} -> {number(change.after)}"
         lines.append(f"{change.key}: {after}; {change.reason}")
     lines.append(
-        "Rates for longer runs tend to be lower (Bjorck et al. 2024, arXiv 2409.19913), which is not applied: try half, too."
+        "Not applied: longer runs tend to want lower rates (Bjorck et al. 2024, arXiv 2409.19913). Try half of it, too."
     )
     return "\n".join([*lines, str(path)])
