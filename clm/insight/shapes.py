@@ -26,7 +26,7 @@ MOST = 8  # shapes to show
 
 @dataclass(frozen=True)
 class Shape:
-    """A candidate. Loss and its standard deviation in nats a token; `covered`: there are reference runs of such a size."""
+    """A candidate. Loss and its standard deviation in nats a token; `covered`: reference runs are near."""
 
     n_layer: int
     n_embd: int
@@ -67,9 +67,7 @@ def for_budget(
             shapes.append(_expected(candidate, steps, steps * setup.tokens_per_step, of_token, rate))
     if not shapes:
         asked = " and ".join(f"{value:.3g} {name}" for name, value in _asked(flops, parameters))
-        raise UserError(
-            f"plan: no shape for {asked} on {large(setup.text.tokens)} tokens of text: give more, or other text"
-        )
+        raise UserError(f"plan: no shape for {asked} on {large(setup.text.tokens)} tokens of text: ask for less")
     return sorted(shapes, key=lambda shape: shape.loss)[:MOST]
 
 
@@ -138,8 +136,8 @@ def describe(shapes: list[Shape], recipe: Recipe) -> str:
         [
             *lines,
             "",
-            f"all else as in {recipe.path}; losses within some hundredths are equal, and all move together (80 % band); "
-            f"time: estimate for this machine, at {plan.ASSUMED_UTILISATION:.0%} (assumed) of a matmul's speed",
+            f"all else as in {recipe.path}; losses within some hundredths are equal, and all move together (80 % band)",
+            f"time: estimate, {plan.ASSUMED_UTILISATION:.0%} (assumed) of a matmul's speed on this machine just now",
         ]
     )
 

@@ -73,8 +73,8 @@ class Findings:
         else:
             lines.append(
                 f"Repeated in another order of the text: {', '.join(f'{loss:.4f}' for loss in self.repeats)}; standard "
-                f"deviation {self.noise:.4f} of all {len(self.repeats) + 1}. The initial weights were the same, so seeds "
-                "may differ by more."
+                f"deviation {self.noise:.4f} of all {len(self.repeats) + 1}. The initial weights were the same, so "
+                "seeds may differ by more."
             )
         if self.start is not None and self.start.number != self.best.number and self.start.value is not None:
             lines.append(

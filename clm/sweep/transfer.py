@@ -82,8 +82,8 @@ def changes(small: Recipe, target: Recipe, values: dict[str, Any]) -> list[Chang
     ours, theirs = _size(small, small.training["max_steps"]), _size(target, of_recipe(target).total_steps, optim)
     if ours.optim != theirs.optim:
         raise UserError(
-            f"{target.path}: its optim is {theirs.optim}, the sweep's {ours.optim}, and their learning rates say nothing "
-            "of each other: sweep with the same one, or vary optim"
+            f"{target.path}: its optim is {theirs.optim}, the sweep's {ours.optim}, and their rates say nothing of "
+            "each other: sweep with the same one, or vary optim"
         )
     changed = []
     if varied := [key for key in BATCH_KEYS if key in values]:
@@ -112,8 +112,8 @@ def _batch(ours: Size, theirs: Size, target: Recipe) -> tuple[Size, Change]:
     new = sequences * target.data.block_size
     reason = (
         f"{ours.batch:,} tokens a step of {ours.tokens:,} in all become {new:,} of {theirs.tokens:,}: the critical "
-        "batch goes as about the square root of the tokens (Zhang et al. 2024, arXiv 2410.21676: 0.47; Bergsma et al. 2025, "
-        "arXiv 2505.13738: 0.46)"
+        "batch goes as about the square root of the tokens (Zhang et al. 2024, arXiv 2410.21676; Bergsma et al. 2025, arXiv "
+        "2505.13738)"
     )
     size = Size(theirs.width, new, max(1, round(theirs.tokens / new)), theirs.optim)
     return size, Change("global_batch_size", theirs.batch // target.data.block_size, sequences, reason)
