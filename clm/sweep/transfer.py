@@ -112,8 +112,8 @@ def _batch(ours: Size, theirs: Size, target: Recipe) -> tuple[Size, Change]:
     new = sequences * target.data.block_size
     reason = (
         f"{ours.batch:,} tokens a step of {ours.tokens:,} in all become {new:,} of {theirs.tokens:,}: the critical "
-        "batch goes as about the square root of the tokens (Zhang et al. 2024, arXiv 2410.21676; Bergsma et al. 2025, arXiv "
-        "2505.13738)"
+        "batch goes as about the square root of the tokens (Zhang et al. 2024, arXiv 2410.21676; Bergsma et al. "
+        "2025, arXiv 2505.13738)"
     )
     size = Size(theirs.width, new, max(1, round(theirs.tokens / new)), theirs.optim)
     return size, Change("global_batch_size", theirs.batch // target.data.block_size, sequences, reason)
