@@ -59,7 +59,7 @@ def train(optim: str, width: int, rate: float, seed: int) -> dict:
     os.environ.pop("ACCELERATE_MIXED_PRECISION", None)
     with (WORK / f"{name}.log").open("w", encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
         code = run_clm.main(["--config", str(recipe)])
-    if code == 2:
+    if code in (2, 75):
         raise SystemExit(f"{WORK / name}.log says what is wrong")
     results = read_json(WORK / name / "all_results.json") if code == 0 else {}
     row = {"optim": optim, "width": width, "rate": rate, "seed": seed, "loss": results.get("eval_loss")}
