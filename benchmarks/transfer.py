@@ -67,14 +67,14 @@ def train(optim: str, width: int, rate: float, seed: int) -> dict:
 
 
 def excess(rows: list[dict], width: int) -> dict[float, float]:
-    """Of each rate, how far above its seed's best loss it is, nats, the mean over seeds; infinite where one failed."""
+    """How far each rate's loss is above the best rate's, nats: the mean over the seeds that it was run with."""
     rows = [row for row in rows if row["width"] == width]
-    seeds = sorted({row["seed"] for row in rows})
     losses = {(row["seed"], row["rate"]): np.inf if row["loss"] is None else row["loss"] for row in rows}
-    rates = sorted({row["rate"] for row in rows if all((seed, row["rate"]) in losses for seed in seeds)})
-    means = {rate: float(np.mean([losses[seed, rate] for seed in seeds])) for rate in rates}
-    best = min(means.values(), default=0.0)
-    return {rate: mean - best for rate, mean in means.items()}
+    seeds, rates = {seed for seed, _ in losses}, sorted({rate for _, rate in losses})
+    by_all = [rate for rate in rates if all((seed, rate) in losses for seed in seeds)]
+    best = min(by_all, key=lambda rate: np.mean([losses[seed, rate] for seed in seeds]))
+    above = {rate: [losses[s, rate] - losses[s, best] for s in seeds if (s, rate) in losses] for rate in rates}
+    return {rate: float(np.mean(each)) for rate, each in above.items()}
 
 
 def optimum(above: dict[float, float]) -> float:

@@ -1,6 +1,7 @@
 """A sweep's file: the base recipe, the keys to vary, the budget; all of it checked before any work."""
 
 import difflib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,7 @@ class Sweep:
     def described(self) -> dict[str, Any]:
         """What makes two sweeps the same search, as plain data."""
         base = {key: value for key, value in self.base.resolved().items() if key != "output_dir"}
-        space = {key: distribution_to_json(values) for key, values in self.vary.items()}
+        space = {key: json.loads(distribution_to_json(values))["attributes"] for key, values in self.vary.items()}
         return {"vary": space, "set": self.fixed, "tokens": self.tokens, "seed": self.seed, "recipe": base}
 
     def start(self) -> dict[str, Any] | None:

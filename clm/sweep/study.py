@@ -1,22 +1,20 @@
 """The search itself: Optuna's study in SQLite, which many processes share and which outlives all of them."""
 
 import json
-import sqlite3
 from dataclasses import dataclass
 from typing import Any
 
 import optuna
 from filelock import FileLock, Timeout
-from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
 
 from clm.errors import UserError
 from clm.recipe_values import show
 from clm.sweep.definition import Sweep
 
 STUDY_FILE = "study.db"
+_HEADER = b"SQLite format 3\0"
 # How a trial ended -> what Optuna's sampler makes of it: it learns from a diverged one that its values are bad, and
 # from a failed one nothing.
 STATES = {
@@ -70,11 +68,14 @@ class Study:
         path = sweep.output_dir / STUDY_FILE
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         with self._turn:
+            fault = f"{path}: not a study of this version of Optuna: delete it, or set another output_dir"
+            if path.exists() and path.read_bytes()[:16] not in (b"", _HEADER):
+                raise UserError(fault)
             try:
                 storage = RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 60}})
                 self.optuna = optuna.create_study(storage=storage, study_name="sweep", load_if_exists=True)
-            except (SQLAlchemyError, StorageInternalError, sqlite3.Error, RuntimeError):
-                raise UserError(f"{path}: not a study of this version; delete it, or set another output_dir") from None
+            except RuntimeError:  # it was written by another one
+                raise UserError(fault) from None
             self._storage = self.optuna._storage
             self._check_search()
 
@@ -173,6 +174,6 @@ def best_of(trials: list[FrozenTrial]) -> FrozenTrial | None:
 def _difference(ours: Any, known: Any, name: str = "") -> str:
     """The first thing in which two descriptions differ, in words."""
     if isinstance(ours, dict) and isinstance(known, dict):
-        key = next(key for key in [*ours, *known] if ours.get(key) != known.get(key))
+        key = next(key for key in [*known, *ours] if ours.get(key) != known.get(key))
         return _difference(ours.get(key), known.get(key), f"{name} {key}".strip())
     return f"{name} was {show(known)} and is {show(ours)}"

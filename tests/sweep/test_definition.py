@@ -21,7 +21,11 @@ def test_what_a_trial_sets_wins_over_the_base_and_set_over_that(workplace):
 
 BAD = {
     "unknown key of the sweep": ({"varry": {}}, "no key", "vary"),
-    "unknown recipe key": ({"vary": {"learning_rat": {"uniform": [0, 1]}}}, "learning_rat", "did you mean learning_rate?"),
+    "unknown recipe key": (
+        {"vary": {"learning_rat": {"uniform": [0, 1]}}},
+        "learning_rat",
+        "did you mean learning_rate?",
+    ),
     "unknown recipe key, no space": ({"vary": {"learning_rat": 3}}, "did you mean learning_rate?"),
     "unknown key set": ({"set": {"n_embed": 3}}, "n_embed", "did you mean n_embd?"),
     "no keys": ({"vary": {}}, "vary is {}", "isn't empty"),

@@ -24,7 +24,9 @@ def test_the_first_trial_is_the_base_recipe_and_the_search_finds_the_bottom(work
 
 
 def test_a_base_recipe_outside_the_space_is_no_trial(workplace):
-    assert run_through(Study(make_sweep(vary={"learning_rate": {"uniform": [0.1, 0.2]}})), bowl)[0]["learning_rate"] > 0.1
+    assert (
+        run_through(Study(make_sweep(vary={"learning_rate": {"uniform": [0.1, 0.2]}})), bowl)[0]["learning_rate"] > 0.1
+    )
 
 
 def test_a_search_that_was_killed_goes_on_as_if_it_had_not_been(workplace):
@@ -80,8 +82,8 @@ def test_diverged_and_failed_trials_are_recorded_and_never_the_best(workplace):
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"vary": {"learning_rate": {"log_uniform": [1e-4, 0.5]}}}, "learning_rate"),
-        ({"vary": {**RATE, "n_layer": {"integer": [1, 2]}}}, "n_layer"),
+        ({"vary": {"learning_rate": {"log_uniform": [1e-4, 0.5]}}}, "vary learning_rate high was 1.0 and is 0.5"),
+        ({"vary": {**RATE, "n_layer": {"integer": [1, 2]}}}, "vary n_layer was null"),
         ({"tokens": 2304}, "tokens was 1152 and is 2304"),
         ({"set": {"n_embd": 32}}, "set n_embd was null and is 32"),
         ({"seed": 1}, "seed was 0 and is 1"),
