@@ -134,9 +134,6 @@ def load(path: str | Path, overrides: Mapping[str, Any] | None = None, where: st
     return recipe
 
 
-# Reading the two sources
-
-
 def read_object(path: Path, kind: str = "recipe") -> dict[str, Any]:
     """The JSON object in a file that should be a `kind`; UserError where there is none."""
 

@@ -58,7 +58,7 @@ def test_shape_and_dropout_stay_and_what_has_no_size_is_carried(target):
 
 
 def test_rates_of_one_optimizer_say_nothing_of_another(target):
-    with pytest.raises(UserError, match="large.json: its optim is adamw_torch_fused, the sweep's muon"):
+    with pytest.raises(UserError, match=r"large.json: its optim is adamw_torch_fused, the sweep's muon"):
         changed({"learning_rate": 0.016}, target, optim="muon")
 
 
