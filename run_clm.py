@@ -31,7 +31,7 @@ from clm.evaluation.sample_log import SampleLog
 from clm.evaluation.samples import DEFAULT_PROMPTS, continue_prompts
 from clm.evaluation.scoring import score_store
 from clm.files import Made, write_text
-from clm.insight import explain, plan, run_files, summary
+from clm.insight import explain, plan, plan_page, run_files, summary
 from clm.insight.card import model_card
 from clm.insight.report import write_report
 from clm.insight.run_folder import of_statistics, text_in_figures
@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(recipe: Recipe) -> None:
     """Parse, prepare, train, evaluate, report: every step's result is on disk before the next one needs it."""
     if recipe.flags.dry_run:
-        print(plan.describe(plan.make(recipe)))
+        print(plan_page.describe(plan.make(recipe)))
         return
     if recipe.run.stop_after_minutes:
         signals.stop_after(recipe.run.stop_after_minutes)
@@ -115,6 +115,8 @@ def start(recipe: Recipe, output_dir: Path) -> tuple[TrainingArguments, Say]:
         raise UserError(f"{recipe.path}: {' '.join(str(error).split())}") from None
     args.gradient_accumulation_steps = recipe.accumulation(args.world_size)
     launch_guard.check_processes()
+    launch_guard.check_engine(args.device.type)
+    launch_guard.check_shared(output_dir)
     optim.check_launch(args.optim)
     launch_guard.check_trackers(args.report_to)
     disable_progress_bar()  # transformers' own, one for each file of a checkpoint
@@ -218,9 +220,9 @@ def finish(
 ) -> None:
     """Evaluate the model that is kept, write it with its results, and say what came out and where it is."""
     output_dir, blocks = Path(trainer.args.output_dir), trainer.train_dataset
-    model = trainer.accelerator.unwrap_model(trainer.model)
+    model = trainer.whole_model()
     metrics = evaluate(model, data, blocks.block_size, trainer.args)
-    trainer.export()
+    trainer.export(model)
     if not lifecycle.main_process():
         return
     results = run_files.write_results(trainer, trained, metrics)

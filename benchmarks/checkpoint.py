@@ -45,12 +45,14 @@ class Training:
         self.optimizer.zero_grad()
 
     def live(self) -> dict:
-        return {"model": distinct(self.model.state_dict()), "optimizer": self.optimizer.state_dict()}
+        return {"model": distinct(self.model), "optimizer": self.optimizer.state_dict()}
 
 
-def write(folder: Path, tensors: dict) -> None:
-    write_safetensors(folder / "model.safetensors", tensors["model"])
-    save(tensors["optimizer"], folder / "optimizer.pt")
+def write(folder: Path, tensors: dict) -> dict:
+    return {
+        "model.safetensors": write_safetensors(folder / "model.safetensors", tensors["model"]),
+        "optimizer.pt": save(tensors["optimizer"], folder / "optimizer.pt"),
+    }
 
 
 def stock(training: Training, folder: Path) -> None:

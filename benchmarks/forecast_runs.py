@@ -22,6 +22,7 @@ from clm.data.prepare import open_text, prepare
 from clm.evaluation.scoring import unigram_loss
 from clm.files import Made, read_json, write_text
 from clm.recipe import load
+from clm.training.optim import MUON
 
 ROOT = Path(__file__).resolve().parent.parent
 CURVES = ROOT / "clm" / "insight" / "references" / "small_runs.json"
@@ -58,6 +59,7 @@ class Run:
     accumulation: int = 1
     warmup: float = 0.05
     seed: int = 42
+    optim: str = "adamw_torch_fused"
 
     def recipe(self, texts: dict[str, str]) -> dict:
         """As run_clm.py reads it."""
@@ -77,6 +79,7 @@ class Run:
             "per_device_train_batch_size": self.batch,
             "per_device_eval_batch_size": 32,
             "gradient_accumulation_steps": self.accumulation,
+            "optim": self.optim,
             "learning_rate": self.rate,
             "warmup_steps": self.warmup,
             "adam_beta2": 0.99,
@@ -139,6 +142,17 @@ FROZEN = {
     "f-p-1x96-constant": Run(P, 1, 96, 2048, 64, 32, 750, 2e-3, CONSTANT, seed=1),
     "f-w-2x64-linear": Run(W, 2, 64, 2048, 128, 8, 1000, 3e-3, LINEAR, 0.1, seed=1),
     "f-e-3x64-wsd": Run(E, 3, 64, 1024, 128, 16, 750, 3e-3, stable_decay(750, 0.3), seed=1),
+}
+# The same, later, and by another optimizer than all those that the constants were fitted on.
+FROZEN |= {
+    "f-p-3x128-muon-cosine": Run(P, 3, 128, 2048, 128, 16, 600, 1.2e-2, COSINE, optim=MUON),
+    "f-e-2x64-muon-linear": Run(E, 2, 64, 1024, 128, 16, 750, 1.6e-2, LINEAR, optim=MUON),
+    "f-w-2x96-muon-cosine": Run(W, 2, 96, 1024, 64, 16, 750, 1e-2, COSINE, optim=MUON),
+    "f-e-3x128-muon-wsd": Run(E, 3, 128, 2048, 128, 16, 500, 1e-2, stable_decay(500, 0.2), optim=MUON),
+    "f-p-2x64-muon-constant": Run(P, 2, 64, 1024, 64, 16, 1000, 8e-3, CONSTANT, optim=MUON),
+    "f-e-4x128-muon-cosine0": Run(E, 4, 128, 4096, 128, 8, 750, 8e-3, COSINE_TO_0, optim=MUON),
+    "f-p-1x96-muon-linear": Run(P, 1, 96, 2048, 64, 32, 750, 1.2e-2, LINEAR, optim=MUON),
+    "f-w-1x128-muon-wsd": Run(W, 1, 128, 2048, 64, 32, 500, 1e-2, stable_decay(500, 0.3), 0.1, optim=MUON),
 }
 RUNS |= FROZEN
 

@@ -32,7 +32,7 @@ from clm.recipe import load
 
 RESULT = Path(__file__).resolve().parent / "results" / "time_to_loss.json"
 STANDARD_RATES = (5e-4, 1e-3, 2e-3, 4e-3)
-RATES = (2e-3, 3e-3, 5e-3)
+RATES = (4e-3, 6e-3, 1e-2)
 PIECE, HELD_OUT = 2**16, 200  # characters; every so-manieth piece is validation text
 BATCH = 16
 SAME = ("way", "rate", "steps")
@@ -123,7 +123,7 @@ def ours(data: Prepared, keys: dict, spec: dict) -> tuple[torch.nn.Module, float
     args, _ = run_clm.start(recipe, Path(keys["output_dir"]))
     blocks = Blocks(data.train, recipe.data.block_size, recipe.data.sampling)
     identity = {"text": "", "tokenizer": "", "total_steps": args.max_steps}
-    return _timed(run_clm.make_trainer(recipe, args, data, blocks, identity, None))
+    return _timed(run_clm.make_trainer(recipe, args, data, blocks, identity, None, None))
 
 
 def _timed(trainer: Trainer) -> tuple[torch.nn.Module, float]:

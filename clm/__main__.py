@@ -17,7 +17,7 @@ from clm.evaluation import evaluate
 from clm.evaluation.loading import load_model
 from clm.evaluation.samples import continue_prompts
 from clm.files import write_json
-from clm.insight import explain, plan, shapes
+from clm.insight import devices, explain, plan, plan_page, shapes
 from clm.insight.report import COMPARISON_FILE, write_comparison, write_report
 from clm.recipe import load, parse
 from clm.sweep import definition, transfer
@@ -57,6 +57,7 @@ def _parser() -> _Parser:
     planning = commands.add_parser("plan", help="what a recipe will need, before it runs", allow_abbrev=False)
     planning.add_argument("--dataset_tokens", type=_count, help="tokens of the training text, where nothing tells")
     planning.add_argument("--processes", type=_count, default=1, help="how many would train together")
+    planning.add_argument("--device", help=f"on what: {', '.join(devices.GPUS)}; default: this machine")
     planning.add_argument("--output", type=Path, metavar="FILE", help="write it as JSON, too")
     planning.add_argument("--budget", type=_amount, metavar="FLOPS", help="shapes for so much training instead: 1e18")
     planning.add_argument("--parameters", type=_amount, help="shapes of about so many: 30e6")
@@ -135,20 +136,22 @@ def _truth(text: str) -> bool:
 
 
 def _plan(args: argparse.Namespace, recipe_words: list[str]) -> None:
+    device = devices.by_name(args.device) if args.device else None
     if args.budget or args.parameters:
-        _shapes(args, recipe_words)
+        _shapes(args, recipe_words, device)
         return
-    made = plan.make(parse(recipe_words), args.dataset_tokens, args.processes)
-    print(plan.describe(made))
+    made = plan.make(parse(recipe_words), args.dataset_tokens, args.processes, device)
+    print(plan_page.describe(made))
     if args.output:
         evaluate.check_output(args.output)
         write_json(args.output, plan.as_json(made))
 
 
-def _shapes(args: argparse.Namespace, recipe_words: list[str]) -> None:
+def _shapes(args: argparse.Namespace, recipe_words: list[str], device: devices.Device | None) -> None:
     recipe = parse(recipe_words) if recipe_words else load(WT103)
-    found = shapes.for_budget(recipe, args.budget, args.parameters, args.dataset_tokens)
-    print(shapes.describe(found, recipe))
+    device = device or plan.this_device(recipe, 1)[0]
+    found = shapes.for_budget(recipe, device, args.budget, args.parameters, args.dataset_tokens)
+    print(shapes.describe(found, recipe, device))
     if args.output:
         evaluate.check_output(args.output)
         write_json(args.output, shapes.as_json(found))

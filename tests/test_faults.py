@@ -20,8 +20,8 @@ from clm.training import run_lock, seal
 from clm.training.checkpoint_writer import CheckpointWriter
 from clm.training.model import GPT2LMHeadModel
 from clm.training.trainer import ClmTrainer
-from tests.chaos import differences, ends, start
-from tests.tiny import ROOT, history, make_text, run, write_recipe
+from tests.chaos import differences
+from tests.tiny import ROOT, make_text, run, write_recipe
 
 STEPS = 6
 EVERY_STEP = {"max_steps": STEPS, "save_steps": 1, "eval_steps": 1, "save_total_limit": 20}
@@ -114,7 +114,7 @@ def test_a_checkpoint_whose_best_model_is_damaged_is_passed_over(copy, undisturb
     (newest / "trainer_state.json").write_text(json.dumps(state | {"best_global_step": 5}))
     manifest = seal.manifest_of(newest)
     (newest / seal.MANIFEST).unlink()
-    seal.seal(newest, {key: manifest[key] for key in ("step", "world_size", "recipe", "data")})
+    seal.seal(newest, {key: manifest[key] for key in ("step", "world_size", "recipe", "data")}, {})
     Path("out/checkpoint-5/model.safetensors").unlink()
     assert ends_like(undisturbed)
     said = capsys.readouterr().out
@@ -375,20 +375,3 @@ def test_a_read_only_disk_is_refused(place, capsys):
 def test_a_folder_in_proc_is_refused(place, capsys):
     assert run("--output_dir", "/proc/out") == 2
     assert "/proc can't be written" in one_line(capsys.readouterr().err)
-
-
-@pytest.mark.parametrize(("wrote", "goes_on"), [(2, 1), (1, 2)])
-def test_another_number_of_processes_goes_on_with_the_same_losses(place, undisturbed, wrote, goes_on):
-    write_recipe(**EVERY_STEP, train_file=str(undisturbed / "text.txt"), resid_pdrop=0.0, embd_pdrop=0.0,
-                 gradient_accumulation_steps=None, global_batch_size=8)  # fmt: skip
-    assert run("--output_dir", "alone") == 0
-    assert set(ends(start(Path.cwd(), "out", wrote))) == {0}
-    for name in ("checkpoint-4", "checkpoint-5", "checkpoint-6"):
-        shutil.rmtree(f"out/{name}")
-    Path("out/run_status.json").unlink()
-    Path("log.txt").unlink()
-    assert set(ends(start(Path.cwd(), "out", goes_on))) == {0}
-    said = f"number of processes: {wrote} wrote the checkpoint, now there are {goes_on}: the same data"
-    assert said in Path("log.txt").read_text()
-    for key in ("loss", "eval_loss"):
-        assert history("out", key) == pytest.approx(history("alone", key), abs=1e-4)

@@ -8,19 +8,20 @@ so machines that share the folder share the work, and a killed build costs the p
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 
+import numpy as np
 from filelock import FileLock, Timeout
 from transformers import PreTrainedTokenizerBase
 
 from clm.data.documents import NoText, Source
 from clm.data.store_writer import Say, token_dtype, write_part
 from clm.errors import MachineError, UserError
-from clm.files import Made, read_json, write_json
+from clm.files import Made, read_json, write_bytes, write_json
 from clm.progress import StepProgress
 
 
@@ -157,12 +158,29 @@ def _join(folder: Path, count: int, source: Source, tokenizer: PreTrainedTokeniz
         "dtype": token_dtype(len(tokenizer)).name,
         "vocab_size": len(tokenizer),
         "end_of_text": tokenizer.eos_token_id,
+        "documents_by_length": documents_by_length(
+            np.fromfile(part_folder(growing, number) / "lengths.bin", np.uint32) for number in range(count)
+        ),
         "parts": parts,
     }
+    counts = sum(np.fromfile(part_folder(growing, number) / "counts.bin", np.int64) for number in range(count))
+    write_bytes(growing / "counts.bin", counts.tobytes())
     write_json(growing / "store.json", about)
     (growing / "fingerprint.json").unlink()
     shutil.rmtree(folder, ignore_errors=True)
     growing.rename(folder)
+
+
+def documents_by_length(lengths: Iterable[np.ndarray]) -> list[list[int]]:
+    """How many documents have how many tokens, end-of-text included: rows of (shortest, longest, documents).
+
+    A row spans from a power of two to before the next one; rows without documents at either end are left out.
+    """
+    documents = np.zeros(33, np.int64)
+    for some in lengths:
+        documents += np.bincount(np.frexp(some)[1] - 1, minlength=33)  # 2**power <= length < 2**(power + 1)
+    there = np.flatnonzero(documents)
+    return [[2**power, 2 ** (power + 1) - 1, int(documents[power])] for power in range(there[0], there[-1] + 1)]
 
 
 @contextmanager

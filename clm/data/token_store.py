@@ -1,12 +1,15 @@
 """Token ids on disk, read through memory maps: nothing is read at the start, whatever the size.
 
 A store is a folder:
-    store.json     the fingerprint of all that shaped it, dtype, vocabulary, and each part's counts and hashes
+    store.json     the fingerprint of all that shaped it, dtype, vocabulary, how long documents are, and each part's
+                   counts and hashes
+    counts.bin     int64: how often each id occurs, end-of-text included
     part-00000/    (and more for texts of many files)
         tokens.bin     every document's ids, each followed by one end-of-text id; uint16 up to 65,536 ids, else uint32
         lengths.bin    uint32: ids of each document, its end-of-text included
-        counts.bin     int64: how often each id occurs, end-of-text included
-The parts, one after another, are one long row of ids.
+        counts.bin     int64: as above, of this part
+The parts, one after another, are one long row of ids, numbered in 64 bits. What a start reads, store.json and the first
+counts.bin, grows with neither tokens nor documents, but for a row of store.json for each part.
 """
 
 import hashlib
@@ -25,7 +28,7 @@ from clm.data.store_writer import Totals, hash_text
 from clm.errors import UserError
 from clm.files import Made, read_json
 
-STORE_VERSION = 4
+STORE_VERSION = 5
 
 
 class TokenStore:
@@ -41,7 +44,9 @@ class TokenStore:
         self.totals = Totals(*(sum(part[field.name] for part in self.parts) for field in fields(Totals)))
         self.encoder: str = ", ".join(sorted({part["encoder"] for part in self.parts}))
         self._dtype = np.dtype(about["dtype"])
-        self._starts = np.cumsum([0] + [part["tokens"] for part in self.parts])
+        self._starts = np.cumsum([0] + [part["tokens"] for part in self.parts], dtype=np.int64)
+        self._mapped: dict[int, np.ndarray] = {}
+        self.documents_by_length: list[list[int]] = about["documents_by_length"]
 
     @property
     def tokens(self) -> int:
@@ -52,9 +57,10 @@ class TokenStore:
         path = part_folder(self.folder, number) / name
         return np.memmap(path, dtype, mode="r") if path.stat().st_size else np.empty(0, dtype)
 
-    @cached_property
-    def _ids(self) -> list[np.ndarray]:
-        return [self._map("tokens.bin", self._dtype, number) for number in range(len(self.parts))]
+    def _ids(self, number: int) -> np.ndarray:
+        if number not in self._mapped:
+            self._mapped[number] = self._map("tokens.bin", self._dtype, number)
+        return self._mapped[number]
 
     @cached_property
     def ends(self) -> np.ndarray:
@@ -65,14 +71,14 @@ class TokenStore:
     @cached_property
     def counts(self) -> np.ndarray:
         """How often each id occurs, (vocab_size,) int64."""
-        return sum(np.asarray(self._map("counts.bin", np.int64, number)) for number in range(len(self.parts)))
+        return np.fromfile(self.folder / "counts.bin", np.int64)
 
     def span(self, start: int, stop: int) -> np.ndarray:
         """The ids from `start` to before `stop`; a view where they lie in one part."""
         number = int(np.searchsorted(self._starts, start, side="right")) - 1
         pieces = []
         while start < stop:
-            part, first = self._ids[number], int(self._starts[number])
+            part, first = self._ids(number), int(self._starts[number])
             pieces.append(part[start - first : stop - first])
             start += len(pieces[-1])
             number += 1
@@ -85,7 +91,7 @@ class TokenStore:
         out = np.empty((len(starts), length), self._dtype)
         for number in np.unique(numbers[within]):
             rows = within & (numbers == number)
-            windows = np.lib.stride_tricks.sliding_window_view(self._ids[number], length)
+            windows = np.lib.stride_tricks.sliding_window_view(self._ids(number), length)
             out[rows] = windows[starts[rows] - self._starts[number]]
         for row in np.flatnonzero(~within):
             out[row] = self.span(int(starts[row]), int(starts[row]) + length)

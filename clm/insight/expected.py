@@ -1,6 +1,6 @@
 """What loss a set-up should show by a step: theory's shape, calibrated on runs whose curves are kept here.
 
-Expected loss = floor + p A / N^a + q B / D^b - c S2 + h (unigram entropy) - r ln(learning rate) + text + place
+Expected loss = floor + p A / N^a + q B / D^b - c S2 + h (unigram entropy) - r ln(learning rate) + m (if Muon) + text + place
 
 A, a, B, b are Hoffmann et al.'s (scaling.CHINCHILLA); D is what the tokens walked at the peak rate are worth after
 repetition (Muennighoff et al. 2023) and beside the critical batch (McCandlish et al. 2018, Kaplan et al. 2020); S2 is
@@ -25,14 +25,15 @@ from clm.insight.scaling import (
     usual_learning_rate,
 )
 
-# Coefficients of _features' first seven: what theory or experience says, and how far it may be off.
-PRIOR_MEAN = np.array([CHINCHILLA.floor, 1.0, 1.0, -0.25, 0.6, -0.15, 0.0])
-PRIOR_SD = np.array([0.5, 0.5, 0.5, 0.15, 0.2, 0.15, 0.15])
+# Coefficients of _features' first eight: what theory or experience says, and how far it may be off.
+PRIOR_MEAN = np.array([CHINCHILLA.floor, 1.0, 1.0, -0.25, 0.6, -0.15, 0.0, 0.0])
+PRIOR_SD = np.array([0.5, 0.5, 0.5, 0.15, 0.2, 0.15, 0.15, 0.3])
 LINEAR = len(PRIOR_MEAN)
 # Standard deviations in nats: of a place, a text, a run (seed, tuning, code), and one measured loss.
 PLACE_SD, TEXT_SD, RUN_SD, NOISE_SD = 0.5, 0.4, 0.2, 0.03
 PLACE_LENGTH = 1.5  # e-folds of parameters or tokens over which a place's level carries
 TRAINING_SD = 0.15  # how far a training loss may lie from the validation loss, for what dropout and repetition do
+MUON_TOKENS = 1 / 0.52  # what a token is worth under Muon: Liu et al. 2025 (arXiv 2502.16982), figure 3; of AdamW's
 FARTHEST = 1.0  # PLACE_LENGTHs from the nearest reference: beyond, nothing is said
 
 
@@ -52,6 +53,7 @@ class Situation:
     tokens_per_step: int
     dataset_tokens: int | None
     law: Law
+    muon: bool  # and not AdamW
 
 
 @dataclass(frozen=True)
@@ -109,9 +111,9 @@ class Model:
 
 
 def _features(situation: Situation, step: float, loss: float) -> np.ndarray:
-    """Seven that count linearly, and ln N and ln D, the place. `loss` sets the critical batch."""
+    """Eight that count linearly, and ln N and ln D, the place. `loss` sets the critical batch."""
     walked, sunk, _ = (float(term[0]) for term in situation.law.terms(np.array([step])))
-    tokens = walked * situation.tokens_per_step
+    tokens = walked * situation.tokens_per_step * (MUON_TOKENS if situation.muon else 1.0)
     if situation.dataset_tokens:
         tokens = effective_tokens(situation.dataset_tokens, tokens)
     tokens = efficient_tokens(tokens, situation.tokens_per_step, critical_batch_tokens(loss))
@@ -120,7 +122,7 @@ def _features(situation: Situation, step: float, loss: float) -> np.ndarray:
     rate = float(np.clip(math.log(situation.peak_rate / usual_learning_rate(parameters)), -2, 1))
     difficulty = situation.unigram - typical_unigram_entropy(50_257)
     context = math.log(situation.block_size / 1024)
-    linear = [1.0, few_parameters, few_tokens, sunk, difficulty, rate, context]
+    linear = [1.0, few_parameters, few_tokens, sunk, difficulty, rate, context, float(situation.muon)]
     return np.array([*linear, math.log(parameters), math.log(tokens)])
 
 

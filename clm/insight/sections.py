@@ -7,9 +7,9 @@ from typing import Any
 from clm.insight.forecast import Forecast
 from clm.insight.normal import Verdict
 from clm.insight.outlook import Outlook, dropout_pairs
-from clm.insight.plan import BYTES_PER_TOKEN
 from clm.insight.scaling import TOKENS_PER_PARAMETER, distinct_share
 from clm.insight.setup import Setup
+from clm.insight.text_size import BYTES_PER_TOKEN
 
 # Where a GPT-2 of this size ends up on WikiText-103 after 10 to 25 passes: "low 3s to high 2s" (published.json).
 WIKITEXT_TARGETS = (3.0, 2.8)

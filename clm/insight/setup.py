@@ -8,12 +8,13 @@ from typing import Any
 from clm.data.blocks import EpochSteps, count_samples, count_steps, tokens_trained
 from clm.data.prepare import DEFAULT_VOCAB_SIZE
 from clm.errors import UserError
-from clm.insight import plan
+from clm.insight import plan, text_size
 from clm.insight.expected import Situation
 from clm.insight.forecast import Law
 from clm.insight.scaling import typical_unigram_entropy, unigram_entropy
 from clm.insight.schedule import FOLLOWS_THE_LOSS, learning_rates
 from clm.recipe import Recipe
+from clm.training.optim import MUON
 
 # Words of well-known training splits, as WikiText's published figures count them: (dataset, configuration) -> words.
 KNOWN_WORDS = {("Salesforce/wikitext", "wikitext-103-raw-v1"): 103_227_021}
@@ -134,6 +135,7 @@ class Setup:
             "tokens_per_step": round(self.tokens_per_step * batch),
             "dataset_tokens": self.text.tokens,
             "law": law,
+            "muon": self.recipe.training.get("optim") == MUON,
         }
         return Situation(**values | changes)
 
@@ -147,7 +149,7 @@ def of_recipe(recipe: Recipe, dataset_tokens: int | None = None) -> Setup:
     vocab_size = recipe.data.vocab_size or DEFAULT_VOCAB_SIZE
     store = None
     with suppress(UserError):  # the text itself may be elsewhere
-        store = plan.find_store(recipe, vocab_size)
+        store = text_size.find_store(recipe, vocab_size)
     if dataset_tokens:
         text = Text(dataset_tokens, "given")
     elif store is not None:
@@ -156,7 +158,7 @@ def of_recipe(recipe: Recipe, dataset_tokens: int | None = None) -> Setup:
         text = Text(store.tokens, origin, totals.words, totals.bytes, entropy)
     else:
         words = KNOWN_WORDS.get((recipe.data.dataset_name, recipe.data.dataset_config_name))
-        text = Text(*plan.tokens_of_text(recipe, vocab_size), words)
+        text = Text(*text_size.tokens_of_text(recipe, vocab_size), words)
     if count_samples(text.tokens, recipe.data.block_size, recipe.data.sampling) == 0:
         size = recipe.data.block_size
         raise UserError(f"{text.tokens:,} tokens are too few for one block of {size:,} and the token after it")

@@ -4,16 +4,14 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import torch
-
 from clm.errors import UserError
-from clm.insight import plan, references
+from clm.insight import references
+from clm.insight.devices import Device, assumptions
 from clm.insight.page_rows import duration, large
 from clm.insight.scaling import TOKENS_PER_PARAMETER, usual_learning_rate
 from clm.insight.setup import Setup, of_recipe
 from clm.recipe import Recipe
-from clm.training import hardware
-from clm.training.flops import flops_per_token, measured_matmul_rate
+from clm.training.flops import flops_per_token
 
 HEAD = 64  # of GPT-2 and GPT-3: the width of a head
 # Widths for each layer. Within these the loss hardly depends on it: Kaplan et al. 2020 (arXiv 2001.08361), figure 5.
@@ -42,11 +40,16 @@ class Shape:
 
 
 def for_budget(
-    recipe: Recipe, flops: float | None = None, parameters: float | None = None, dataset_tokens: int | None = None
+    recipe: Recipe,
+    device: Device,
+    flops: float | None = None,
+    parameters: float | None = None,
+    dataset_tokens: int | None = None,
 ) -> list[Shape]:
     """The shapes that a budget allows, in the set-up of a recipe otherwise, the lowest expected loss first.
 
     Args:
+        device: what one would train on.
         flops: of the whole training; what a shape doesn't use for its size it uses for tokens.
         parameters: of the model; without `flops`, 20 tokens are trained on for each.
         dataset_tokens: of the training text; by default what the recipe tells.
@@ -54,7 +57,7 @@ def for_budget(
     Raises:
         UserError: no shape fits, or nothing tells how long the text is.
     """
-    setup, rate = of_recipe(recipe, dataset_tokens), _rate(recipe)
+    setup, rate = of_recipe(recipe, dataset_tokens), device.flops * device.utilisation
     shapes = []
     for candidate in _candidates(setup):
         size = candidate.parameters
@@ -114,16 +117,9 @@ def _expected(setup: Setup, steps: int, tokens: int, of_token: float, rate: floa
     )
 
 
-def _rate(recipe: Recipe) -> float:
-    """FLOP/s to expect in training on this machine."""
-    training = hardware.fit(recipe.training).training
-    dtype = torch.bfloat16 if training["bf16"] else torch.float32
-    return plan.ASSUMED_UTILISATION * measured_matmul_rate(hardware.device_type(training), dtype)
-
-
-def describe(shapes: list[Shape], recipe: Recipe) -> str:
+def describe(shapes: list[Shape], recipe: Recipe, device: Device) -> str:
     """The shapes as a table for the terminal, the lowest loss first."""
-    rows = [("n_layer", "n_embd", "n_head", "parameters", "tokens", "passes", "FLOPs", "time", "loss", "")]
+    rows = [("n_layer", "n_embd", "n_head", "parameters", "tokens", "passes", "FLOPs", "time", "loss", "80 %")]
     for shape in shapes:
         low, high = shape.loss - 1.28 * shape.sd, shape.loss + 1.28 * shape.sd
         note = f"{low:.2f} to {high:.2f}" + ("" if shape.covered else ", far from any reference run")
@@ -137,7 +133,7 @@ def describe(shapes: list[Shape], recipe: Recipe) -> str:
             *lines,
             "",
             f"all else as in {recipe.path}; losses within some hundredths are equal, and all move together (80 % band)",
-            f"time: estimate, {plan.ASSUMED_UTILISATION:.0%} (assumed) of a matmul's speed on this machine just now",
+            f"time: {assumptions(device, 1)['seconds']}",
         ]
     )
 

@@ -40,7 +40,7 @@ class CheckpointWriter:
         self,
         step: int,
         live: dict[str, Any],
-        write: Callable[[Path, dict[str, Any]], None],
+        write: Callable[[Path, dict[str, Any]], dict[str, Any]],
         facts: dict[str, Any],
         keep: set[Path | None],
     ) -> None:
@@ -49,7 +49,8 @@ class CheckpointWriter:
         Args:
             step: the optimizer step.
             live: the tensors, in dicts and lists.
-            write: called with a folder and a copy of `live`; puts every file there.
+            write: called with a folder and a copy of `live`; puts every file there, and returns the size and SHA-256 of
+                those that it has flushed and hashed already.
             facts: what the manifest says besides.
             keep: checkpoints that must stay, besides this one.
         """
@@ -75,8 +76,7 @@ class CheckpointWriter:
             if not fault:
                 shutil.rmtree(staging, ignore_errors=True)
                 staging.mkdir(parents=True)
-                write(staging, tensors)
-                seal.seal(staging, {"step": step, **facts})
+                seal.seal(staging, {"step": step, **facts}, write(staging, tensors))
                 publish(staging, final)
                 rotate(self._output_dir, self._limit, {final, self._resumed_from, *keep})
         except (OSError, RuntimeError, SafetensorError) as error:

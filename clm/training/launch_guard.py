@@ -1,11 +1,14 @@
 """Launches that aren't what they look like, stopped before any work."""
 
 import os
+import socket
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import TemporaryFile, mkstemp
 
 from accelerate import PartialState
-from accelerate.commands.config.config_args import default_yaml_config_file
+from accelerate.commands.config.config_args import default_yaml_config_file, load_config_from_file
+from accelerate.utils import gather_object
+from torch import distributed
 from transformers.integrations import integration_utils
 
 from clm.errors import UserError
@@ -41,11 +44,69 @@ def check_processes() -> None:
             f"the launcher started {launched} processes, but they don't see each other (each counts {processes}): on "
             "a machine without GPUs set ACCELERATE_USE_CPU=true, or launch one process"
         )
-    asked = _launcher_option("--num_processes")
-    if processes == 1 and asked.isdigit() and int(asked) > 1:
+    asked = _processes_asked_for()
+    if processes == 1 and asked > 1:
         raise UserError(
             f"{asked} processes were asked for, but the launcher started one: launch with `accelerate launch "
             f"--multi_gpu --num_processes {asked}` (on a CPU too), or with --num_processes 1"
+        )
+
+
+def check_engine(device: str) -> None:
+    """Stop where the accelerate file asks for what would silently be something else here.
+
+    Args:
+        device: `cuda`, `mps` or `cpu`.
+
+    Raises:
+        UserError: it is FSDP without GPUs, FSDP1, Megatron-LM, or DeepSpeed's ZeRO-3.
+    """
+    environment = os.environ
+    if _asks_for("FSDP") and device != "cuda":
+        raise UserError(
+            "the accelerate file asks for FSDP, which accelerate would run as DDP on a machine without GPUs, unsaid: "
+            "launch with --config_file recipes/accelerate/ddp.yaml"
+        )
+    if _asks_for("FSDP") and environment.get("FSDP_VERSION", "1") != "2":
+        raise UserError(
+            "the accelerate file asks for FSDP's first version, whose weights can't be saved whole here: set "
+            "fsdp_version: 2, as recipes/accelerate/fsdp2.yaml does"
+        )
+    if _asks_for("MEGATRON_LM") or environment.get("ACCELERATE_DEEPSPEED_ZERO_STAGE") == "3":
+        engine = "Megatron-LM" if _asks_for("MEGATRON_LM") else "DeepSpeed's ZeRO-3"
+        raise UserError(
+            f"the accelerate file asks for {engine}, which cuts weights up in a way that this program doesn't know: "
+            "launch with --config_file recipes/accelerate/fsdp2.yaml"
+        )
+
+
+def _asks_for(engine: str) -> bool:
+    return os.environ.get(f"ACCELERATE_USE_{engine}", "").lower() in ("1", "true", "yes")
+
+
+def check_shared(folder: Path) -> None:
+    """Stop where processes of several machines don't see one and the same `folder`: each has to call this.
+
+    Raises:
+        UserError: on every process, if one doesn't see what the main process has put there.
+    """
+    if PartialState().num_processes == int(os.environ.get("LOCAL_WORLD_SIZE", "1")):
+        return
+    mark = [None]
+    if PartialState().is_main_process:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor, mark[0] = mkstemp(dir=folder, prefix=".shared.tmp-")
+        os.close(descriptor)
+    distributed.broadcast_object_list(mark)
+    path = folder / Path(mark[0]).name
+    seen = gather_object([(path.exists(), socket.gethostname())])
+    if PartialState().is_main_process:
+        path.unlink()
+    blind = sorted({host for there, host in seen if not there})
+    if blind:
+        raise UserError(
+            f"output_dir {folder} isn't the same folder on every machine: {', '.join(blind)} doesn't see what the "
+            "first one writes; put it on a disk that they share"
         )
 
 
@@ -68,6 +129,15 @@ def _launcher_option(name: str) -> str:
         if word.startswith(f"{name}="):
             return word.removeprefix(f"{name}=")
     return ""
+
+
+def _processes_asked_for() -> int:
+    """By the launcher's command line, else by the accelerate file in force; 0 where neither says."""
+    asked = _launcher_option("--num_processes")
+    if asked.isdigit():
+        return int(asked)
+    file = accelerate_file()
+    return load_config_from_file(file).num_processes or 0 if file != "none" else 0
 
 
 def accelerate_file() -> str:

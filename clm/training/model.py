@@ -54,8 +54,12 @@ def model_config(options: ModelOptions, block_size: int, vocab_size: int, end_of
 
 
 def fresh_model(options: ModelOptions, block_size: int, tokenizer: PreTrainedTokenizerBase) -> GPT2LMHeadModel:
-    """A model with new random weights, drawn from torch's global generator, in fp32, ready to be trained fast."""
-    config = model_config(options, block_size, len(tokenizer), tokenizer.eos_token_id)
+    """A model with new random weights, drawn from torch's global generator, in fp32."""
+    return from_config(model_config(options, block_size, len(tokenizer), tokenizer.eos_token_id))
+
+
+def from_config(config: GPT2Config) -> GPT2LMHeadModel:
+    """A model of this shape, ready to be trained fast."""
     model = GPT2LMHeadModel._from_config(config, attn_implementation=attention.NAME)
     for block in model.transformer.h:
         if config.activation_function == "gelu_new":  # the same function in one step, which keeps one tensor, not eight

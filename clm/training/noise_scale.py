@@ -37,7 +37,8 @@ class GradientNoiseScale(TrainerCallback, ExportableState):
             share: what these gradients are of the micro-batch's mean gradient: its part in the step's loss.
         """
         gradients = [p.grad for p in parameters if p.grad is not None]
-        self._small = (torch.nn.utils.get_total_norm(gradients) / share, tokens)
+        if gradients:  # FSDP2 keeps them to itself until the last micro-batch
+            self._small = (torch.nn.utils.get_total_norm(gradients) / share, tokens)
 
     def whole_step(self, norm: float, tokens: int) -> None:
         """Take the norm of the whole step's mean gradient over `tokens` labels, before clipping."""

@@ -8,20 +8,21 @@ from typing import Any, NoReturn
 import torch
 from accelerate.utils import gather_object
 from torch import distributed
-from transformers import EarlyStoppingCallback, Trainer
+from transformers import EarlyStoppingCallback
 from transformers.trainer_callback import ExportableState
 
 from clm.errors import MachineError, Stopped
 from clm.files import write_json
 from clm.training import checkpoint, lifecycle, random_state, seal, signals
 from clm.training.checkpoint_writer import CheckpointWriter
-from clm.training.snapshot import distinct, save, write_safetensors
+from clm.training.snapshot import save, write_safetensors
 from clm.training.spikes import LossSpikes
+from clm.training.whole import WholeTrainer
 
 _PROCESSES = "rng_state.pth"  # a list: for each process its random generators and the losses not logged yet
 
 
-class ResumableTrainer(Trainer):
+class ResumableTrainer(WholeTrainer):
     """Saves whole checkpoints beside training, stops where `signals` ask for it, and takes a run up exactly.
 
     Args:
@@ -125,6 +126,7 @@ class ResumableTrainer(Trainer):
         self.store_flos()
         self._remember_best()
         processes = gather_object([self._process_state()])  # every process has got here, and says how it stands
+        live = self.whole_tensors()
         if self.args.should_save:
             self._update_callback_states()
             model, state = self.accelerator.unwrap_model(self.model, keep_torch_compile=False), copy.copy(self.state)
@@ -132,18 +134,16 @@ class ResumableTrainer(Trainer):
             state.stateful_callbacks = copy.deepcopy(state.stateful_callbacks)
             scheduler = copy.deepcopy(self.lr_scheduler.state_dict())
 
-            def write(folder: Path, tensors: dict[str, Any]) -> None:
+            def write(folder: Path, tensors: dict[str, Any]) -> dict[str, Any]:
                 model.config.save_pretrained(folder)
                 model.generation_config.save_pretrained(folder)
                 self._tokenizer.save_pretrained(folder)
-                write_safetensors(folder / "model.safetensors", tensors["model"])
-                save(tensors["optimizer"], folder / "optimizer.pt")
-                save(scheduler, folder / "scheduler.pt")
-                save(processes, folder / _PROCESSES)
                 state.save_to_json(str(folder / "trainer_state.json"))
                 write_json(folder / checkpoint.IDENTITY_FILE, self._identity)
+                parts = {"optimizer.pt": tensors["optimizer"], "scheduler.pt": scheduler, _PROCESSES: processes}
+                weights = {"model.safetensors": write_safetensors(folder / "model.safetensors", tensors["model"])}
+                return weights | {name: save(value, folder / name) for name, value in parts.items()}
 
-            live = {"model": distinct(model.state_dict()), "optimizer": self.optimizer.state_dict()}
             keep = {self._best(), self._folder(self._spikes.saved_step)}
             self._writer.start(state.global_step, live, write, self._facts(), keep)
 
@@ -222,7 +222,7 @@ class ResumableTrainer(Trainer):
         if lifecycle.on_main(lambda: self._writer.wait() or seal.fault(folder)):
             return False
         self._load_from_checkpoint(str(folder))
-        self.optimizer.load_state_dict(torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True))
+        self._load_optimizer(folder)
         return True
 
     def _load_rng_state(self, checkpoint: str | None) -> None:

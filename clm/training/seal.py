@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,13 @@ def fingerprint(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def seal(folder: Path, facts: dict[str, Any]) -> None:
-    """Flush every file in `folder` to disk, then write their sizes and SHA-256 with `facts` as its manifest."""
-    files = {path.name: _flushed(path) for path in sorted(folder.iterdir())}
+def seal(folder: Path, facts: dict[str, Any], known: Mapping[str, dict[str, Any]]) -> None:
+    """Flush every file in `folder` to disk, then write their sizes and SHA-256 with `facts` as its manifest.
+
+    Args:
+        known: size and SHA-256 of files that were flushed and hashed as they were written.
+    """
+    files = {path.name: known.get(path.name) or _flushed(path) for path in sorted(folder.iterdir())}
     manifest = {**facts, "files": files}
     write_json(folder / MANIFEST, {**manifest, "seal": fingerprint(manifest)})
     sync(folder)

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from clm.training.hashed_file import HashedFile
+
 _SAFETENSORS_NAMES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.float64: "F64"}
 
 
@@ -45,14 +47,15 @@ def tensor_bytes(tree: Any) -> int:
     return sum(map(tensor_bytes, values))
 
 
-def distinct(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """A state dict with a tied weight under its first name only, as a safetensors file wants it."""
-    seen: dict[int, str] = {}
-    return {name: tensor for name, tensor in tensors.items() if seen.setdefault(tensor.data_ptr(), name) == name}
+def distinct(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """A model's state dict with a tied weight under its first name only, as a safetensors file wants it."""
+    again = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    again -= {name for name, _ in model.named_parameters()}
+    return {name: tensor for name, tensor in model.state_dict().items() if name not in again}
 
 
-def write_safetensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Write a safetensors file of contiguous tensors in host memory.
+def write_safetensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    """Write a safetensors file of contiguous tensors in host memory; its size and SHA-256.
 
     The package's own function never lets go of the interpreter, so training would stand still for as long as it
     writes. The format is eight bytes of the header's length, the header in JSON, and the tensors' bytes.
@@ -65,13 +68,16 @@ def write_safetensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
         header[name] = {"dtype": dtype, "shape": list(tensor.shape), "data_offsets": [start, end]}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    with path.open("wb") as file:
+    with HashedFile(path) as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for tensor in tensors.values():
-            file.write(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))
+            file.write(tensor.reshape(-1).view(torch.uint8).numpy())
+    return file.facts
 
 
-def save(value: Any, path: Path) -> None:
-    """`torch.save` without its own checksum: that costs several times what the seal's SHA-256 does."""
+def save(value: Any, path: Path) -> dict[str, Any]:
+    """`torch.save`, without its own checksum, which costs several times what SHA-256 does; the size and SHA-256."""
     torch.serialization.set_crc32_options(False)
-    torch.save(value, path)
+    with HashedFile(path) as file:
+        torch.save(value, file)
+    return file.facts

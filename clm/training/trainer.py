@@ -174,11 +174,14 @@ class ClmTrainer(ResumableTrainer):
         """Score the whole validation text, log it, and tell the callbacks."""
         before = self.throughput.seconds["evaluation"]
         with self.throughput.waiting_for("evaluation"):
-            metrics = self._evaluate_fn(self.accelerator.unwrap_model(self.model))
+            model = self.whole_model()
+            metrics = self._evaluate_fn(model)
         metrics["eval_runtime"] = round(self.throughput.seconds["evaluation"] - before, 4)
         self.log(dict(metrics))
         with self.throughput.waiting_for("evaluation"):  # samples are drawn
+            trained, self.callback_handler.model = self.callback_handler.model, model
             self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+            self.callback_handler.model = trained
         return metrics
 
     def _evaluate(self, trial: Any, ignore_keys_for_eval: Any, skip_scheduler: bool = False) -> dict[str, float]:
@@ -192,35 +195,19 @@ class ClmTrainer(ResumableTrainer):
             self.control.should_save = True  # the stock Trainer forgets a best evaluation between two saves
         return is_best
 
-    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        """Model and tokenizer; not the stock training_args.bin, a pickle that nothing here would load."""
-        if self.args.should_save:
-            folder = output_dir or self.args.output_dir
-            model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
-            model.save_pretrained(folder, state_dict=state_dict)
-            self.processing_class.save_pretrained(folder)
-
-    def export(self) -> None:
-        """Put model and tokenizer into output_dir for other tools to load, each file whole or not at all."""
+    def export(self, model: torch.nn.Module) -> None:
+        """Put a whole `model` and the tokenizer into output_dir for other tools, each file whole or not at all."""
         output_dir = Path(self.args.output_dir)
         staging = output_dir / EXPORT_STAGING
         if self.args.should_save:
             shutil.rmtree(staging, ignore_errors=True)
-        self.save_model(str(staging), _internal_call=True)
-        if self.args.should_save:
+            model.save_pretrained(staging)
+            self.processing_class.save_pretrained(staging)
             for file in staging.iterdir():
                 sync(file)
                 file.replace(output_dir / file.name)
             staging.rmdir()
             sync(output_dir)
-
-    def _issue_warnings_after_load(self, load_result: Any) -> None:
-        """A tied head isn't in the file, and needn't be; anything else missing is not to be passed over."""
-        tied = set(getattr(self.accelerator.unwrap_model(self.model), "_tied_weights_keys", None) or ())
-        if missing := set(load_result.missing_keys) - tied:
-            raise MachineError(f"the checkpoint lacks weights: {', '.join(sorted(missing))}")
-        if load_result.unexpected_keys:
-            raise MachineError(f"the checkpoint has weights of another model: {', '.join(load_result.unexpected_keys)}")
 
 
 def _as_it_is(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -19,7 +19,7 @@ def store_of(folder, *parts: int) -> TokenStore:
         part.mkdir()
         (part / "tokens.bin").write_bytes(np.arange(first, first + tokens, dtype=np.uint16).tobytes())
         first += tokens
-    about = {"fingerprint": {}, "dtype": "uint16", "vocab_size": 100, "end_of_text": 0}
+    about = {"fingerprint": {}, "dtype": "uint16", "vocab_size": 100, "end_of_text": 0, "documents_by_length": []}
     counts = {"documents": 1, "words": 0, "bytes": 0, "encoder": "test"}
     (folder / "store.json").write_text(json.dumps({**about, "parts": [{"tokens": n, **counts} for n in parts]}))
     return TokenStore(folder)

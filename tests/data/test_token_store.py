@@ -496,15 +496,6 @@ def test_116_million_windows_take_no_memory(tmp_path):
     assert peak < 4 << 20
 
 
-def test_a_store_of_a_hundred_thousand_million_tokens(tmp_path):
-    store = sparse_store(tmp_path / "store", 100_000_000_000)
-    assert store.gather(np.array([99_999_999_900, 0]), 100).tolist() == [list(range(1, 101)), [0] * 100]
-    blocks = Blocks(store, block_size=50)
-    assert len(blocks) == 1_999_999_999
-    assert blocks[1_999_999_998]["labels"].tolist() == list(range(2, 52))
-    assert int(store.ends[-1]) == 100_000_000_000
-
-
 @pytest.mark.parametrize(("text", "warned"), [("one<|endoftext|>two", True), ("one two", False)])
 def test_a_text_that_spells_out_end_of_text_is_remarked_on(tmp_path, text, warned):
     said = []

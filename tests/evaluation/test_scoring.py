@@ -26,13 +26,14 @@ def store_at(folder, documents, vocab_size=50, words=10, num_bytes=40):
     ids = np.array([i for document in documents for i in [*document, END]], dtype=np.uint16)
     ids.tofile(part / "tokens.bin")
     np.array([len(d) + 1 for d in documents], np.uint32).tofile(part / "lengths.bin")
-    np.bincount(ids, minlength=vocab_size).astype(np.int64).tofile(part / "counts.bin")
+    np.bincount(ids, minlength=vocab_size).astype(np.int64).tofile(folder / "counts.bin")
     totals = Totals(len(ids), len(documents), words, num_bytes)
     about = {
         "fingerprint": {},
         "dtype": "uint16",
         "vocab_size": vocab_size,
         "end_of_text": END,
+        "documents_by_length": [],
         "parts": [{**asdict(totals), "encoder": "test"}],
     }
     (folder / "store.json").write_text(json.dumps(about))

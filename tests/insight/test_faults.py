@@ -1,6 +1,7 @@
 """Every fault, planted in a small real run, is named; clean runs raise none."""
 
 import json
+import random
 import shutil
 from pathlib import Path
 
@@ -122,11 +123,14 @@ def test_training_text_that_repeats_itself():
     assert findings() == ["duplicate training text"]
 
 
-def test_validation_far_below_training_is_named():
-    training = [(step, 3.4 - step / 1000) for step in range(3, 301, 3)]
-    curve = Curve.from_points(training, [(step, 3.4 - step / 140) for step in range(30, 301, 30)])
-    evidence = Evidence(curve, 300, 3.8, 512, 80_000, 1, 1e-3, 1e-3)
-    assert [fault["name"] for fault in faults.find(evidence)] == ["training text in validation"]
+def test_validation_text_that_stands_in_the_training_text():
+    validation, chance = sentences(3, seed=3), random.Random(4)
+    letters = "abcdefghijklm"
+    noise = [" ".join("".join(chance.choices(letters, k=4)) for _ in range(20)) for _ in range(450)]
+    train = noise + validation * 150
+    chance.shuffle(train)
+    write_texts(train, validation)
+    assert "training text in validation" in findings(n_embd=64)
 
 
 def test_accumulation_that_sums_instead_of_averaging(monkeypatch):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from clm.__main__ import main
-from clm.data.description import document_lengths
+from clm.data.store_builder import documents_by_length
 from clm.insight.report import comparison_page, run_page, write_report
 from clm.insight.run_record import read_run
 from tests.insight.run_folder import explanation, make_run, write
@@ -147,7 +147,10 @@ def test_the_command_writes_page_and_picture_into_the_folder(tmp_path, capsys):
 def test_documents_are_counted_by_length():
     import numpy as np
 
-    class Store:
-        ends = np.cumsum([4, 7, 8, 40])
-
-    assert document_lengths(Store) == [[4, 7, 2], [8, 15, 1], [16, 31, 0], [32, 63, 1]]
+    assert documents_by_length([np.array([4, 7]), np.array([], int), np.array([8, 40])]) == [
+        [4, 7, 2],
+        [8, 15, 1],
+        [16, 31, 0],
+        [32, 63, 1],
+    ]
+    assert documents_by_length([np.array([1, 2**32 - 1])])[-1] == [2**31, 2**32 - 1, 1]

@@ -1,7 +1,10 @@
 """Checkpoints written beside training: whole or not there, and never one too few."""
 
 import errno
+import fcntl
+import hashlib
 import os
+import random
 import threading
 from pathlib import Path
 
@@ -9,15 +12,19 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from clm.training import checkpoint_writer, seal
+from clm.training import checkpoint_writer, hashed_file, seal
 from clm.training.checkpoint_writer import CheckpointWriter, publish, rotate
-from clm.training.snapshot import Snapshot, distinct, tensor_bytes, write_safetensors
+from clm.training.snapshot import Snapshot, distinct, save, tensor_bytes, write_safetensors
 
 FACTS = {"world_size": 1}
 
 
-def write(folder: Path, tensors: dict) -> None:
-    torch.save(tensors, folder / "tensors.pt")
+def write(folder: Path, tensors: dict) -> dict:
+    return {"tensors.pt": save(tensors, folder / "tensors.pt")}
+
+
+def facts_of(path: Path) -> dict:
+    return {"size": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
 def names(folder: Path) -> list[str]:
@@ -45,7 +52,7 @@ def test_what_is_saved_is_what_the_tensors_held_when_it_began(writer, tmp_path):
 
 def test_training_goes_on_while_a_checkpoint_is_written(writer, tmp_path):
     go_on = threading.Event()
-    writer.start(1, {"w": torch.zeros(2)}, lambda *_: go_on.wait(10) and None, FACTS, set())
+    writer.start(1, {"w": torch.zeros(2)}, lambda *_: {} if go_on.wait(10) else None, FACTS, set())
     assert not (tmp_path / "checkpoint-1").exists()
     go_on.set()
     assert writer.wait() is None and (tmp_path / "checkpoint-1").exists()
@@ -133,11 +140,37 @@ def test_a_snapshot_copies_tensors_and_keeps_all_else(tmp_path):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_our_safetensors_file_is_the_packages_own(tmp_path, dtype):
-    weight = torch.randn(5, 3).to(dtype)
-    tied = {"wte": weight, "bias": torch.randn(3, dtype=torch.float32), "head": weight, "none": torch.zeros(0)}
-    tensors = distinct({key: tied[key] for key in ("wte", "bias", "head")})
-    assert list(tensors) == ["wte", "bias"]
-    write_safetensors(tmp_path / "ours", tensors)
+    model = torch.nn.ModuleDict({"wte": torch.nn.Embedding(5, 3, dtype=dtype), "head": torch.nn.Linear(3, 5)})
+    model["head"].weight = model["wte"].weight
+    tensors = distinct(model)
+    assert list(tensors) == ["wte.weight", "head.bias"]
+    assert write_safetensors(tmp_path / "ours", tensors) == facts_of(tmp_path / "ours")
     save_file(tensors, tmp_path / "theirs", metadata={"format": "pt"})
     ours, theirs = load_file(tmp_path / "ours"), load_file(tmp_path / "theirs")
     assert ours.keys() == theirs.keys() and all(ours[name].equal(theirs[name]) for name in ours)
+
+
+@pytest.mark.parametrize("direct", [True, False])
+@pytest.mark.parametrize("size", [0, 1, 4096, 2 * 2**20, 5 * 2**20 + 7])
+def test_a_file_is_hashed_as_it_is_written(tmp_path, monkeypatch, size, direct):
+    if not direct:
+        monkeypatch.setattr(hashed_file, "_DIRECT", 0)
+    content = random.Random(size).randbytes(size)
+    with hashed_file.HashedFile(tmp_path / "file") as file:
+        for start in range(0, size, 1_000_003):
+            file.write(content[start : start + 1_000_003])
+    assert (tmp_path / "file").read_bytes() == content and file.facts == facts_of(tmp_path / "file")
+
+
+def test_a_disk_that_takes_whole_blocks_only_is_written_to_the_plain_way(tmp_path, monkeypatch):
+    original, content = os.write, random.Random(1).randbytes(3 * 2**20)
+
+    def refuses(handle: int, data: memoryview) -> int:
+        if fcntl.fcntl(handle, fcntl.F_GETFL) & os.O_DIRECT:
+            raise OSError(errno.EINVAL, "Invalid argument")
+        return original(handle, data[:100_000])  # a disk may take less than it is given
+
+    monkeypatch.setattr(hashed_file.os, "write", refuses)
+    with hashed_file.HashedFile(tmp_path / "file") as file:
+        file.write(content)
+    assert (tmp_path / "file").read_bytes() == content and file.facts == facts_of(tmp_path / "file")

@@ -14,7 +14,7 @@ def folder(tmp_path) -> Path:
     made.mkdir()
     (made / "a.bin").write_bytes(b"\0" * 5000)
     (made / "b.json").write_text("{}")
-    seal.seal(made, {"step": 3, "world_size": 1})
+    seal.seal(made, {"step": 3, "world_size": 1}, {})
     return made
 
 

@@ -10,6 +10,7 @@ from clm.insight.expected import Model, Point, Situation
 from clm.insight.forecast import Law
 from clm.insight.scaling import typical_unigram_entropy
 from clm.insight.schedule import learning_rates
+from clm.training.optim import MUON
 
 FOLDER = Path(__file__).parent
 FEWEST_SEEN = 0.15  # of a small run's steps: before, its loss says more of its warmup than of its set-up
@@ -46,6 +47,7 @@ def _small(entry: dict[str, Any]) -> list[Point]:
         tokens_per_step=tokens,
         dataset_tokens=entry["dataset_tokens"],
         law=Law(lambda at: learning_rates(recipe, steps, at), steps, entry["dataset_tokens"] / tokens),
+        muon=recipe.get("optim") == MUON,
     )
     kept = [pair for pair in entry["validation"] if pair[0] >= FEWEST_SEEN * steps and pair[0] % (steps // 5) == 0]
     return [Point(entry["name"], situation, *pair) for pair in kept]
@@ -64,6 +66,7 @@ def _published(entry: dict[str, Any]) -> list[Point]:
         tokens_per_step=entry["tokens_per_step"],
         dataset_tokens=entry["dataset_tokens"],
         law=Law(lambda at: learning_rates(schedule, steps, at), steps, in_a_pass),
+        muon=False,
     )
     kept = [*curve[:-1:5], curve[-1]] if len(curve) > 10 else curve
     return [Point(entry["name"], situation, *pair) for pair in kept if pair[0] > FIRST_STEP]

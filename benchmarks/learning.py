@@ -1,0 +1,242 @@
+"""What is learned from the same tokens: optimizers, rates, schedules, betas and weight decay, three seeds each.
+
+    python -m benchmarks.learning [--seeds N] [--table] [NAME ...]
+
+Every run trains the quickstart's model on the embedded text (3 layers x 128, 2,048 ids, blocks of 128; STEPS of
+2,048 tokens, about one epoch), with what its name says changed, and is scored on the same held-out text. Runs that are
+in benchmarks/results/learning.json already are passed over; `--table` only prints what is there. A seed is that of
+the weights and of the order: those of the same seed differ by nothing but the change.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import statistics
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, redirect_stdout
+from io import StringIO
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from torch.optim import Muon
+from transformers import TrainerCallback
+
+import run_clm
+from benchmarks.checkpoint import machine
+from clm.data.blocks import Blocks
+from clm.data.order import EpochOrder
+from clm.data.prepare import open_text, prepare
+from clm.evaluation.scoring import score_store
+from clm.files import Made, write_json
+from clm.recipe import load
+from clm.training import optim
+from clm.training.reporting import TrainingProgress
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULT = ROOT / "benchmarks" / "results" / "learning.json"
+QUICKSTART = json.loads((ROOT / "recipes" / "quickstart.json").read_text("utf-8"))
+ADAMW_RATE, MUON_RATE, STEPS = 3e-3, 1.2e-2, 400
+forks = multiprocessing.get_context("fork")
+BASE = QUICKSTART | {
+    "optim": "muon",
+    "learning_rate": MUON_RATE,
+    "bf16": True,
+    "max_steps": STEPS,
+    "eval_strategy": "no",
+    "save_strategy": "no",
+    "load_best_model_at_end": False,
+}
+ADAMW = {"optim": "adamw_torch_fused", "learning_rate": ADAMW_RATE}
+HALF_STEPS = 100  # of half a batch, in the batch-size warmup
+
+
+class UndecayedEmbeddings(optim.MuonAndAdamW):
+    """Weight decay on the blocks' matrices only."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)
+        self.param_groups[1]["weight_decay"] = 0.0
+
+
+class SplitAttention(Muon):
+    """Muon that takes query, key and value as matrices of their own."""
+
+    @torch.no_grad()
+    def step(self, closure: object = None) -> None:
+        for group in self.param_groups:
+            for weight in group["params"]:
+                rows, columns = weight.shape
+                pieces = [weight] if columns != 3 * rows else list(weight.split(rows, 1))
+                grads = [weight.grad] if len(pieces) == 1 else list(weight.grad.split(rows, 1))
+                buffer = self.state[weight].setdefault("momentum_buffer", torch.zeros_like(weight))
+                buffers = [buffer] if len(pieces) == 1 else list(buffer.split(rows, 1))
+                torch.optim._muon.muon(
+                    pieces,
+                    [grad.contiguous() for grad in grads],
+                    buffers,
+                    **{key: group[key] for key in ("lr", "weight_decay", "momentum", "nesterov", "ns_coefficients")},
+                    **{key: group[key] for key in ("eps", "ns_steps", "adjust_lr_fn")},
+                    has_complex=False,
+                )
+
+
+@contextmanager
+def small_batches_first() -> Iterator[None]:
+    """Half a batch in each of the first HALF_STEPS steps; as many tokens in all."""
+    whole, length = EpochOrder.__iter__, EpochOrder.__len__
+
+    def batches(order: EpochOrder) -> Iterator[np.ndarray]:
+        for number, batch in enumerate(whole(order)):
+            halves = order.epoch == 0 and number < HALF_STEPS // 2
+            yield from np.split(batch, 2) if halves else [batch]
+
+    def count(order: EpochOrder) -> int:
+        return length(order) + (HALF_STEPS // 2 if order.epoch == 0 else 0)
+
+    with patch.object(EpochOrder, "__iter__", batches), patch.object(EpochOrder, "__len__", count):
+        yield
+
+
+@contextmanager
+def shifted_blocks() -> Iterator[None]:
+    """Blocks that begin elsewhere in every epoch: half a block on in the second, a quarter in the third, …"""
+    gather, batches = Blocks.__getitems__, EpochOrder.__iter__
+    offset = [0]
+
+    def shifted(blocks: Blocks, samples: np.ndarray) -> dict[str, torch.Tensor]:
+        starts = np.minimum(np.asarray(samples) * blocks.block_size + offset[0], blocks.store.tokens - 1 - 128)
+        return gather(Blocks(blocks.store, blocks.block_size, "windows"), starts)
+
+    def begin(order: EpochOrder) -> Iterator[np.ndarray]:
+        offset[0] = (0, 64, 32, 96)[order.epoch % 4]
+        yield from batches(order)
+
+    with patch.object(Blocks, "__getitems__", shifted), patch.object(EpochOrder, "__iter__", begin):
+        yield
+
+
+class Average(TrainerCallback):
+    """The mean of the weights over the last share of the steps, put into the model at the end."""
+
+    def __init__(self, share: float) -> None:
+        self.share, self.count, self.mean = share, 0, {}
+
+    def on_step_end(self, args: object, state: object, control: object, model: torch.nn.Module, **_: object) -> None:
+        if state.global_step > state.max_steps * (1 - self.share) and state.global_step % 5 == 0:
+            self.count += 1
+            for name, weight in model.named_parameters():
+                mean = self.mean.setdefault(name, torch.zeros_like(weight))
+                mean.lerp_(weight.detach(), 1 / self.count)
+
+    def on_train_end(self, args: object, state: object, control: object, model: torch.nn.Module, **_: object) -> None:
+        with torch.no_grad():
+            for name, weight in model.named_parameters():
+                weight.copy_(self.mean[name])
+
+
+MORE_EPOCHS = {"validation_split_percentage": 60}  # the same steps are then two and a half epochs of less text
+VARIANTS: dict[str, tuple[dict, Callable | None]] = {
+    **{f"adamw, rate {rate:g}": (ADAMW | {"learning_rate": rate}, None) for rate in (1.5e-3, 3e-3, 6e-3)},
+    **{f"muon, rate {rate:g}": ({"learning_rate": rate}, None) for rate in (3e-3, 6e-3, 1.2e-2, 2.4e-2)},
+    "decay to 0": ({"lr_scheduler_kwargs": {"min_lr_rate": 0.0}}, None),
+    "linear to 0": ({"lr_scheduler_type": "linear", "lr_scheduler_kwargs": None}, None),
+    "constant after warmup": ({"lr_scheduler_type": "constant_with_warmup", "lr_scheduler_kwargs": None}, None),
+    "no warmup": ({"warmup_steps": 0}, None),
+    "warmup 2 %": ({"warmup_steps": 0.02}, None),
+    "beta2 0.95": ({"adam_beta2": 0.95}, None),
+    "beta2 0.999": ({"adam_beta2": 0.999}, None),
+    "weight decay 0": ({"weight_decay": 0.0}, None),
+    "weight decay 0.3": ({"weight_decay": 0.3}, None),
+    "adamw, weight decay 0": (ADAMW | {"weight_decay": 0.0}, None),
+    "adamw, no warmup": (ADAMW | {"warmup_steps": 0}, None),
+    "adamw, constant after warmup": (
+        ADAMW | {"lr_scheduler_type": "constant_with_warmup", "lr_scheduler_kwargs": None},
+        None,
+    ),
+    "embeddings without decay": ({}, lambda: patch.object(optim, "MuonAndAdamW", UndecayedEmbeddings)),
+    "query, key, value apart": ({}, lambda: patch.object(optim, "Muon", SplitAttention)),
+    "batch-size warmup": ({"max_steps": STEPS + HALF_STEPS // 2}, small_batches_first),
+    "mean of the last 10 %": ({"callback": 0.1}, None),
+    "constant, mean of the last 20 %": (
+        {"lr_scheduler_type": "constant_with_warmup", "lr_scheduler_kwargs": None, "callback": 0.2},
+        None,
+    ),
+    "2.5 epochs": (MORE_EPOCHS, None),
+    "2.5 epochs, shifted blocks": (MORE_EPOCHS, shifted_blocks),
+}
+
+
+def train(name: str, seed: int, folder: Path) -> float:
+    """One training; its validation loss."""
+    changed, patched = VARIANTS[name]
+    keys = BASE | {"cache_dir": str(folder), "output_dir": str(folder / "run"), "seed": seed} | changed
+    share = keys.pop("callback", None)
+    file = folder / f"recipe-{os.getpid()}.json"
+    write_json(file, keys)
+    recipe = load(file)
+    file.unlink()
+    with Made() as made, (patched or nullcontext)():
+        # The split is by a fixed seed, whatever the run's.
+        data = prepare(recipe.data, open_text(recipe.data, 42), False, lambda _: None, made)
+        with redirect_stdout(StringIO()):
+            args, _ = run_clm.start(recipe, Path(keys["output_dir"]))
+        blocks = Blocks(data.train, recipe.data.block_size)
+        identity = {"text": "", "tokenizer": "", "total_steps": args.max_steps}
+        trainer = run_clm.make_trainer(recipe, args, data, blocks, identity, None, None)
+        trainer.remove_callback(TrainingProgress)
+        if share:
+            trainer.add_callback(Average(share))
+        trainer.train()
+        return score_store(trainer.model, data.validation, blocks.block_size, 32).metrics()["eval_loss"]
+
+
+def known() -> dict:
+    return json.loads(RESULT.read_text("utf-8")) if RESULT.exists() else {"machine": machine(), "runs": []}
+
+
+def run(name: str, seed: int, folder: Path) -> None:
+    """One training in a process of its own, forked, so that it needn't import all this again."""
+    receives, sends = forks.Pipe(duplex=False)
+    process = forks.Process(target=lambda: sends.send(train(name, seed, folder)))
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise SystemExit(f"{name}, seed {seed} failed")
+    report = known()
+    report["runs"].append({"name": name, "seed": seed, "loss": round(receives.recv(), 4)})
+    write_json(RESULT, report)
+
+
+def table() -> None:
+    losses: dict[str, dict[int, float]] = {}
+    for each in known()["runs"]:
+        losses.setdefault(each["name"], {})[each["seed"]] = each["loss"]
+    for name, of_seed in losses.items():
+        values = list(of_seed.values())
+        print(
+            f"{name:<36} {statistics.mean(values):.4f}  ({min(values):.4f} to {max(values):.4f}, {len(values)} seeds)"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", help="parts of names")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--table", action="store_true")
+    parser.add_argument("--folder", type=Path, default=Path(".cache/learning"))
+    args = parser.parse_args()
+    args.folder.mkdir(parents=True, exist_ok=True)
+    done = {(each["name"], each["seed"]) for each in known()["runs"]}
+    wanted = [name for name in VARIANTS if not args.names or any(part in name for part in args.names)]
+    for seed in range(1, args.seeds + 1):
+        for name in wanted:
+            if (name, seed) not in done and not args.table:
+                run(name, seed, args.folder)
+    table()
+
+
+if __name__ == "__main__":
+    main()
