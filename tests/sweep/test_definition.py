@@ -5,6 +5,7 @@ import pytest
 from clm.errors import UserError
 from clm.sweep.definition import read
 from tests.sweep.made import RATE, make_sweep, write_sweep
+from tests.tiny import ROOT
 
 
 def test_every_trial_has_the_sweeps_tokens_whatever_its_batch(workplace):
@@ -73,3 +74,10 @@ def test_the_base_recipes_own_values_are_a_trial_only_within_the_space(workplace
         "n_embd": 16,
     }
     assert make_sweep(vary={"n_embd": {"integer": [12, 36], "step": 12}}).start() is None
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "recipes" / "sweeps").glob("*.json")), ids=lambda path: path.stem)
+def test_every_shipped_sweep_can_be_read(monkeypatch, path):
+    monkeypatch.chdir(ROOT)
+    sweep = read(path)
+    assert sweep.start() is not None and sweep.recipe(sweep.start()).training["max_steps"] > 1
