@@ -4,7 +4,7 @@ docs/sweeps.md says what was tested here, and how well it held.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,10 @@ MUON = (
     "sqrt(width); Yang, Simon & Bernstein 2023 (arXiv 2310.17813): that is to stay as it is",
 )
 WIDTH_POWERS = {"adamw_torch_fused": ADAM, "adamw_torch": ADAM, "muon": MUON}
+DEPTH = (
+    -0.5,
+    "Yang, Yu, Zhu & Hayou 2023 (arXiv 2310.02244): Adam's rate goes as 1/sqrt(layers), in transformers only roughly",
+)
 BATCH_POWER = 0.5  # of the tokens
 BATCH_KEYS = ("per_device_train_batch_size", "gradient_accumulation_steps", "global_batch_size")
 SAME = (
@@ -43,9 +47,10 @@ class Change:
 
 @dataclass(frozen=True)
 class Size:
-    """What the rules look at: width, tokens in a step, steps, and the optimizer."""
+    """What the rules look at: width, layers, tokens in a step, steps, and the optimizer."""
 
     width: int
+    layers: int
     batch: int
     steps: int
     optim: str
@@ -101,7 +106,7 @@ def changes(small: Recipe, target: Recipe, values: dict[str, Any]) -> list[Chang
 
 def _size(recipe: Recipe, steps: int, optim: str | None = None) -> Size:
     optim = optim or recipe.training.get("optim", "adamw_torch_fused")
-    return Size(recipe.model.n_embd, tokens_per_step(recipe), steps, optim)
+    return Size(recipe.model.n_embd, recipe.model.n_layer, tokens_per_step(recipe), steps, optim)
 
 
 def _batch(ours: Size, theirs: Size, target: Recipe) -> tuple[Size, Change]:
@@ -115,22 +120,27 @@ def _batch(ours: Size, theirs: Size, target: Recipe) -> tuple[Size, Change]:
         "batch goes as about the square root of the tokens (Zhang et al. 2024, arXiv 2410.21676; Bergsma et al. "
         "2025, arXiv 2505.13738)"
     )
-    size = Size(theirs.width, new, max(1, round(theirs.tokens / new)), theirs.optim)
+    size = replace(theirs, batch=new, steps=max(1, round(theirs.tokens / new)))
     return size, Change("global_batch_size", theirs.batch // target.data.block_size, sequences, reason)
 
 
 def _learning_rate(ours: Size, theirs: Size, found: float, before: float) -> Change:
-    """By the width, and by the square root of the batch."""
+    """By the width, the depth, and the square root of the batch."""
     if ours.optim not in WIDTH_POWERS:
         return Change("learning_rate", before, None, f"there is no rule for {ours.optim}")
     power, source = WIDTH_POWERS[ours.optim]
-    by_width, by_batch = (theirs.width / ours.width) ** power, math.sqrt(theirs.batch / ours.batch)
-    reason = (
-        f"{number(found)} x {by_width:.3g} for {theirs.width} instead of {ours.width} wide ({source}) x {by_batch:.3g} "
-        f"for {theirs.batch:,} instead of {ours.batch:,} tokens a step (the square root: Malladi et al. 2022, arXiv "
-        "2205.10287)"
-    )
-    return Change("learning_rate", before, float(f"{found * by_width * by_batch:.3g}"), reason)
+    rate, reasons = found, []
+    for factor, what in (
+        ((theirs.width / ours.width) ** power, f"{theirs.width} instead of {ours.width} wide ({source})"),
+        ((theirs.layers / ours.layers) ** DEPTH[0], f"{theirs.layers} instead of {ours.layers} layers ({DEPTH[1]})"),
+        (
+            math.sqrt(theirs.batch / ours.batch),
+            f"{theirs.batch:,} instead of {ours.batch:,} tokens a step (Malladi et al. 2022, arXiv 2205.10287)",
+        ),
+    ):
+        rate *= factor
+        reasons += [f"x {factor:.3g} for {what}"] if factor != 1 else []
+    return Change("learning_rate", before, float(f"{rate:.3g}"), " ".join([number(found), *reasons]))
 
 
 def _weight_decay(ours: Size, theirs: Size, small: Recipe, target: Recipe, rate: float) -> Change:

@@ -32,6 +32,13 @@ def test_adamw_takes_the_rate_by_the_width_and_the_square_root_of_the_batch(targ
     assert "2203.03466" in change.reason and "2205.10287" in change.reason
 
 
+def test_more_layers_take_the_rate_by_the_square_root_of_their_number(workplace):
+    write_recipe("deep.json", n_layer=8, max_steps=100)
+    change = changed({"learning_rate": 0.016}, load("deep.json"))["learning_rate"]
+    assert change.after == pytest.approx(0.016 / 2)
+    assert "layers" in change.reason and "wide" not in change.reason and "a step" not in change.reason
+
+
 def test_muon_takes_it_by_the_square_root_of_the_width(target):
     write_recipe("large.json", n_embd=64, n_head=4, max_steps=100, optim="muon")
     change = changed({"learning_rate": 0.016}, load("large.json"), optim="muon")["learning_rate"]
