@@ -97,7 +97,7 @@ def changes(small: Recipe, target: Recipe, values: dict[str, Any]) -> list[Chang
     rate = target.training["learning_rate"]
     if "learning_rate" in values:
         changed.append(_learning_rate(ours, theirs, values["learning_rate"], rate))
-        rate = changed[-1].after
+        rate = changed[-1].after or rate
     if "weight_decay" in values:
         changed.append(_weight_decay(ours, theirs, small, target, rate))
     done = {*BATCH_KEYS, "learning_rate", "weight_decay"}

@@ -4,7 +4,7 @@ import pytest
 
 from clm.sweep import results
 from clm.sweep.findings import find
-from clm.sweep.pruning import replay
+from clm.sweep.pruning import hopeless, replay
 from clm.sweep.study import Study
 from tests.sweep.made import BOTH, make_sweep, outcome, run_through
 
@@ -88,6 +88,11 @@ def test_the_table_has_a_row_for_every_trial_the_best_first(workplace):
     rows = lines.splitlines()[:4]
     assert [row.split()[0] for row in rows] == ["trial", "1", "2", "0"]
     assert "+0.0100  equal to the best" in rows[2] and rows[3].endswith("+0.5000           complete  1 min 0 s")
+
+
+def test_only_a_forecast_that_is_above_the_best_at_its_lower_end_is_hopeless():
+    assert hopeless((50.0, 3.01, 3.2, 3.4), 3.0)
+    assert not hopeless((50.0, 2.99, 3.2, 3.4), 3.0)
 
 
 def test_pruning_replayed_by_hand():
