@@ -53,7 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         with signals.caught(), faults.machine_faults(), lifecycle.processes():
             run(parse(sys.argv[1:] if argv is None else argv))
     except (UserError, MachineError, Stopped) as error:
-        if os.environ.get("RANK", "0") == "0":
+        rank = "LOCAL_RANK" if isinstance(error, MachineError) else "RANK"  # of another machine, each has its own log
+        if os.environ.get(rank, "0") == "0":
             print(f"{'stopped' if isinstance(error, Stopped) else 'error'}: {error}", file=sys.stderr)
         return error.exit_code
     return 0
@@ -109,13 +110,14 @@ def start(recipe: Recipe, output_dir: Path) -> tuple[TrainingArguments, Say]:
     launch_guard.check_writable("output_dir", output_dir)
     launch_guard.check_writable("cache_dir", Path(recipe.data.cache_dir))
     decision = hardware.fit(recipe.training)
+    lifecycle.join_on_cpu(decision.training)
     try:
         args = optim.training_arguments(decision.training)
     except (ValueError, ImportError) as error:
         raise UserError(f"{recipe.path}: {' '.join(str(error).split())}") from None
     args.gradient_accumulation_steps = recipe.accumulation(args.world_size)
     launch_guard.check_processes()
-    launch_guard.check_engine(args.device.type)
+    launch_guard.check_engine(args)
     launch_guard.check_shared(output_dir)
     optim.check_launch(args.optim)
     launch_guard.check_trackers(args.report_to)
@@ -143,7 +145,7 @@ def prepare_blocks(
         return ours
 
     with Made() as made:
-        with PartialState().local_main_process_first():  # machines share what they build through locks
+        with lifecycle.first_of_each_machine():  # machines share what they build through locks
             text = open_text(recipe.data, args.seed)
             identity(known_identity(recipe.data, text))
             data = prepare(recipe.data, text, recipe.flags.verify_data, say, made)

@@ -60,6 +60,7 @@ class Run:
     warmup: float = 0.05
     seed: int = 42
     optim: str = "adamw_torch_fused"
+    weight_decay: float = 0.1
 
     def recipe(self, texts: dict[str, str]) -> dict:
         """As run_clm.py reads it."""
@@ -82,6 +83,7 @@ class Run:
             "optim": self.optim,
             "learning_rate": self.rate,
             "warmup_steps": self.warmup,
+            "weight_decay": self.weight_decay,
             "adam_beta2": 0.99,
             "max_steps": self.steps,
             "eval_steps": self.steps // EVALUATIONS,
@@ -153,6 +155,13 @@ FROZEN |= {
     "f-e-4x128-muon-cosine0": Run(E, 4, 128, 4096, 128, 8, 750, 8e-3, COSINE_TO_0, optim=MUON),
     "f-p-1x96-muon-linear": Run(P, 1, 96, 2048, 64, 32, 750, 1.2e-2, LINEAR, optim=MUON),
     "f-w-1x128-muon-wsd": Run(W, 1, 128, 2048, 64, 32, 500, 1e-2, stable_decay(500, 0.3), 0.1, optim=MUON),
+}
+# And some of the first ones without warmup or weight decay, for what those change.
+FROZEN |= {
+    "e-1x64-cosine-no-warmup": Run(E, 1, 64, 1024, 64, 16, 1000, 4e-3, COSINE, warmup=0.0),
+    "w-2x96-cosine-no-warmup": Run(W, 2, 96, 1024, 64, 16, 750, 3e-3, COSINE, warmup=0.0),
+    "w-2x96-cosine-no-decay": Run(W, 2, 96, 1024, 64, 16, 750, 3e-3, COSINE, weight_decay=0.0),
+    "w-1x64-many-epochs-no-decay": Run(W, 1, 64, 1024, 64, 32, 1000, 5e-3, COSINE, weight_decay=0.0),
 }
 RUNS |= FROZEN
 

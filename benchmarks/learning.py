@@ -145,25 +145,12 @@ VARIANTS: dict[str, tuple[dict, Callable | None]] = {
     "linear to 0": ({"lr_scheduler_type": "linear", "lr_scheduler_kwargs": None}, None),
     "constant after warmup": ({"lr_scheduler_type": "constant_with_warmup", "lr_scheduler_kwargs": None}, None),
     "no warmup": ({"warmup_steps": 0}, None),
-    "warmup 2 %": ({"warmup_steps": 0.02}, None),
     "beta2 0.95": ({"adam_beta2": 0.95}, None),
-    "beta2 0.999": ({"adam_beta2": 0.999}, None),
     "weight decay 0": ({"weight_decay": 0.0}, None),
-    "weight decay 0.3": ({"weight_decay": 0.3}, None),
-    "adamw, weight decay 0": (ADAMW | {"weight_decay": 0.0}, None),
-    "adamw, no warmup": (ADAMW | {"warmup_steps": 0}, None),
-    "adamw, constant after warmup": (
-        ADAMW | {"lr_scheduler_type": "constant_with_warmup", "lr_scheduler_kwargs": None},
-        None,
-    ),
     "embeddings without decay": ({}, lambda: patch.object(optim, "MuonAndAdamW", UndecayedEmbeddings)),
     "query, key, value apart": ({}, lambda: patch.object(optim, "Muon", SplitAttention)),
     "batch-size warmup": ({"max_steps": STEPS + HALF_STEPS // 2}, small_batches_first),
     "mean of the last 10 %": ({"callback": 0.1}, None),
-    "constant, mean of the last 20 %": (
-        {"lr_scheduler_type": "constant_with_warmup", "lr_scheduler_kwargs": None, "callback": 0.2},
-        None,
-    ),
     "2.5 epochs": (MORE_EPOCHS, None),
     "2.5 epochs, shifted blocks": (MORE_EPOCHS, shifted_blocks),
 }
@@ -223,14 +210,14 @@ def table() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", help="parts of names")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="of what is changed; by default all")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--folder", type=Path, default=Path(".cache/learning"))
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     done = {(each["name"], each["seed"]) for each in known()["runs"]}
-    wanted = [name for name in VARIANTS if not args.names or any(part in name for part in args.names)]
+    wanted = [name for name in VARIANTS if name in (args.names or VARIANTS)]
     for seed in range(1, args.seeds + 1):
         for name in wanted:
             if (name, seed) not in done and not args.table:

@@ -87,7 +87,9 @@ class Recipe:
         steps, rest = divmod(total, batch * world_size)
         product = f"per_device_train_batch_size {batch} x {world_size} process(es)"
         if rest:
-            raise UserError(f"{self.path}: global_batch_size {total} is not a multiple of {product}")
+            fitting = [size for size in range(1, batch) if total % (size * world_size) == 0]
+            remedy = f"per_device_train_batch_size {fitting[-1]}" if fitting else "another number of processes"
+            raise UserError(f"{self.path}: global_batch_size {total} is not a multiple of {product}: set {remedy}")
         if given not in (None, steps):
             raise UserError(
                 f"{self.path}: global_batch_size {total} with {product} makes "

@@ -8,12 +8,13 @@ Only that choice is changed here; models are sharded, trained, gathered and save
 import sys
 from typing import Any
 
-from accelerate.state import AcceleratorState
+from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType
 
 import run_clm
 from clm.training import launch_guard, sharding
 from clm.training.whole import WholeTrainer
+from tests.tiny import muon_in_fp32
 
 _stock = AcceleratorState.__init__
 
@@ -22,6 +23,7 @@ def _with_fsdp(self: AcceleratorState, *args: Any, fsdp_plugin: Any = None, **kw
     _stock(self, *args, fsdp_plugin=fsdp_plugin, **kwargs)
     if fsdp_plugin is not None and self.distributed_type == DistributedType.MULTI_CPU:
         self.distributed_type, self.fsdp_plugin = DistributedType.FSDP, fsdp_plugin
+        PartialState._shared_state["distributed_type"] = DistributedType.FSDP
         if self._mixed_precision != "no":
             fsdp_plugin.set_mixed_precision(self._mixed_precision)
 
@@ -36,5 +38,6 @@ _stock_whole = WholeTrainer.whole_model
 if __name__ == "__main__":
     WholeTrainer.whole_model = _whole_of_shares
     AcceleratorState.__init__ = _with_fsdp
-    launch_guard.check_engine = lambda device: None
-    sys.exit(run_clm.main())
+    launch_guard.check_engine = lambda args: None
+    with muon_in_fp32():
+        sys.exit(run_clm.main())

@@ -305,6 +305,27 @@ def test_a_plan_of_bad_input(workplace, refuses):
     refuses("--output", "nowhere/plan.json", main=plan, says=["--output", "nowhere"])
     refuses("--output", ".", main=plan, says=["--output"])
     refuses("--global_batch_size", "7", "--processes", "2", main=plan, says=["global_batch_size 7", "multiple"])
+    refuses("--global_batch_size", "8", "--processes", "4", main=plan, says=["set per_device_train_batch_size 2"])
+    refuses("--device", "h1000", main=plan, says=["--device h1000", "known are b200, h200, h100"])
+
+
+def test_a_plan_for_many_gpus(workplace, capfd):
+    many = ("--processes", "64", "--device", "h100", "--output", "plan.json")
+    assert plan(*many) == 0
+    said = capfd.readouterr().out
+    for word in ("ddp", "fsdp2", "deepspeed zero2", "of 80 GB", "64 x H100", "cost", "~$"):
+        assert word in said, said
+    assert "doesn't fit" not in said and said.count("estimate: ") >= 4
+    made = json.loads(Path("plan.json").read_text())
+    fsdp2, ddp = (made["launches"][name]["memory"] for name in ("fsdp2", "ddp"))
+    assert fsdp2["optimizer"] == ddp["optimizer"] / 64 == 8 * made["parameters"] / 64
+    # Dollars: an hour of a device costs 3.
+    assert made["dollars"] == pytest.approx(made["seconds"] / 3600 * 64 * 3)
+
+    assert plan("--device", "l4", "--n_layer", "40", "--n_embd", "4096", "--processes", "64") == 0
+    assert "doesn't fit; it would with: launch with recipes/accelerate/fsdp2.yaml" in capfd.readouterr().out
+    assert plan("--device", "l4", "--n_layer", "40", "--n_embd", "4096") == 0
+    assert "doesn't fit, and no setting here makes it" in capfd.readouterr().out
 
 
 # The report of a run

@@ -72,24 +72,27 @@ def test_the_fsdp_file_asks_for_fsdp2(monkeypatch):
     ("environment", "device", "says"),
     [
         ({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}, "cpu", "DDP on a machine without GPUs, unsaid"),
+        ({"ACCELERATE_USE_DEEPSPEED": "true"}, "cpu", "asks for DeepSpeed, which accelerate would run as DDP"),
         ({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "1"}, "cuda", "set fsdp_version: 2"),
         ({"ACCELERATE_USE_FSDP": "true"}, "cuda", "set fsdp_version: 2"),
         ({"ACCELERATE_USE_MEGATRON_LM": "true"}, "cuda", "Megatron-LM"),
         ({"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "3"}, "cuda", "ZeRO-3"),
+        ({"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "2"}, "cuda", "--save_strategy no"),
     ],
 )
 def test_engines_that_would_be_others_are_refused(monkeypatch, environment, device, says):
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
+    args = SimpleNamespace(device=SimpleNamespace(type=device), save_strategy="steps")
     with pytest.raises(UserError, match=says) as caught:
-        launch_guard.check_engine(device)
+        launch_guard.check_engine(args)
     assert "\n" not in str(caught.value) and "recipes/accelerate/" in str(caught.value)
 
 
 def test_fsdp2_on_gpus_is_not_refused(monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     monkeypatch.setenv("FSDP_VERSION", "2")
-    launch_guard.check_engine("cuda")
+    launch_guard.check_engine(SimpleNamespace(device=SimpleNamespace(type="cuda"), save_strategy="steps"))
 
 
 def test_an_fsdp_file_on_a_cpu_is_refused_by_the_program(workplace):
@@ -129,7 +132,7 @@ def test_an_output_dir_that_machines_do_not_share_is_refused(tmp_path, monkeypat
     else:
         with pytest.raises(UserError, match="the-second doesn't see what the first one writes; put it on a disk"):
             launch_guard.check_shared(tmp_path / "out")
-    assert list((tmp_path / "out").iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 # Slurm

@@ -5,8 +5,11 @@ import os
 import random
 import subprocess
 import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
+from unittest.mock import patch
 
+import torch
 from accelerate.state import AcceleratorState
 
 import run_clm
@@ -69,3 +72,14 @@ def history(folder: str, key: str) -> list[float]:
     """A logged value at each step."""
     log = json.loads(Path(folder, "trainer_state.json").read_text())["log_history"]
     return [entry[key] for entry in log if key in entry]
+
+
+def muon_in_fp32() -> AbstractContextManager:
+    """Muon's iterations in fp32: in bf16 another order of a sum is seen in the third digit of a step."""
+    iterate = torch.optim._muon._zeropower_via_newtonschulz
+
+    def exact(*args: object) -> torch.Tensor:
+        with patch.object(torch.Tensor, "bfloat16", lambda tensor: tensor.float().clone()):
+            return iterate(*args)
+
+    return patch.object(torch.optim._muon, "_zeropower_via_newtonschulz", exact)

@@ -8,7 +8,7 @@ from typing import Any
 from clm.insight import references
 from clm.insight.expected import Model
 from clm.insight.forecast import Law
-from clm.insight.outlook import decays, dropout_pairs
+from clm.insight.outlook import decays, pairs
 from clm.insight.scaling import TOKENS_PER_PARAMETER, critical_batch_tokens, usual_learning_rate
 from clm.insight.schedule import warmup_steps
 from clm.insight.setup import Setup
@@ -149,7 +149,7 @@ def _regularisation(case: Case) -> Iterator[Advice]:
         why = f"{passes:.0f} passes over the text, and a model large enough to learn it by heart"
         yield Advice("dropout of 0.1 to 0.3", None, 1.0, "no time", why)
     elif passes < 1 and setup.dropout > 0:
-        least = min(change for _, change in dropout_pairs())
+        least = min(change for _, change in pairs("dropout"))
         why = (
             f"the text is seen {passes:.2g} times, so nothing is learned by heart; in small runs alike but for it, "
             f"dropout 0.1 cost {least:.2f} nats or more"

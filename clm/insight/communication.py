@@ -1,8 +1,10 @@
 """What devices that train together have to tell each other, and how long that takes: closed formulas.
 
-Collectives are NCCL's and gloo's ring: each of N devices sends to its neighbour only (Patarasuk and Yuan 2009,
-*Bandwidth optimal all-reduce algorithms for clusters of workstations*). Their simulation, chunk by chunk, is in
-tests/insight/test_communication.py; docs/scaling.md has what they give.
+Collectives are rings: each of N devices sends to its neighbour only (Patarasuk and Yuan 2009, *Bandwidth optimal
+all-reduce algorithms for clusters of workstations*); an all-reduce of short messages is a pair of trees, as in NCCL
+since 2.4 (Sanders, Speck and Träff 2009, *Two-tree algorithms for full bandwidth broadcast, reduction and scan*), with
+the ring's bandwidth in fewer hops. Their simulation is in tests/insight/test_communication.py; docs/scaling.md has what
+they give.
 """
 
 import math
@@ -44,6 +46,19 @@ def hop_seconds(devices: int) -> float:
     return LINK_HOP + (NETWORK_HOP - LINK_HOP) * machines / devices
 
 
+def latency(devices: int) -> float:
+    """Seconds of an all-reduce of next to nothing: the ring's hops, or up and down a tree of machines, if faster."""
+    machines = math.ceil(devices / DEVICES_PER_MACHINE)
+    within = min(devices, DEVICES_PER_MACHINE) - 1
+    tree = 2 * (within * LINK_HOP + tree_depth(machines) * NETWORK_HOP)
+    return min(2 * (devices - 1) * hop_seconds(devices), tree)
+
+
+def tree_depth(machines: int) -> int:
+    """Hops from a leaf to the root of a balanced binary tree of machines that are combined in pairs."""
+    return (machines - 1).bit_length()
+
+
 @dataclass(frozen=True)
 class Communication:
     """Of one optimizer step: bytes that each device sends, and seconds if nothing else went on."""
@@ -52,7 +67,7 @@ class Communication:
     seconds: float
 
 
-def _of(passes: list[tuple[float, int]], device: Device, devices: int) -> Communication:
+def _rings(passes: list[tuple[float, int]], device: Device, devices: int) -> Communication:
     sent = sum(size for size, _ in passes)
     hops = sum(count for _, count in passes)
     return Communication(sent, sent / ring_rate(device, devices) + hops * hop_seconds(devices))
@@ -64,8 +79,9 @@ BUCKET = 25 * 2**20  # bytes of gradients that DDP reduces at a time, by default
 def ddp(shape: Shape, device: Device, devices: int) -> Communication:
     """DDP: fp32 gradients are all-reduced once a step, in buckets, after its last micro-batch."""
     size = 4 * shape.parameters
-    sent, hops = all_reduce(size, devices)
-    return _of([(sent, hops * math.ceil(size / BUCKET))], device, devices)
+    sent, _ = all_reduce(size, devices)
+    waits = math.ceil(size / BUCKET) * latency(devices)
+    return Communication(sent, sent / ring_rate(device, devices) + waits)
 
 
 def fsdp2(shape: Shape, device: Device, devices: int) -> Communication:
@@ -77,7 +93,7 @@ def fsdp2(shape: Shape, device: Device, devices: int) -> Communication:
     gradients, _ = ring_pass(4 * shape.parameters, devices)
     gathers = shape.accumulation * (2 * shape.n_layer + 2)
     sends = [(shape.accumulation * weights, gathers * hops), (gradients, (shape.n_layer + 2) * hops)]
-    return _of(sends, device, devices)
+    return _rings(sends, device, devices)
 
 
 def zero2(shape: Shape, device: Device, devices: int) -> Communication:
@@ -85,7 +101,7 @@ def zero2(shape: Shape, device: Device, devices: int) -> Communication:
     size, hops = ring_pass(_compute_bytes(shape) * shape.parameters, devices)
     buckets = math.ceil(_compute_bytes(shape) * shape.parameters / BUCKET)
     passes = shape.accumulation + 1
-    return _of([(passes * size, passes * buckets * hops)], device, devices)
+    return _rings([(passes * size, passes * buckets * hops)], device, devices)
 
 
 def _compute_bytes(shape: Shape) -> int:

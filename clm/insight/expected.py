@@ -1,6 +1,7 @@
 """What loss a set-up should show by a step: theory's shape, calibrated on runs whose curves are kept here.
 
-Expected loss = floor + p A / N^a + q B / D^b - c S2 + h (unigram entropy) - r ln(learning rate) + m (if Muon) + text + place
+Expected loss =
+    floor + p A / N^a + q B / D^b - c S2 + h (unigram entropy) - r ln(learning rate) + m (if Muon) + text + place
 
 A, a, B, b are Hoffmann et al.'s (scaling.CHINCHILLA); D is what the tokens walked at the peak rate are worth after
 repetition (Muennighoff et al. 2023) and beside the critical batch (McCandlish et al. 2018, Kaplan et al. 2020); S2 is

@@ -12,8 +12,12 @@ from clm.insight.setup import Setup
 
 COSINE = {"lr_scheduler_type": "cosine_with_min_lr", "lr_scheduler_kwargs": {"min_lr_rate": 0.1}, "warmup_steps": 0.02}
 LARGER_BATCH = 2
-# What dropout 0.1 did to the final validation loss of reference runs that are alike but for it.
-DROPOUT_PAIRS = ("e-1x64-cosine", "w-2x96-cosine", "w-1x64-many-epochs")
+# Reference runs that were made again with one change: dropout of 0.1, no warmup, no weight decay.
+PAIRS = {
+    "dropout": ("e-1x64-cosine", "w-2x96-cosine", "w-1x64-many-epochs"),
+    "no-warmup": ("e-1x64-cosine", "w-2x96-cosine"),
+    "no-decay": ("w-2x96-cosine", "w-1x64-many-epochs"),
+}
 
 
 @dataclass(frozen=True)
@@ -91,14 +95,14 @@ def decays(setup: Setup) -> bool:
     return setup.own_law is None or float(setup.own_law.sunk[-1]) > 0.4
 
 
-def dropout_pairs() -> list[tuple[float, float]]:
-    """(passes over the text, nats that dropout 0.1 added) of the reference runs that differ in nothing else."""
+def pairs(change: str) -> list[tuple[float, float]]:
+    """(passes over the text, nats that `change` of PAIRS added to the final validation loss) of each pair of runs."""
     runs = {entry["name"]: entry for entry in references.entries("small_runs.json")}
     rows = []
-    for name in DROPOUT_PAIRS:
-        without, dropped = runs[name], runs[f"{name}-dropout"]
-        recipe = without["recipe"]
+    for name in PAIRS[change]:
+        before, after = runs[name], runs[f"{name}-{change}"]
+        recipe = before["recipe"]
         tokens = recipe["max_steps"] * recipe["block_size"] * recipe["per_device_train_batch_size"]
-        change = dropped["validation"][-1][1] - without["validation"][-1][1]
-        rows.append((tokens * recipe["gradient_accumulation_steps"] / without["dataset_tokens"], change))
+        nats = after["validation"][-1][1] - before["validation"][-1][1]
+        rows.append((tokens * recipe["gradient_accumulation_steps"] / before["dataset_tokens"], nats))
     return rows

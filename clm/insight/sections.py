@@ -6,7 +6,7 @@ from typing import Any
 
 from clm.insight.forecast import Forecast
 from clm.insight.normal import Verdict
-from clm.insight.outlook import Outlook, dropout_pairs
+from clm.insight.outlook import Outlook, pairs
 from clm.insight.scaling import TOKENS_PER_PARAMETER, distinct_share
 from clm.insight.setup import Setup
 from clm.insight.text_size import BYTES_PER_TOKEN
@@ -155,7 +155,7 @@ def _end(setup: Setup, step: int, made: Forecast | None, what_if: Sequence[Outlo
     for each in what_if:
         interval = f", {each.low:.2f} to {each.high:.2f}" if each.low is not None else " (what references let expect)"
         lines.append(f"With {each.title}: {each.loss:.2f}{interval}.")
-    shown = ", ".join(f"{change:+.2f} nats at {passes:.2g} passes" for passes, change in dropout_pairs())
+    shown = ", ".join(f"{change:+.2f} nats at {passes:.2g} passes" for passes, change in pairs("dropout"))
     lines.append(f"With dropout: can't say; in small runs alike but for it, dropout 0.1 made {shown}.")
     return lines
 

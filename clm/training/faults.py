@@ -30,7 +30,8 @@ def _line(error: BaseException) -> str | None:
     text = str(error)
     if fault := disk_fault(error):
         return f"{fault}: free some space, then run the same command again; the last checkpoint is whole"
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in text:
+    no_memory = isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in text
+    if no_memory or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return (
             "out of memory: lower per_device_train_batch_size (with global_batch_size set, the run stays the same), or "
             "set activation_checkpointing"

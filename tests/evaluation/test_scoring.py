@@ -76,6 +76,20 @@ def nats_of(model, documents, stride, batch_size=2):
     return document_nats(from_hidden_states(model), text, 4, stride, batch_size, model.device)
 
 
+def test_a_scoring_that_is_interrupted_is_broken_off_before_the_next_batch(tmp_path):
+    asked, scored = [], []
+
+    def losses(*batch):
+        scored.append(batch)
+        return from_hidden_states(tiny_model())(*batch)
+
+    ids = store_at(tmp_path / "store", DOCUMENTS)
+    lengths = np.array([len(document) for document in DOCUMENTS])
+    text = Documents(ids, np.concatenate(([0], np.cumsum(lengths + 1)[:-1])), lengths, END)
+    nats = document_nats(losses, text, 4, 4, 1, torch.device("cpu"), lambda: asked.append(1) or len(asked) == 3)
+    assert nats is None and len(scored) == 2
+
+
 def test_a_stride_of_block_size_is_disjoint_blocks(tmp_path):
     model, store = tiny_model(), store_at(tmp_path / "store", DOCUMENTS)
     assert nats_of(model, DOCUMENTS, 4).sum() == pytest.approx(score_store(model, store, 4, 2).nats, rel=1e-6)

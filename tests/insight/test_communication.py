@@ -73,6 +73,30 @@ def test_rings_over_shared_links_are_as_fast_as_the_formula_says(devices):
     assert sent / communication.ring_rate(DEVICE, devices) * communication.LINK_SHARE == pytest.approx(simulated)
 
 
+def tree_all_reduce(values: list[int]) -> tuple[list[int], int]:
+    """Sum over machines that combine in pairs, and hand the sum back down: what each then has, and the rounds taken."""
+    machines, rounds, apart = len(values), 0, 1
+    while apart < machines:
+        for machine in range(0, machines - apart, 2 * apart):
+            values[machine] += values[machine + apart]
+        apart, rounds = 2 * apart, rounds + 1
+    while apart > 1:
+        apart, rounds = apart // 2, rounds + 1
+        for machine in range(0, machines - apart, 2 * apart):
+            values[machine + apart] = values[machine]
+    return values, rounds
+
+
+@pytest.mark.parametrize("machines", [1, 2, 3, 8, 64])
+def test_a_tree_takes_as_many_rounds_as_the_formula_says(machines):
+    has, rounds = tree_all_reduce(list(range(machines)))
+    assert has == [sum(range(machines))] * machines
+    assert rounds == 2 * communication.tree_depth(machines)
+    ring = 2 * (8 * machines - 1) * communication.hop_seconds(8 * machines)
+    tree = 2 * (7 * communication.LINK_HOP + rounds / 2 * communication.NETWORK_HOP)
+    assert communication.latency(8 * machines) == pytest.approx(min(ring, tree))
+
+
 def test_a_hop_is_longer_where_it_leaves_the_machine():
     link, network = communication.LINK_HOP, communication.NETWORK_HOP
     assert communication.hop_seconds(8) == link

@@ -8,7 +8,7 @@ import pytest
 from clm.files import read_json
 from clm.insight import explain, forecast, references
 from clm.insight.evidence import PLATEAU_TOKENS
-from clm.insight.outlook import dropout_pairs
+from clm.insight.outlook import pairs
 from clm.insight.scaling import effective_tokens, usual_learning_rate
 from clm.recipe import load
 from tests.tiny import ROOT
@@ -37,7 +37,7 @@ def phrases() -> list[str]:
         read_json(ROOT / "benchmarks" / "results" / f"{name}.json") for name in ("expected", "forecast")
     )
     pooled, frozen = scored["leave_one_out"]["pooled"], scored["frozen"]
-    pairs, twice = dropout_pairs(), gains["train for 6,000 steps (twice the steps)"]
+    dropped, twice = pairs("dropout"), gains["train for 6,000 steps (twice the steps)"]
     held = 100 * frozen["pooled"]["coverage"]
     rows = [
         f"| {row['share_of_steps']:.0%} | {row['median_error']:.3f} | {row['last_value_median_error']:.3f} | "
@@ -67,8 +67,8 @@ def phrases() -> list[str]:
         f"Doubling the steps of the case is expected to give {twice:.2f} nats",
         f"ten passes over the text {gains['train for 35,689 steps (10 passes over the text)']:.2f}",
         f"A rule of thumb for the case's size is {usual_learning_rate(85_056_000):.1e}",
-        f"up to {max(passes for passes, _ in pairs):.1f} passes",
-        f"*cost* {min(change for _, change in pairs):.2f} to {max(change for _, change in pairs):.2f} nats",
+        f"up to {max(passes for passes, _ in dropped):.1f} passes",
+        f"*cost* {min(change for _, change in dropped):.2f} to {max(change for _, change in dropped):.2f} nats",
         f"ten passes are worth {effective_tokens(1, 10):.2f} different ones",
         f"for {len(references.entries('small_runs.json')) - 4} runs",
         f"hold {100 * pooled['coverage']:.0f} % of the ends ({100 * pooled['low']:.0f} to {100 * pooled['high']:.0f} %",

@@ -2,6 +2,10 @@
 
 import errno
 import json
+import os
+import socket
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -9,6 +13,7 @@ from safetensors import SafetensorError
 
 from clm.errors import MachineError
 from clm.training import faults, launch_guard, lifecycle
+from tests.tiny import ROOT
 
 
 @pytest.mark.parametrize(
@@ -16,6 +21,7 @@ from clm.training import faults, launch_guard, lifecycle
     [
         (torch.OutOfMemoryError("CUDA out of memory"), "lower per_device_train_batch_size"),
         (RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"), "out of memory"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "lower per_device_train_batch_size"),
         (SafetensorError("I/O error: No space left on device (os error 28)"), "the disk is full"),
         (RuntimeError("PytorchStreamWriter failed writing file data/0"), "the disk took no more"),
         (RuntimeError("DataLoader timed out after 5 seconds"), "has hung"),
@@ -66,3 +72,33 @@ def test_an_accelerate_file_in_the_launchers_command_is_named(monkeypatch):
     assert launch_guard.accelerate_file() == "a.yaml"
     monkeypatch.setattr(launch_guard, "_launcher", lambda: [*words[:3], "--config_file=c.yaml", *words[5:]])
     assert launch_guard.accelerate_file() == "c.yaml"
+
+
+WAITING = """
+import sys, time
+from datetime import timedelta
+from accelerate import PartialState
+from clm.training import lifecycle
+
+state = PartialState(cpu=True, timeout=timedelta(seconds=2))
+with lifecycle.processes():
+    with lifecycle.first_of_each_machine():
+        if state.is_local_main_process:
+            time.sleep(5)
+        print("at", round(time.monotonic(), 2), flush=True)
+"""
+
+
+def test_the_others_wait_for_the_text_longer_than_for_a_message():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    both = []
+    for rank in ("0", "1"):
+        place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        environment = {**os.environ, **place, "PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true"}
+        both.append(subprocess.Popen([sys.executable, "-c", WAITING], env=environment, stdout=-1, stderr=-1, text=True))
+    said = [process.communicate(timeout=120) for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    first, second = (float(out.split("at ")[1]) for out, _ in said)
+    assert second >= first - 0.01
