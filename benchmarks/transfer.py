@@ -21,12 +21,12 @@ from filelock import FileLock
 import run_clm
 from benchmarks.checkpoint import machine
 from clm.files import read_json, write_json
+from clm.sweep.transfer import WIDTH_POWER
 
 RESULT = Path(__file__).resolve().parent / "results" / "transfer.json"
 WORK = Path("runs", "transfer")
 RATES = (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2)
-# How the best rate goes with the width: clm/sweep/transfer.py has the sources.
-POWERS = {"adamw_torch_fused": -1.0, "muon": -0.5}
+OPTIMIZERS = ("adamw_torch_fused", "muon")
 RECIPE = {
     "dataset_name": "python-docs",
     "validation_split_percentage": 5,
@@ -104,7 +104,7 @@ def summary(rows: list[dict], optim: str) -> list[dict]:
         above = excess(rows, width)
         narrow = excess(rows, widths[0])
         found = min(narrow, key=narrow.get)
-        scaled = found * (width / widths[0]) ** POWERS[optim]
+        scaled = found * (width / widths[0]) ** WIDTH_POWER
         table.append(
             {
                 "width": width,
@@ -123,7 +123,7 @@ def keep(rows: list[dict]) -> dict:
     WORK.mkdir(parents=True, exist_ok=True)
     with FileLock(WORK / "results.lock"):
         runs = (read_json(RESULT) or {"runs": []})["runs"] + rows
-        tables = {optim: summary(runs, optim) for optim in POWERS if any(row["optim"] == optim for row in runs)}
+        tables = {optim: summary(runs, optim) for optim in OPTIMIZERS if any(row["optim"] == optim for row in runs)}
         known = {"machine": machine(), "recipe": RECIPE, "summary": tables, "runs": runs}
         write_json(RESULT, known)
     return known
@@ -131,7 +131,7 @@ def keep(rows: list[dict]) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--optim", choices=POWERS, default="adamw_torch_fused")
+    parser.add_argument("--optim", choices=OPTIMIZERS, default="adamw_torch_fused")
     parser.add_argument("--widths", type=int, nargs="+", default=[64, 128, 256])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rates", type=float, nargs="+", default=RATES)

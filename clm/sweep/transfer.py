@@ -15,14 +15,14 @@ from clm.recipe import Recipe, load, merge, read_object
 from clm.sweep.definition import Sweep, tokens_per_step
 from clm.sweep.findings import Findings, number
 
-# The power of the width that the best learning rate goes with, and why.
-ADAM = (-1.0, "Yang et al. 2022 (muP, arXiv 2203.03466): Adam's rate of a weight matrix goes as 1/width")
-MUON = (
-    -0.5,
-    "update size matched to AdamW's (Liu et al. 2025, arXiv 2502.16982), so its spectral norm goes as the rate times "
-    "sqrt(width); Yang, Simon & Bernstein 2023 (arXiv 2310.17813): that is to stay as it is",
-)
-WIDTH_POWERS = {"adamw_torch_fused": ADAM, "adamw_torch": ADAM, "muon": MUON}
+WIDTH_POWER = -1.0  # of the learning rate, under
+WIDTH_SOURCES = dict.fromkeys(
+    ("adamw_torch_fused", "adamw_torch"),
+    "Yang et al. 2022 (muP, arXiv 2203.03466): Adam's rate of a weight matrix goes as 1/width",
+) | {
+    "muon": "as AdamW's, which it takes over where the size of its updates is matched to AdamW's: Liu et al. 2025 "
+    "(arXiv 2502.16982)"
+}
 DEPTH = (
     -0.5,
     "Yang, Yu, Zhu & Hayou 2023 (arXiv 2310.02244): Adam's rate goes as 1/sqrt(layers), in transformers only roughly",
@@ -126,12 +126,12 @@ def _batch(ours: Size, theirs: Size, target: Recipe) -> tuple[Size, Change]:
 
 def _learning_rate(ours: Size, theirs: Size, found: float, before: float) -> Change:
     """By the width, the depth, and the square root of the batch."""
-    if ours.optim not in WIDTH_POWERS:
+    if ours.optim not in WIDTH_SOURCES:
         return Change("learning_rate", before, None, f"there is no rule for {ours.optim}")
-    power, source = WIDTH_POWERS[ours.optim]
+    source = WIDTH_SOURCES[ours.optim]
     rate, reasons = found, []
     for factor, what in (
-        ((theirs.width / ours.width) ** power, f"{theirs.width} instead of {ours.width} wide ({source})"),
+        ((theirs.width / ours.width) ** WIDTH_POWER, f"{theirs.width} instead of {ours.width} wide ({source})"),
         ((theirs.layers / ours.layers) ** DEPTH[0], f"{theirs.layers} instead of {ours.layers} layers ({DEPTH[1]})"),
         (
             math.sqrt(theirs.batch / ours.batch),

@@ -39,10 +39,11 @@ def test_more_layers_take_the_rate_by_the_square_root_of_their_number(workplace)
     assert "layers" in change.reason and "wide" not in change.reason and "a step" not in change.reason
 
 
-def test_muon_takes_it_by_the_square_root_of_the_width(target):
+def test_muon_takes_it_as_adamw_does(target):
     write_recipe("large.json", n_embd=64, n_head=4, max_steps=100, optim="muon")
     change = changed({"learning_rate": 0.016}, load("large.json"), optim="muon")["learning_rate"]
-    assert change.after == pytest.approx(0.016 / 2)
+    assert change.after == pytest.approx(0.016 / 4)
+    assert "2502.16982" in change.reason
 
 
 def test_weight_decay_keeps_the_share_of_the_run_that_weights_remember(target):
