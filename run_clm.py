@@ -22,7 +22,6 @@ from transformers import EarlyStoppingCallback, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.utils.logging import disable_progress_bar
 
-from clm import hub
 from clm.data.blocks import Blocks, count_steps
 from clm.data.prepare import Prepared, known_identity, open_text, prepare
 from clm.errors import MachineError, Stopped, UserError
@@ -30,14 +29,16 @@ from clm.evaluation import published
 from clm.evaluation.sample_log import SampleLog
 from clm.evaluation.samples import DEFAULT_PROMPTS, continue_prompts
 from clm.evaluation.scoring import score_store
-from clm.files import Made, write_text
-from clm.insight import explain, plan, plan_page, run_files, summary
-from clm.insight.card import model_card
+from clm.files import Made
+from clm.hub.beside import check, uploads
+from clm.hub.fetch import fetch
+from clm.insight import card, explain, plan, plan_page, run_files, summary
 from clm.insight.report import write_report
 from clm.insight.run_folder import of_statistics, text_in_figures
 from clm.insight.setup import Setup
 from clm.recipe import Recipe, parse
 from clm.training import checkpoint, faults, hardware, launch_guard, lifecycle, optim, run_lock
+from clm.training.checkpoint_writer import Saved
 from clm.training.energy import EnergyMeter
 from clm.training.model import fresh_model
 from clm.training.reporting import TrainingProgress
@@ -75,8 +76,10 @@ def run(recipe: Recipe) -> None:
 
 def train(recipe: Recipe, args: TrainingArguments, output_dir: Path, say: Say) -> None:
     """The run, in an output_dir that is its own."""
-    find = partial(checkpoint.find, needs_best=bool(args.load_best_model_at_end), say=say)
-    resume_from = lifecycle.on_main(lambda: find(output_dir, recipe.run.resume_from_checkpoint))
+    wish, needs_best = recipe.run.resume_from_checkpoint, bool(args.load_best_model_at_end)
+    if wish == "hub":
+        lifecycle.on_main(lambda: fetch(output_dir, recipe.training, needs_best, say))
+    resume_from = lifecycle.on_main(lambda: checkpoint.find(output_dir, wish, needs_best, say))
     lifecycle.on_main(lambda: checkpoint.remove_leftovers(output_dir))
     finished_steps = lifecycle.finished_steps(output_dir)
     earlier = [folder for folder in (resume_from, output_dir if finished_steps else None) if folder]
@@ -94,14 +97,16 @@ def train(recipe: Recipe, args: TrainingArguments, output_dir: Path, say: Say) -
         )
     about_text = text_in_figures(data)
     setup = of_statistics(recipe, about_text, checkpoint.sequences_per_step(args))
-    trainer = make_trainer(recipe, args, data, blocks, {**identity, "total_steps": total_steps}, setup, resume_from)
-    with lifecycle.status_of(output_dir, total_steps), faults.machine_faults():
-        if lifecycle.main_process():
-            run_files.write_start(recipe, identity, about_text, args)
-        with signals.deferred():
-            result = trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
-        finish(recipe, trainer, data, result.metrics, about_text["unigram_loss"], say)
-        say(explain.verdict_line(setup, trainer.state.log_history) or "verdict: can't say, nothing was evaluated")
+    identity = {**identity, "total_steps": total_steps}
+    with uploads(output_dir, recipe.training, say) as saved:
+        trainer = make_trainer(recipe, args, data, blocks, identity, setup, resume_from, saved)
+        with lifecycle.status_of(output_dir, total_steps), faults.machine_faults():
+            if lifecycle.main_process():
+                run_files.write_start(recipe, identity, about_text, args)
+            with signals.deferred():
+                result = trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+            finish(recipe, trainer, data, result.metrics, about_text["unigram_loss"], say)
+            say(explain.verdict_line(setup, trainer.state.log_history) or "verdict: can't say, nothing was evaluated")
 
 
 def start(recipe: Recipe, output_dir: Path) -> tuple[TrainingArguments, Say]:
@@ -121,6 +126,8 @@ def start(recipe: Recipe, output_dir: Path) -> tuple[TrainingArguments, Say]:
     launch_guard.check_shared(output_dir)
     optim.check_launch(args.optim)
     launch_guard.check_trackers(args.report_to)
+    lifecycle.on_main(lambda: check(recipe.training))
+    args.push_to_hub = False  # the stock Trainer would wait for the Hub, and end where that fails
     disable_progress_bar()  # transformers' own, one for each file of a checkpoint
     say: Say = partial(print, flush=True) if lifecycle.main_process() else lambda _: None
     say(f"recipe: {recipe.path}")
@@ -177,12 +184,11 @@ def make_trainer(
     identity: dict[str, Any],
     setup: Setup,
     resume_from: Path | None,
+    saved: Saved,
 ) -> ClmTrainer:
     """A fresh model and the Trainer that will train or resume it."""
     set_seed(args.seed)
     model = fresh_model(recipe.model, blocks.block_size, data.tokenizer)
-    if args.push_to_hub:
-        hub.check_access(args.hub_model_id or Path(args.output_dir).name)
     trainer = ClmTrainer(
         model=model,
         args=args,
@@ -190,6 +196,7 @@ def make_trainer(
         evaluate_fn=lambda model: evaluate(model, data, blocks.block_size, args),
         identity=identity,
         resume_from=resume_from,
+        saved=saved,
         throughput=throughput_of(model, args),
         loss_spike=recipe.run.loss_spike,
         eval_dataset=data.validation,
@@ -228,8 +235,7 @@ def finish(
     if not lifecycle.main_process():
         return
     results = run_files.write_results(trainer, trained, metrics)
-    name = trainer.hub_model_id or recipe.name
-    write_text(output_dir / "README.md", model_card(name, recipe.resolved(), results, metrics, model.num_parameters()))
+    card.write(output_dir)
     samples = continue_prompts(model, data.tokenizer, recipe.run.prompts or DEFAULT_PROMPTS)
     say(summary.table(results, metrics, unigram, len(data.tokenizer), trainer.state))
     if compared := published.rows_of_run(recipe.resolved(), metrics, model.num_parameters()):
@@ -237,8 +243,6 @@ def finish(
     say(summary.samples(samples))
     write_report(output_dir, explain.for_report(output_dir))
     say(summary.places(output_dir, data))
-    if trainer.args.push_to_hub:
-        say(f"pushed to {hub.push(output_dir, trainer.hub_model_id, trainer.args.hub_revision)}")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
@@ -17,9 +18,14 @@ from clm.evaluation import evaluate
 from clm.evaluation.loading import load_model
 from clm.evaluation.samples import continue_prompts
 from clm.files import write_json
+from clm.hub.access import MAIN, Target, client
+from clm.hub.artifacts import push_dataset, push_tokenizer
+from clm.hub.beside import again_and_again
+from clm.hub.push import push
 from clm.insight import devices, explain, plan, plan_page, shapes
 from clm.insight.report import COMPARISON_FILE, write_comparison, write_report
 from clm.recipe import load, parse
+from clm.recipe_fields import CHOICES
 from clm.sweep import definition, transfer
 from clm.sweep import run as sweep_run
 from clm.training import lifecycle, signals
@@ -89,6 +95,17 @@ def _parser() -> _Parser:
     generating.add_argument("--max_new_tokens", type=_count, default=60)
     generating.add_argument("--seed", type=int, default=0, help="of what is sampled")
     generating.set_defaults(run=_generate)
+
+    pushing = commands.add_parser("push", help="a run to the Hub, or its tokenizer, or its text", allow_abbrev=False)
+    pushing.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="a run's folder")
+    pushing.add_argument("--hub_model_id", metavar="OWNER/NAME", help="default: the recipe's")
+    pushing.add_argument("--hub_revision", metavar="BRANCH", help="default: the recipe's, or main")
+    pushing.add_argument("--hub_private_repo", type=_truth, nargs="?", const=True, help="for a repository it makes")
+    pushing.add_argument("--hub_strategy", choices=CHOICES["hub_strategy"], help="default: the recipe's")
+    other = pushing.add_mutually_exclusive_group()
+    other.add_argument("--tokenizer", metavar="OWNER/NAME", help="push the tokenizer there, and nothing else")
+    other.add_argument("--dataset", metavar="OWNER/NAME", help="push the packed text there, and nothing else")
+    pushing.set_defaults(run=_push)
 
     scoring = commands.add_parser("evaluate", help="score a text with a model", allow_abbrev=False)
     scoring.add_argument("--model", required=True, help="a folder, or a name on the Hub")
@@ -186,6 +203,24 @@ def _generate(args: argparse.Namespace, _: list[str]) -> None:
     model, tokenizer = load_model(args.model)
     for sample in continue_prompts(model, tokenizer, args.prompt, args.max_new_tokens, args.seed):
         print(f"[{sample.mode}] {sample.prompt}{sample.text}")
+
+
+def _push(args: argparse.Namespace, _: list[str]) -> None:
+    if not (args.run_dir / "recipe.json").is_file():
+        raise UserError(f"{args.run_dir}: not a run's folder: it has no recipe.json")
+    keys = ("hub_model_id", "hub_revision", "hub_private_repo", "hub_strategy")
+    given = {key: value for key in keys if (value := getattr(args, key)) is not None}
+    target = Target.of({**load(args.run_dir / "recipe.json").training, **given})
+    api, other = client(), args.tokenizer or args.dataset
+    if other:
+        target = replace(target, name=other, branch=args.hub_revision or MAIN, strategy="end")
+    if args.tokenizer:
+        work = partial(push_tokenizer, api, args.run_dir, target)
+    elif args.dataset:
+        work = partial(push_dataset, api, args.run_dir, target, print)
+    else:
+        work = partial(push, api, args.run_dir, target)
+    print(f"pushed to {again_and_again(work, target.name)}")
 
 
 def _sweep(args: argparse.Namespace, _: list[str]) -> None:

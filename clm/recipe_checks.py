@@ -22,6 +22,7 @@ def conflicts(r: Mapping[str, Any]) -> Iterator[str]:
     yield from _data_conflicts(r)
     yield from _best_model_conflicts(r)
     yield from _schedule_conflicts(r)
+    yield from _hub_conflicts(r)
     if any(pair.count("=") != 1 for pair in (r.get("optim_args") or "a=b").split(",")):
         yield f"optim_args is {show(r['optim_args'])}; it must be name=value pairs with commas between"
     if r.get("optim_args") and r.get("optim") == "muon":
@@ -42,12 +43,24 @@ def _data_conflicts(r: Mapping[str, Any]) -> Iterator[str]:
             yield f"{key} is {show(r[key])}, which only dataset_name has a use for: leave it out"
     if r["validation_file"] and r["validation_split_percentage"]:
         yield "validation_file and validation_split_percentage are both given: leave one out"
+
+
+def _hub_conflicts(r: Mapping[str, Any]) -> Iterator[str]:
     for key in ("dataset_name", "hub_model_id"):
         try:
             validate_repo_id(r.get(key) or "none")
         except HFValidationError:
             hint = "; for local text use train_file" if key == "dataset_name" else ""
             yield f"{key} {show(r[key])} is not a name on the Hub (NAME or OWNER/NAME){hint}"
+    if r["resume_from_checkpoint"] != "hub":
+        return
+    if not r.get("hub_model_id"):
+        yield "resume_from_checkpoint hub needs hub_model_id, the repository that the checkpoints are in"
+    if r.get("push_to_hub") and r["hub_strategy"] not in ("checkpoint", "all_checkpoints"):
+        yield (
+            f"resume_from_checkpoint hub needs hub_strategy checkpoint or all_checkpoints; with "
+            f"{r['hub_strategy']} none is ever pushed"
+        )
 
 
 def _best_model_conflicts(r: Mapping[str, Any]) -> Iterator[str]:

@@ -60,8 +60,10 @@ class RunOptions:
     global_batch_size: int | None = None  # sequences in an optimizer step, over all processes
     stop_after_minutes: float | None = None  # then save and stop, as for a signal
     loss_spike: str = "warn"  # what becomes of a step whose loss is far above those before
-    resume_from_checkpoint: str | None = None  # none, "true", "auto": the newest; "false": start afresh; a folder
+    resume_from_checkpoint: str | None = None  # none, "true", "auto": the newest; "false": afresh; "hub"; a folder
     prompts: list[str] | None = None  # for the samples of text at every evaluation and at the end
+    license: str | None = None  # of the model, as the Hub names it, for its card
+    language: str | list[str] | None = None  # of the text, as ISO 639-1, for the card
     about: str | None = None  # for whoever reads the recipe or the model card: where its values come from
 
 
@@ -187,7 +189,7 @@ _LEVELS = ("detail", "debug", "info", "warning", "error", "critical", "passive")
 CHOICES: dict[str, tuple[str, ...]] = {
     "sampling": ("blocks", "windows"),
     "loss_spike": ("warn", "skip", "rollback"),
-    "hub_strategy": ("end",),  # only a finished model goes to the Hub
+    "hub_strategy": ("end", "every_save", "checkpoint", "all_checkpoints"),
     "activation_function": _words(
         "gelu_new gelu gelu_fast gelu_pytorch_tanh quick_gelu relu relu2 relu6 leaky_relu silu swish mish tanh"
     ),

@@ -18,6 +18,7 @@ from tests.hub_repo import LFS_SUFFIXES, HubError, Repo, is_lfs, oid, sha256, tr
 WRITE_TOKEN, READ_TOKEN = "hf_write", "hf_read"
 ROLES = {None: None, f"Bearer {WRITE_TOKEN}": "write", f"Bearer {READ_TOKEN}": "read"}
 USER = "tester"
+LICENSES = ("unknown", "other", "mit", "apache-2.0", "cc-by-sa-3.0", "cc-by-sa-4.0")  # some of the Hub's list
 
 ROUTES: list[tuple[str, str, Callable]] = []
 ID = r"(?P<id>(?:[^/]+/)?[^/]+?)"
@@ -83,12 +84,14 @@ class Routes(BaseHTTPRequestHandler):
 
     @route("POST", "/api/validate-yaml")
     def validate_yaml(self):
+        """Faults in a card's metadata: as far as they are checked here, what the Hub refuses too."""
         front = re.match(r"---\r?\n(.*?)^---\s*$", self.json["content"], re.DOTALL | re.MULTILINE)
         try:
-            yaml.safe_load(front[1] if front else "")
+            faults = card_faults(yaml.safe_load(front[1]) if front else {})
         except yaml.YAMLError as error:
-            return 400, {"errors": [{"message": str(error)}], "warnings": []}, {}
-        return {"errors": [], "warnings": []}
+            faults = [str(error)]
+        errors = [{"message": fault} for fault in faults]
+        return 400 if faults else 200, {"errors": errors, "warnings": []}, {}
 
     @route("GET", API)
     @route("GET", rf"{API}/revision/{REVISION}")
@@ -234,6 +237,22 @@ class Routes(BaseHTTPRequestHandler):
         return 206, data[first : last + 1], headers | {"Content-Range": f"bytes {first}-{last}/{len(data)}"}
 
 
+def card_faults(card: dict) -> list[str]:
+    """What is wrong with the license, the languages or the results that a card's metadata gives."""
+    faults = []
+    if card.get("license", "unknown") not in LICENSES:
+        faults.append('"license" must be one of a list')
+    languages = card.get("language") or []
+    languages = [languages] if isinstance(languages, str) else languages
+    if not all(re.fullmatch("[a-z]{2,3}", language) for language in languages):
+        faults.append('"language" must be an ISO 639 code, or a list of them')
+    for model in card.get("model-index", []):
+        for result in model["results"]:
+            if not ({"task", "dataset", "metrics"} <= set(result) and {"name", "type"} <= set(result["dataset"])):
+                faults.append('"model-index" needs task, dataset and metrics, and of the dataset name and type')
+    return faults
+
+
 def apply(files: dict[str, bytes], lfs: dict[str, bytes], key: str, value: dict) -> None:
     """Do one operation of a commit to `files`."""
     path = value["path"]
@@ -241,8 +260,9 @@ def apply(files: dict[str, bytes], lfs: dict[str, bytes], key: str, value: dict)
         files[path] = base64.b64decode(value["content"])
     elif key == "lfsFile":
         files[path] = lfs[value["oid"]]
-    else:  # deletedFolder
-        gone = [name for name in files if name.startswith(path.rstrip("/") + "/")]
+    else:
+        folder = key == "deletedFolder"
+        gone = [name for name in files if (name.startswith(path.rstrip("/") + "/") if folder else name == path)]
         if not gone:
             raise HubError(404, "A file with this name doesn't exist", "EntryNotFound")
         for name in gone:

@@ -137,10 +137,19 @@ def store_of_dataset(options: DataOptions, vocab_size: int) -> TokenStore | None
 
 def known_identity(options: DataOptions, text: sources.Splits) -> dict[str, Any]:
     """As much of `Prepared.identity` as is known before any text is read."""
-    known = {"text": digest({"train": text.train.fingerprint(), "validation": text.validation.fingerprint()})}
+    named = {"train": text.train.fingerprint(), "validation": text.validation.fingerprint()}
+    known = {"text": digest(_anywhere(named))}
     if options.vocab_size or not options.tokenizer_path:
         known["vocab_size"] = options.vocab_size or DEFAULT_VOCAB_SIZE
     return known
+
+
+def _anywhere(fingerprint: Any) -> Any:
+    """Without where files lie and when they were changed: in that alone do copies on two machines differ."""
+    if not isinstance(fingerprint, dict):
+        return fingerprint
+    sizes = {"files": [size for _, size, _ in fingerprint["files"]]} if "files" in fingerprint else {}
+    return {key: _anywhere(value) for key, value in fingerprint.items()} | sizes
 
 
 def prepare(
@@ -159,5 +168,11 @@ def prepare(
         stores[split] = token_store.open_or_build(folder, source, tok, fingerprint, verify, say, made)
     if text.note:  # known exactly only once the text was read
         say(text.note)
-    identity = {**known_identity(options, text), "vocab_size": len(tok), "tokenizer": _tokenizer_hash(tok)[:16]}
+    tokens = digest({split: [part["tokens_xxh3_128"] for part in store.parts] for split, store in stores.items()})
+    identity = {
+        **known_identity(options, text),
+        "vocab_size": len(tok),
+        "tokenizer": _tokenizer_hash(tok)[:16],
+        "tokens": tokens,
+    }
     return Prepared(tok, origin, stores["train"], stores["validation"], identity)

@@ -131,7 +131,7 @@ def remedy(shape: Shape, devices: int, device_memory: float) -> list[str] | None
     weights shared among the devices, more communication.
     """
     ways = [("", ddp)]
-    if devices > 1 and shape.optim != "muon":
+    if devices > 1:
         ways.append(("launch with recipes/accelerate/fsdp2.yaml", fsdp2))
     for launch, memory in ways:
         for checkpointing in (shape.activation_checkpointing, True):

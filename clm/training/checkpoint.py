@@ -16,6 +16,7 @@ from clm.training import seal
 
 IDENTITY_FILE = "run_identity.json"
 EXPORT_STAGING = ".export.tmp"
+STAGED_FOLDERS = ".*.tmp"
 # TrainingArguments that shape the weights. What may differ from start to start isn't here.
 _SAME_TRAINING = (
     "seed",
@@ -32,7 +33,7 @@ _SAME_TRAINING = (
     "lr_scheduler_kwargs",
     "warmup_steps",
 )
-_NAME = re.compile(r"checkpoint-(\d+)$")
+_NAME = re.compile(r"checkpoint-(\d+)")
 
 
 def sequences_per_step(args: TrainingArguments) -> int:
@@ -61,12 +62,17 @@ def run_identity(
 
 def step_of(folder: Path) -> int:
     """The optimizer step in a checkpoint folder's name."""
-    return int(_NAME.search(folder.name)[1])
+    return int(_NAME.fullmatch(folder.name)[1])
+
+
+def is_name(name: str) -> bool:
+    """Whether a folder of this name would be a checkpoint's."""
+    return _NAME.fullmatch(name) is not None
 
 
 def folders_in(output_dir: Path) -> list[Path]:
     """The checkpoint folders there, whole or not."""
-    return [folder for folder in output_dir.glob("checkpoint-*") if _NAME.search(folder.name) and folder.is_dir()]
+    return [folder for folder in output_dir.glob("checkpoint-*") if is_name(folder.name) and folder.is_dir()]
 
 
 def fault(folder: Path, needs_best: bool) -> str | None:
@@ -86,7 +92,7 @@ def fault(folder: Path, needs_best: bool) -> str | None:
 def best_of(folder: Path) -> Path | None:
     """The checkpoint of the best model, as the one in `folder` remembers it: its neighbour, wherever that now is."""
     step = (read_json(folder / "trainer_state.json") or {}).get("best_global_step")
-    return folder.parent / f"checkpoint-{step}" if step else None
+    return folder.parent / f"checkpoint-{step}" if isinstance(step, int) and step else None
 
 
 def newest(output_dir: Path, needs_best: bool, say: Callable[[str], None]) -> Path | None:
@@ -117,14 +123,14 @@ def find(output_dir: Path, wish: str | None, needs_best: bool, say: Callable[[st
     """The checkpoint to go on from, or None for a fresh start.
 
     Args:
-        wish: `resume_from_checkpoint`: None, "true" or "auto" for the newest in output_dir, "false" for none at all,
-            else a checkpoint's folder.
+        wish: `resume_from_checkpoint`: None, "true" or "auto" for the newest in output_dir ("hub": what was pushed is
+            there by now), "false" for none at all, else a checkpoint's folder.
         needs_best: as in `fault`.
 
     Raises:
         UserError: the wish can't be met.
     """
-    if wish in (None, "true", "auto"):
+    if wish in (None, "true", "auto", "hub"):
         return newest(output_dir, needs_best, say)
     if wish == "false":
         if any(output_dir.glob("checkpoint-*")) or (output_dir / "model.safetensors").exists():
@@ -135,7 +141,7 @@ def find(output_dir: Path, wish: str | None, needs_best: bool, say: Callable[[st
     folder = Path(wish)
     if not folder.is_dir():
         raise UserError(f"resume_from_checkpoint: {wish} isn't a folder")
-    if _NAME.search(folder.resolve().name) is None:
+    if not is_name(folder.resolve().name):
         raise UserError(f"resume_from_checkpoint: {wish} isn't a checkpoint folder (checkpoint-N)")
     if found := fault(folder, needs_best):
         raise UserError(f"resume_from_checkpoint: {wish} isn't whole: {found}")
@@ -143,8 +149,8 @@ def find(output_dir: Path, wish: str | None, needs_best: bool, say: Callable[[st
 
 
 def remove_leftovers(output_dir: Path) -> None:
-    """Delete what killed saves, rotations, exports and writes left half-done; for a folder that nobody else writes."""
-    for folder in (*output_dir.glob(".checkpoint-*"), output_dir / EXPORT_STAGING):
+    """Delete what was left half-done by killed saves, rotations, exports and pushes; in a folder nobody else writes."""
+    for folder in (*output_dir.glob(".checkpoint-*"), *output_dir.glob(STAGED_FOLDERS)):
         shutil.rmtree(folder, ignore_errors=True)
     for file in output_dir.glob(STAGED_FILES):
         file.unlink()

@@ -15,6 +15,7 @@ from clm.training.checkpoint import folders_in, step_of
 from clm.training.faults import disk_fault
 from clm.training.snapshot import Snapshot, tensor_bytes
 
+Saved = Callable[[], None] | None
 _ROOM_BESIDES = 4 * 2**20  # for what a checkpoint holds but tensors: tokenizer, logged history
 
 
@@ -28,10 +29,11 @@ class CheckpointWriter:
         output_dir: where the checkpoints go.
         limit: how many are kept; None for all.
         resumed_from: a checkpoint that is never deleted.
+        saved: called, in the thread, when a checkpoint is there.
     """
 
-    def __init__(self, output_dir: Path, limit: int | None, resumed_from: Path | None) -> None:
-        self._output_dir, self._limit, self._resumed_from = output_dir, limit, resumed_from
+    def __init__(self, output_dir: Path, limit: int | None, resumed_from: Path | None, saved: Saved = None) -> None:
+        self._output_dir, self._limit, self._resumed_from, self._saved = output_dir, limit, resumed_from, saved
         self._pool = ThreadPoolExecutor(1, "checkpoint")
         self._snapshot = Snapshot()
         self._saving: Future | None = None
@@ -79,6 +81,8 @@ class CheckpointWriter:
                 seal.seal(staging, {"step": step, **facts}, write(staging, tensors))
                 publish(staging, final)
                 rotate(self._output_dir, self._limit, {final, self._resumed_from, *keep})
+                if self._saved:
+                    self._saved()
         except (OSError, RuntimeError, SafetensorError) as error:
             fault = disk_fault(error) or (
                 f"{error.strerror} ({error.filename})" if isinstance(error, OSError) else None

@@ -14,8 +14,8 @@ from transformers.trainer_callback import ExportableState
 from clm.errors import MachineError, Stopped
 from clm.files import write_json
 from clm.training import checkpoint, lifecycle, random_state, seal, signals
-from clm.training.checkpoint_writer import CheckpointWriter
-from clm.training.snapshot import save, write_safetensors
+from clm.training.checkpoint_writer import CheckpointWriter, Saved
+from clm.training.snapshot import save, write_model
 from clm.training.spikes import LossSpikes
 from clm.training.whole import WholeTrainer
 
@@ -28,18 +28,19 @@ class ResumableTrainer(WholeTrainer):
     Args:
         identity: what makes this run this run; saved with every checkpoint.
         resume_from: the checkpoint that `train` will be given.
+        saved: CheckpointWriter's.
         kwargs: the Trainer's own.
     """
 
-    def __init__(self, *, identity: dict[str, Any], resume_from: Path | None, **kwargs: Any) -> None:
+    def __init__(self, *, identity: dict[str, Any], resume_from: Path | None, saved: Saved, **kwargs: Any) -> None:
         self._identity, self._resume_from = identity, resume_from
         self._taken_up, self._save_due, self._steps_in_epoch = resume_from is None, False, 1
         super().__init__(**kwargs)
         self._spikes, self._loss_before = LossSpikes(), torch.zeros((), device=self.args.device)
         self.add_callback(self._spikes)  # so that checkpoints keep what it knows
-        self._writer = CheckpointWriter(Path(self.args.output_dir), self.args.save_total_limit, resume_from)
-        # What save_pretrained writes into config.json, for the checkpoints too.
-        self.model.config.architectures = [type(self.model).__name__]
+        self._writer = CheckpointWriter(Path(self.args.output_dir), self.args.save_total_limit, resume_from, saved)
+        # What save_pretrained would write into config.json.
+        self.model.config.architectures, self.model.config.dtype = [type(self.model).__name__], self.model.dtype
         # Asking each other at every step goes past the accelerators, which would have to stop for it.
         patience = timedelta(seconds=self.args.ddp_timeout)
         self._group = distributed.new_group(timeout=patience, backend="gloo") if self.args.world_size > 1 else None
@@ -135,13 +136,10 @@ class ResumableTrainer(WholeTrainer):
             scheduler = copy.deepcopy(self.lr_scheduler.state_dict())
 
             def write(folder: Path, tensors: dict[str, Any]) -> dict[str, Any]:
-                model.config.save_pretrained(folder)
-                model.generation_config.save_pretrained(folder)
-                self._tokenizer.save_pretrained(folder)
                 state.save_to_json(str(folder / "trainer_state.json"))
                 write_json(folder / checkpoint.IDENTITY_FILE, self._identity)
                 parts = {"optimizer.pt": tensors["optimizer"], "scheduler.pt": scheduler, _PROCESSES: processes}
-                weights = {"model.safetensors": write_safetensors(folder / "model.safetensors", tensors["model"])}
+                weights = write_model(folder, model, self._tokenizer, tensors["model"])
                 return weights | {name: save(value, folder / name) for name, value in parts.items()}
 
             keep = {self._best(), self._folder(self._spikes.saved_step)}

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from clm.training.hashed_file import HashedFile
 
@@ -73,6 +74,20 @@ def write_safetensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> dict[s
         for tensor in tensors.values():
             file.write(tensor.reshape(-1).view(torch.uint8).numpy())
     return file.facts
+
+
+def write_model(
+    folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tensors: Mapping[str, torch.Tensor]
+) -> dict[str, Any]:
+    """Write what other tools load: the model's settings, its tokenizer, and `tensors` as its weights.
+
+    Returns:
+        The weights' file name with its size and SHA-256.
+    """
+    model.config.save_pretrained(folder)
+    model.generation_config.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return {"model.safetensors": write_safetensors(folder / "model.safetensors", tensors)}
 
 
 def save(value: Any, path: Path) -> dict[str, Any]:

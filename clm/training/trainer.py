@@ -20,6 +20,7 @@ from clm.training.checkpoint import EXPORT_STAGING
 from clm.training.loss import IGNORED
 from clm.training.noise_scale import GradientNoiseScale
 from clm.training.resumable import ResumableTrainer
+from clm.training.snapshot import distinct, write_model
 from clm.training.throughput import Throughput
 
 
@@ -196,13 +197,17 @@ class ClmTrainer(ResumableTrainer):
         return is_best
 
     def export(self, model: torch.nn.Module) -> None:
-        """Put a whole `model` and the tokenizer into output_dir for other tools, each file whole or not at all."""
+        """Put a whole `model` and the tokenizer into output_dir for other tools, each file whole or not at all.
+
+        Byte for byte as in a checkpoint of them, so that the Hub takes each but once.
+        """
         output_dir = Path(self.args.output_dir)
         staging = output_dir / EXPORT_STAGING
         if self.args.should_save:
             shutil.rmtree(staging, ignore_errors=True)
-            model.save_pretrained(staging)
-            self.processing_class.save_pretrained(staging)
+            staging.mkdir()
+            tensors = {name: tensor.detach().cpu() for name, tensor in distinct(model).items()}
+            write_model(staging, model, self.processing_class, tensors)
             for file in staging.iterdir():
                 sync(file)
                 file.replace(output_dir / file.name)
