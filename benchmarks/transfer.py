@@ -66,7 +66,7 @@ def train(optim: str, width: int, rate: float, seed: int) -> dict:
     return row | {"seconds": results.get("train_runtime")}
 
 
-def excess(rows: list[dict], width: int) -> dict[float, float]:
+def excess(rows: list[dict], width: int, by_every_seed: bool = False) -> dict[float, float]:
     """How far each rate's loss is above the best rate's, nats: the mean over the seeds that it was run with."""
     rows = [row for row in rows if row["width"] == width]
     losses = {(row["seed"], row["rate"]): np.inf if row["loss"] is None else row["loss"] for row in rows}
@@ -74,6 +74,7 @@ def excess(rows: list[dict], width: int) -> dict[float, float]:
     by_all = [rate for rate in rates if all((seed, rate) in losses for seed in seeds)]
     best = min(by_all, key=lambda rate: np.mean([losses[seed, rate] for seed in seeds]))
     above = {rate: [losses[s, rate] - losses[s, best] for s in seeds if (s, rate) in losses] for rate in rates}
+    above = {rate: each for rate, each in above.items() if len(each) == len(seeds) or not by_every_seed}
     return {rate: float(np.mean(each)) for rate, each in above.items()}
 
 
@@ -109,7 +110,7 @@ def summary(rows: list[dict], optim: str) -> list[dict]:
             {
                 "width": width,
                 "above_best": {f"{rate:g}": round(value, 4) for rate, value in above.items()},
-                "optimum": optimum(above),
+                "optimum": optimum(excess(rows, width, by_every_seed=True)),
                 "unscaled": at(above, found),
                 "scaled": at(above, scaled),
                 "scaled_rate": scaled,
