@@ -132,7 +132,7 @@ def test_the_best_models_checkpoint_comes_along(hub, copy):
     (newest / "trainer_state.json").write_text(json.dumps(state | {"best_global_step": 2}))
     manifest = seal.manifest_of(newest)
     (newest / seal.MANIFEST).unlink()
-    seal.seal(newest, {key: manifest[key] for key in ("step", "world_size", "recipe", "data")})
+    seal.seal(newest, {key: manifest[key] for key in ("step", "world_size", "recipe", "data")}, {})
     unfinish()
     push(access.client(), Path("out"), access.Target(NAME, strategy="checkpoint"))
     assert folders(hub) == {"checkpoint-2", "checkpoint-4"}
