@@ -1,9 +1,11 @@
 """`python -m clm COMMAND`: what can be asked without training anything."""
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import NoReturn
 
 from transformers.utils.logging import disable_progress_bar
 
-from clm.errors import MachineError, UserError
+from clm.errors import MachineError, Stopped, UserError
 from clm.evaluation import evaluate
 from clm.evaluation.loading import load_model
 from clm.evaluation.samples import continue_prompts
@@ -20,11 +22,15 @@ from clm.hub.access import MAIN, Target, client
 from clm.hub.artifacts import push_dataset, push_tokenizer
 from clm.hub.beside import again_and_again
 from clm.hub.push import push
-from clm.insight import devices, explain, plan, plan_page
+from clm.insight import devices, explain, plan, plan_page, shapes
 from clm.insight.report import COMPARISON_FILE, write_comparison, write_report
 from clm.recipe import load, parse
 from clm.recipe_fields import CHOICES
-from clm.training import lifecycle
+from clm.sweep import definition, transfer
+from clm.sweep import run as sweep_run
+from clm.training import lifecycle, signals
+
+WT103 = Path(__file__).resolve().parent.parent / "recipes" / "wt103.json"  # whose set-up shapes are for, by default
 
 
 class _Parser(argparse.ArgumentParser):
@@ -43,9 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if rest and args.run not in (_plan, _explain):
             raise UserError(f"command line: {rest[0]} isn't known to {args.command}; see python -m clm --help")
         args.run(args, rest)
-    except (UserError, MachineError) as error:
+    except (UserError, MachineError, Stopped) as error:
         if os.environ.get("RANK", "0") == "0":
-            print(f"error: {error}", file=sys.stderr)
+            print(f"{'stopped' if isinstance(error, Stopped) else 'error'}: {error}", file=sys.stderr)
         return error.exit_code
     return 0
 
@@ -59,6 +65,8 @@ def _parser() -> _Parser:
     planning.add_argument("--processes", type=_count, default=1, help="how many would train together")
     planning.add_argument("--device", help=f"on what: {', '.join(devices.GPUS)}; default: this machine")
     planning.add_argument("--output", type=Path, metavar="FILE", help="write it as JSON, too")
+    planning.add_argument("--budget", type=_amount, metavar="FLOPS", help="shapes for so much training instead: 1e18")
+    planning.add_argument("--parameters", type=_amount, help="shapes of about so many: 30e6")
     planning.epilog = "Anything else is the recipe's: --config RECIPE [--key value ...]"
     planning.set_defaults(run=_plan)
 
@@ -115,6 +123,13 @@ def _parser() -> _Parser:
     scoring.add_argument("--cache_dir", default=".cache", help="for datasets of the Hub")
     scoring.add_argument("--output", type=Path, metavar="FILE", help="write it as JSON, too")
     scoring.set_defaults(run=_evaluate)
+
+    sweeping = commands.add_parser("sweep", help="search over recipes with small runs", allow_abbrev=False)
+    sweeping.add_argument("sweep", type=Path, metavar="FILE", help="recipes/sweeps/NAME.json; the same again goes on")
+    sweeping.add_argument(
+        "--transfer_to", type=Path, metavar="RECIPE", help="a larger recipe, to write again with the values found"
+    )
+    sweeping.set_defaults(run=_sweep)
     return parser
 
 
@@ -122,6 +137,13 @@ def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} isn't 1 or more")
     return int(text)
+
+
+def _amount(text: str) -> float:
+    with suppress(ValueError):
+        if 0 < float(text) < math.inf:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r} isn't a number above 0")
 
 
 def _truth(text: str) -> bool:
@@ -132,11 +154,24 @@ def _truth(text: str) -> bool:
 
 def _plan(args: argparse.Namespace, recipe_words: list[str]) -> None:
     device = devices.by_name(args.device) if args.device else None
+    if args.budget or args.parameters:
+        _shapes(args, recipe_words, device)
+        return
     made = plan.make(parse(recipe_words), args.dataset_tokens, args.processes, device)
     print(plan_page.describe(made))
     if args.output:
         evaluate.check_output(args.output)
         write_json(args.output, plan.as_json(made))
+
+
+def _shapes(args: argparse.Namespace, recipe_words: list[str], device: devices.Device | None) -> None:
+    recipe = parse(recipe_words) if recipe_words else load(WT103)
+    device = device or plan.this_device(recipe, 1)[0]
+    found = shapes.for_budget(recipe, device, args.budget, args.parameters, args.dataset_tokens)
+    print(shapes.describe(found, recipe, device))
+    if args.output:
+        evaluate.check_output(args.output)
+        write_json(args.output, shapes.as_json(found))
 
 
 def _explain(args: argparse.Namespace, words: list[str]) -> None:
@@ -186,6 +221,16 @@ def _push(args: argparse.Namespace, _: list[str]) -> None:
     else:
         work = partial(push, api, args.run_dir, target)
     print(f"pushed to {again_and_again(work, target.name)}")
+
+
+def _sweep(args: argparse.Namespace, _: list[str]) -> None:
+    sweep = definition.read(args.sweep)
+    target = load(args.transfer_to) if args.transfer_to else None
+    say = partial(print, flush=True)
+    with signals.caught():
+        found = sweep_run.run(sweep, say)
+    if target:
+        say(transfer.describe(*transfer.write(sweep, found, target)))
 
 
 def _evaluate(args: argparse.Namespace, _: list[str]) -> None:

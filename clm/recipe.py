@@ -116,14 +116,14 @@ def parse(argv: Sequence[str]) -> Recipe:
     return load(path, overrides)
 
 
-def load(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
-    """The recipe in the file `path`, with typed `overrides` in the command line's place."""
+def load(path: str | Path, overrides: Mapping[str, Any] | None = None, where: str = "command line") -> Recipe:
+    """The recipe in the file `path`, with typed `overrides` in the command line's place, or from `where`."""
     path, overrides = Path(path), dict(overrides or {})
     flags = {key: overrides.pop(key) for key in FLAGS if key in overrides}
     for key, value in flags.items():
-        _check_value(key, value, bool, "command line")
-    from_file = _checked(_read_json(path), str(path))
-    values = _merge(copy.deepcopy(TRAINING_DEFAULTS), from_file, _checked(overrides, "command line"))
+        _check_value(key, value, bool, where)
+    from_file = checked(read_object(path), str(path))
+    values = merge(copy.deepcopy(TRAINING_DEFAULTS), from_file, checked(overrides, where))
     if isinstance(values.get("resume_from_checkpoint"), bool):
         values["resume_from_checkpoint"] = str(values["resume_from_checkpoint"]).lower()
     values["output_dir"] = values.get("output_dir") or f"runs/{path.stem}"
@@ -136,10 +136,9 @@ def load(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Recipe
     return recipe
 
 
-# Reading the two sources
+def read_object(path: Path, kind: str = "recipe") -> dict[str, Any]:
+    """The JSON object in a file that should be a `kind`; UserError where there is none."""
 
-
-def _read_json(path: Path) -> dict[str, Any]:
     def object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         names = [name for name, _ in pairs]
         for name in names:
@@ -148,21 +147,21 @@ def _read_json(path: Path) -> dict[str, Any]:
         return dict(pairs)
 
     if path.is_dir():
-        raise UserError(f"{path}: this is a folder, not a recipe; say --config recipes/NAME.json")
+        raise UserError(f"{path}: this is a folder, not a {kind}; name a JSON file")
     try:
         values = json.loads(path.read_bytes().decode("utf-8-sig"), object_pairs_hook=object_of)
     except FileNotFoundError:
-        raise UserError(f"{path}: there is no such recipe") from None
+        raise UserError(f"{path}: there is no such {kind}") from None
     except OSError as error:
-        raise UserError(f"{path}: the recipe can't be read: {error.strerror}") from None
+        raise UserError(f"{path}: the {kind} can't be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 at byte {error.start}") from None
     except json.JSONDecodeError as error:
         raise UserError(f"{path}: not JSON at line {error.lineno}, column {error.colno}: {error.msg}") from None
     except (ValueError, RecursionError):
-        raise UserError(f"{path}: not a recipe: a number is too long or the nesting too deep") from None
+        raise UserError(f"{path}: not a {kind}: a number is too long or the nesting too deep") from None
     if not isinstance(values, dict):
-        raise UserError(f"{path}: a recipe is one JSON object, {{…}}; this is {show(values)}")
+        raise UserError(f"{path}: a {kind} is one JSON object, {{…}}; this is {show(values)}")
     return values
 
 
@@ -183,7 +182,7 @@ def _split(argv: Sequence[str]) -> dict[str, str | None]:
     return given
 
 
-def _merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
+def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
     """Later layers win, and take with them what belonged to the value they replace."""
     merged: dict[str, Any] = {}
     for layer in layers:
@@ -208,7 +207,8 @@ def _hint(key: str, where: str) -> Any:
     raise UserError(f"{where}: no key is called {show(key)}; " + (f"did you mean {near[0]}?" if near else "see --help"))
 
 
-def _checked(values: Mapping[str, Any], where: str) -> dict[str, Any]:
+def checked(values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The same values; UserError, which says `where`, unless every key is known and its value allowed."""
     for key, value in values.items():
         _check_value(key, value, _hint(key, where), where)
     return dict(values)

@@ -64,6 +64,7 @@ class RunOptions:
     prompts: list[str] | None = None  # for the samples of text at every evaluation and at the end
     license: str | None = None  # of the model, as the Hub names it, for its card
     language: str | list[str] | None = None  # of the text, as ISO 639-1, for the card
+    about: str | None = None  # for whoever reads the recipe or the model card: where its values come from
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,14 @@ def loss_chart(runs: Sequence[RunRecord], names: Sequence[str], explanation: dic
     return chart
 
 
+def validation_chart(runs: Sequence[RunRecord], names: Sequence[str]) -> Chart:
+    """Validation loss of the runs alone, where there are many."""
+    chart = Chart("loss", "Validation loss", "nats per token")
+    for place, (run, name) in enumerate(zip(runs, names, strict=True)):
+        _add(chart, Curve(name, "validation", place, "dots", _logged(run, "eval_loss", Axes(run))))
+    return chart
+
+
 def panels(runs: Sequence[RunRecord], names: Sequence[str]) -> list[Chart]:
     """A chart for everything else that was logged."""
     charts = []

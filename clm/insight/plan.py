@@ -70,11 +70,7 @@ def make(recipe: Recipe, dataset_tokens: int | None = None, processes: int = 1, 
     """
     data, vocab_size = recipe.data, recipe.data.vocab_size or DEFAULT_VOCAB_SIZE
     tokens, tokens_from = (dataset_tokens, "given") if dataset_tokens else tokens_of_text(recipe, vocab_size)
-    bf16 = bool(recipe.training["bf16"])
-    if device is None:
-        fitted = hardware.fit(recipe.training).training
-        bf16 = bool(fitted["bf16"])
-        device = devices.this_one(hardware.device_type(fitted), bf16, processes)
+    device, bf16 = (device, bool(recipe.training["bf16"])) if device else this_device(recipe, processes)
     shape = _shape(recipe, vocab_size, processes, bf16)
     sequences = shape.batch * shape.accumulation * processes
     samples = count_samples(tokens, data.block_size, data.sampling)
@@ -110,6 +106,13 @@ def make(recipe: Recipe, dataset_tokens: int | None = None, processes: int = 1, 
         remedy=[] if plain.fits else memory.remedy(shape, processes, device.memory),
         notes={"dataset_tokens": tokens_from, **devices.assumptions(device, processes)},
     )
+
+
+def this_device(recipe: Recipe, processes: int) -> tuple[Device, bool]:
+    """What this machine has to train the recipe on, and whether that will be in bf16."""
+    fitted = hardware.fit(recipe.training).training
+    bf16 = bool(fitted["bf16"])
+    return devices.this_one(hardware.device_type(fitted), bf16, processes), bf16
 
 
 def _meta_model(recipe: Recipe, vocab_size: int) -> GPT2LMHeadModel:

@@ -41,7 +41,7 @@ def write_report(folder: Path, explanation: Explanation | None = None, output: P
         UserError: the folder isn't a run's, or the page can't be written.
     """
     run = read_run(folder)
-    files = {output or folder / REPORT_FILE: _bytes(run_page(run, explanation))}
+    files = {output or folder / REPORT_FILE: page_bytes(run_page(run, explanation))}
     if output is None and (plot := draw(run)):
         files[folder / PLOT_FILE] = plot
     return _write(files)
@@ -49,10 +49,11 @@ def write_report(folder: Path, explanation: Explanation | None = None, output: P
 
 def write_comparison(folders: Sequence[Path], output: Path) -> list[Path]:
     """Write the page of several runs; the files written. UserError as from write_report."""
-    return _write({output: _bytes(comparison_page([read_run(folder) for folder in folders]))})
+    return _write({output: page_bytes(comparison_page([read_run(folder) for folder in folders]))})
 
 
-def _bytes(page: str) -> bytes:
+def page_bytes(page: str) -> bytes:
+    """A page as it is written."""
     return page.encode("utf-8", "replace")  # half a surrogate pair, which JSON can hold and UTF-8 can't
 
 
@@ -71,7 +72,7 @@ def run_page(run: RunRecord, explanation: Explanation | None = None) -> str:
     """The page of one run."""
     explanation = explanation or {}
     recipe = {key: page_rows.shown(value) for key, value in run.recipe.items()}
-    return _render(
+    return render(
         "run.html",
         [loss_chart([run], [run.name], explanation), *panels([run], [run.name])],
         title=f"{run.name}: training report",
@@ -98,7 +99,7 @@ def run_page(run: RunRecord, explanation: Explanation | None = None) -> str:
 def comparison_page(runs: Sequence[RunRecord]) -> str:
     """The page of several runs."""
     names = comparison.names(runs)
-    return _render(
+    return render(
         "comparison.html",
         [loss_chart(runs, names), *panels(runs, names)],
         title=f"{len(runs)} training runs compared",
@@ -119,7 +120,8 @@ def _charts_note(run: RunRecord) -> str:
     return ""
 
 
-def _render(template: str, charts: Sequence[Chart], **values: Any) -> str:
+def render(template: str, charts: Sequence[Chart], **values: Any) -> str:
+    """A page of its own: the template with its values, and the charts."""
     css = (PAGE / "report.css").read_text("utf-8")
     script = "".join((PAGE / name).read_text("utf-8") for name in ("charts.js", "report.js"))
     policy = (

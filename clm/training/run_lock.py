@@ -41,6 +41,18 @@ def held(output_dir: Path, say: Callable[[str], None]) -> Iterator[None]:
                     folder.rmdir()
 
 
+def taken(output_dir: Path) -> bool:
+    """Whether a run holds the lock of `output_dir`."""
+    try:
+        with (output_dir / LOCK_FILE).open() as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        return error.errno == errno.EWOULDBLOCK
+    return False
+
+
 def _take(output_dir: Path, say: Callable[[str], None]) -> TextIO:
     try:
         output_dir.mkdir(parents=True, exist_ok=True)

@@ -22,6 +22,7 @@ _ASKED_BY = {
 }
 _SECOND = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 _PR_SET_PDEATHSIG = 1
+FOLLOW_PARENT = "CLM_FOLLOW_PARENT"  # in the environment of a run that is to stop when what started it dies
 
 _reason: str | None = None
 _asked_at = 0.0
@@ -104,7 +105,7 @@ def _one_signal_lasts() -> float:
 
 def _follow_launcher() -> None:
     """Be told when the launcher dies: that of a single process passes no signal on, and none can pass on SIGKILL."""
-    launched = {"ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID"} & os.environ.keys()
+    launched = {"ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID", FOLLOW_PARENT} & os.environ.keys()
     if not launched or sys.platform != "linux":
         return
     parent = os.getppid()
