@@ -27,7 +27,7 @@ from transformers import TrainerCallback
 import run_clm
 from benchmarks.checkpoint import machine
 from clm.data.blocks import Blocks
-from clm.data.order import EpochOrder
+from clm.data.order import PADDING, EpochOrder
 from clm.data.prepare import open_text, prepare
 from clm.evaluation.scoring import score_store
 from clm.files import Made, write_json
@@ -85,7 +85,8 @@ def shifted_blocks() -> Iterator[None]:
     offset = [0]
 
     def shifted(blocks: Blocks, samples: np.ndarray) -> dict[str, torch.Tensor]:
-        starts = np.minimum(np.asarray(samples) * blocks.block_size + offset[0], blocks.store.tokens - 1 - 128)
+        moved = np.minimum(np.asarray(samples) * blocks.block_size + offset[0], blocks.store.tokens - 1 - 128)
+        starts = np.where(np.asarray(samples) == PADDING, PADDING, moved)
         return gather(Blocks(blocks.store, blocks.block_size, "windows"), starts)
 
     def begin(order: EpochOrder) -> Iterator[np.ndarray]:
