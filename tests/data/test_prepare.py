@@ -92,7 +92,7 @@ def test_a_changed_text_gets_a_tokenizer_and_stores_of_its_own(change):
     second, said = run()
     assert any("training 300 ids" in line for line in said)
     assert second.tokenizer_origin != first.tokenizer_origin and second.train.folder != first.train.folder
-    assert second.identity != first.identity
+    assert (second.identity == first.identity) == (change == "time")  # the same text, though it was copied anew
     assert Path(first.tokenizer_origin, "tokenizer.json").read_bytes() == before
     assert len(names("tokenizer")) == 2 and len(names(".cache/tokens")) == 4
 
