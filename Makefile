@@ -10,7 +10,7 @@ quickstart: $(VENV)/.run
 	$(BIN)/accelerate launch run_clm.py --config recipes/quickstart.json
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow
