@@ -8,7 +8,8 @@ from accelerate.state import AcceleratorState
 
 from tests.tiny import make_text, write_recipe
 
-if worker := os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw"):  # a core for each: threads that share one wait
+# A core for each: threads that share one wait.
+if worker := os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw"):
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cores[int(worker) % len(cores)]})
 
