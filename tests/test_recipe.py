@@ -12,6 +12,7 @@ from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from clm.errors import UserError
 from clm.recipe import KEYS, load, parse
 from clm.recipe_fields import CHOICES, RANGES, REFUSED, TRAINING_DEFAULTS, TYPES
+from clm.training.optim import training_arguments
 
 SHIPPED = sorted((Path(__file__).parents[1] / "recipes").glob("*.json"))
 BASE = {"dataset_name": "python-docs"}
@@ -302,7 +303,7 @@ def test_a_shipped_recipe_is_valid_and_resolves_to_itself(path, tmp_path):
     assert load(saved) == recipe
     assert load(saved).resolved() == recipe.resolved()
     arguments = recipe.training | {"use_cpu": True, "output_dir": str(tmp_path)}
-    assert TrainingArguments(**arguments).learning_rate == recipe.training["learning_rate"]
+    assert training_arguments(arguments).learning_rate == recipe.training["learning_rate"]
 
 
 def test_overrides_are_in_what_is_saved(recipe_file, tmp_path):
