@@ -39,7 +39,7 @@ def errors(attend, inputs, weights):
 @pytest.mark.parametrize("tokens", [1, 2, 63, 64, 65, 200])
 def test_it_is_as_exact_as_torchs_own_in_bf16(tokens, monkeypatch):
     monkeypatch.setattr(attention, "BLOCK", 64)
-    torch.manual_seed(tokens)
+    torch.manual_seed(0)
     weights = torch.randn(2, 3, tokens, 8, dtype=torch.float64)
     ours = errors(lambda *inputs: causal_attention(None, *inputs, None)[0].transpose(1, 2), states(tokens), weights)
     theirs = errors(
