@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from transformers.utils.logging import disable_progress_bar
 
@@ -96,6 +96,19 @@ def _parser() -> _Parser:
     generating.add_argument("--seed", type=int, default=0, help="of what is sampled")
     generating.set_defaults(run=_generate)
 
+    _add_push(commands)
+    _add_evaluate(commands)
+
+    sweeping = commands.add_parser("sweep", help="search over recipes with small runs", allow_abbrev=False)
+    sweeping.add_argument("sweep", type=Path, metavar="FILE", help="recipes/sweeps/NAME.json; the same again goes on")
+    sweeping.add_argument(
+        "--transfer_to", type=Path, metavar="RECIPE", help="a larger recipe, to write again with the values found"
+    )
+    sweeping.set_defaults(run=_sweep)
+    return parser
+
+
+def _add_push(commands: Any) -> None:
     pushing = commands.add_parser("push", help="a run to the Hub, or its tokenizer, or its text", allow_abbrev=False)
     pushing.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="a run's folder")
     pushing.add_argument("--hub_model_id", metavar="OWNER/NAME", help="default: the recipe's")
@@ -107,6 +120,8 @@ def _parser() -> _Parser:
     other.add_argument("--dataset", metavar="OWNER/NAME", help="push the packed text there, and nothing else")
     pushing.set_defaults(run=_push)
 
+
+def _add_evaluate(commands: Any) -> None:
     scoring = commands.add_parser("evaluate", help="score a text with a model", allow_abbrev=False)
     scoring.add_argument("--model", required=True, help="a folder, or a name on the Hub")
     text = scoring.add_mutually_exclusive_group(required=True)
@@ -123,14 +138,6 @@ def _parser() -> _Parser:
     scoring.add_argument("--cache_dir", default=".cache", help="for datasets of the Hub")
     scoring.add_argument("--output", type=Path, metavar="FILE", help="write it as JSON, too")
     scoring.set_defaults(run=_evaluate)
-
-    sweeping = commands.add_parser("sweep", help="search over recipes with small runs", allow_abbrev=False)
-    sweeping.add_argument("sweep", type=Path, metavar="FILE", help="recipes/sweeps/NAME.json; the same again goes on")
-    sweeping.add_argument(
-        "--transfer_to", type=Path, metavar="RECIPE", help="a larger recipe, to write again with the values found"
-    )
-    sweeping.set_defaults(run=_sweep)
-    return parser
 
 
 def _count(text: str) -> int:
