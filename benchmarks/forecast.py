@@ -3,8 +3,8 @@
     python -m benchmarks.forecast           prints the table and writes benchmarks/results/forecast.json
     python -m benchmarks.forecast --fit     also fits the constants that are shipped, to all runs but the frozen ones
 
-Every run is forecast with constants fitted to the others (leave-one-out). The runs made after the code was frozen are
-forecast with the shipped constants, and reported apart; so are those by Muon, which has constants of its own.
+AdamW and Muon have constants of their own. Every run is forecast with constants fitted to the others (leave-one-out).
+The runs made after the code was frozen are forecast with the shipped constants, and reported apart.
 """
 
 import argparse
@@ -13,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.forecast_fit import MUON_CHOICES, SHARES, Fitter, Reference, reference
-from benchmarks.forecast_runs import CURVES, FROZEN
+from benchmarks.forecast_fit import CHOICES, MUON_CHOICES, SHARES, Fitter, Reference, reference
+from benchmarks.forecast_runs import CURVES
+from benchmarks.forecast_table import FROZEN
 from clm.files import read_json, write_json
-from clm.insight.forecast import SKIPPED_SHARE, constants
+from clm.insight.forecast import SKIPPED_SHARE, Constants
 
 RESULTS = Path(__file__).parent / "results" / "forecast.json"
 SHIPPED = CURVES.parent / "forecast_constants.json"
@@ -110,25 +111,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--fit", action="store_true", help="write the constants that are shipped")
     fit = parser.parse_args().fit
-    everything = [reference(entry) for entry in read_json(CURVES)]
-    adamw = Fitter([run for run in everything if run.name not in FROZEN])
-    muon = Fitter([run for run in everything if run.muon], MUON_CHOICES)
-    frozen = Fitter([run for run in everything if run.name in FROZEN and not run.muon])
-    if fit:
-        write_json(SHIPPED, {
-            name: asdict(fitter.fit(range(len(fitter.runs)))) for name, fitter in (("adamw", adamw), ("muon", muon))
-        })  # fmt: skip
-    after = np.array([frozen.outcome(constants(), number) for number in range(len(frozen.runs))])
+    known = {} if fit else read_json(SHIPPED)
+    references = [reference(entry) for entry in read_json(CURVES)]
+    sets: dict[str, tuple[list, list]] = {"all": ([], []), "adamw": ([], []), "muon": ([], []), "frozen": ([], [])}
+    for optimizer, choices in (("adamw", CHOICES), ("muon", MUON_CHOICES)):
+        mine = [run for run in references if run.muon == (optimizer == "muon")]
+        fitter = Fitter([run for run in mine if run.name not in FROZEN], choices)
+        after = Fitter([run for run in mine if run.name in FROZEN])
+        if fit:
+            known[optimizer] = asdict(fitter.fit(range(len(fitter.runs))))
+        ships, left_out = Constants(**known[optimizer]), leave_one_out(fitter)
+        for name, runs, outcomes in (
+            (optimizer, fitter.runs, left_out),
+            ("all", fitter.runs, left_out),
+            ("frozen", after.runs, [after.outcome(ships, number) for number in range(len(after.runs))]),
+        ):
+            sets[name][0].extend(runs)
+            sets[name][1].extend(outcomes)
     result = {}
-    for name, title, runs, outcomes in (
-        ("leave_one_out", "runs, each with constants fitted to the others", adamw.runs, leave_one_out(adamw)),
-        ("frozen", "runs made after the code was frozen", frozen.runs, after),
-        ("muon", "runs by Muon, each with constants fitted to the others", muon.runs, leave_one_out(muon)),
-    ):
-        result[name] = score(outcomes, naive_errors(runs))
+    for name, (runs, outcomes) in sets.items():
+        result[name] = score(np.array(outcomes), naive_errors(runs))
         result[name]["errors"] = {run.name: rows[:, 0].tolist() for run, rows in zip(runs, outcomes, strict=True)}
-        show(f"{len(runs)} {title}", runs, outcomes, result[name])
-    write_json(RESULTS, result | {"constants": {"adamw": asdict(constants()), "muon": asdict(constants(True))}})
+        show(f"{name}: {len(runs)} runs", runs, outcomes, result[name])
+    write_json(SHIPPED, known)
+    write_json(RESULTS, result | {"constants": known})
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import product
 
 import numpy as np
 
@@ -12,17 +13,19 @@ from clm.insight.schedule import learning_rates
 from clm.training.optim import MUON
 
 SHARES = (0.25, 0.33, 0.5)
-# What is tried for each constant, the others held; twice round. The spreads are choices, not fitted.
+# What is tried for each constant, the others held; twice round, from each alpha and decay. The spreads aren't fitted.
 CHOICES = {
     "slope": (0.35, 0.4, 0.45, 0.5, 0.55),
-    "alpha": (0.05, 0.1, 0.15, 0.2, 0.25),
+    "alpha": (0.15, 0.2, 0.25, 0.3, 0.35),
+    "alpha_size": (0.0, 0.05, 0.1, 0.15),
     "decay": (0.25, 0.3, 0.35, 0.4, 0.45),
     "repeat": (0.06, 0.09, 0.12, 0.15, 0.18),
 }
-# Muon's runs, which came later, gain more of the decay and less of the steps.
+# Under Muon the steps bring less, and ever less; the decay brings more.
 MUON_CHOICES = CHOICES | {
-    "slope": (0.1, 0.2, 0.3, 0.4, 0.5),
-    "decay": (0.35, 0.45, 0.6, 0.8, 1.0),
+    "slope": (0.1, 0.2, 0.3, 0.4),
+    "alpha": (0.2, 0.3, 0.35, 0.4, 0.5),
+    "decay": (0.45, 0.5, 0.55, 0.6, 0.65),
 }
 
 
@@ -35,6 +38,7 @@ class Reference:
     law: Law
     unigram: float
     muon: bool
+    parameters: int  # without embeddings
 
     @property
     def final(self) -> float:
@@ -53,7 +57,8 @@ def reference(entry: dict) -> Reference:
     steps_per_pass = entry["dataset_tokens"] / tokens / recipe["gradient_accumulation_steps"]
     law = Law(lambda steps: learning_rates(recipe, total, steps), total, steps_per_pass)
     curve, muon = Curve.from_points(entry["train"], entry["validation"]), recipe.get("optim") == MUON
-    return Reference(entry["name"], curve, law, entry["unigram_loss"], muon)
+    parameters = 12 * recipe["n_layer"] * recipe["n_embd"] ** 2
+    return Reference(entry["name"], curve, law, entry["unigram_loss"], muon, parameters)
 
 
 class Fitter:
@@ -65,6 +70,7 @@ class Fitter:
 
     def _forecasts(self, known: Constants, number: int) -> np.ndarray:
         run = self.runs[number]
+        known = known.sized(run.parameters)
         made = [forecast(run.until(share), run.law, known, run.unigram) for share in SHARES]
         return np.array([each.final if each else (np.nan,) * 3 for each in made])
 
@@ -79,10 +85,14 @@ class Fitter:
         def cost(known: Constants) -> float:
             return float(np.nanmean([np.abs(self.outcome(known, number)[:, 0]) for number in numbers]))
 
-        best = Constants()
-        for _ in range(2):
-            for name, values in self._choices.items():
-                best = min((replace(best, **{name: value}) for value in values), key=cost)
+        found = []
+        for alpha, decay in product(self._choices["alpha"], self._choices["decay"]):  # which make up for each other
+            best = replace(Constants(), alpha=alpha, decay=decay)
+            for _ in range(2):
+                for name, values in self._choices.items():
+                    best = min((replace(best, **{name: value}) for value in values), key=cost)
+            found.append(best)
+        best = min(found, key=cost)
         return replace(best, width=self._width(best, numbers))
 
     def _width(self, known: Constants, numbers: Sequence[int]) -> float:

@@ -4,14 +4,14 @@
 
 S1 is the sum of learning rates so far, S2 how much of the peak rate was taken off again (Tissue et al. 2024,
 arXiv 2408.11029; both in units of the peak rate, see scaling.annealed); the last term, what repeated text costs, is
-ours. L0 is the run's own; the others have a prior from the reference runs, so that a curve which is short, hasn't
-decayed or hasn't repeated its text yet leans on what other runs did. A forecast is the average over alphas, each
+ours. L0 is the run's own; the others have a prior from the reference runs by the same optimizer (alpha's depends on the
+model's size), so that a curve which is short, hasn't decayed or hasn't repeated its text yet leans on what they did. A forecast is the average over alphas, each
 weighted by how well it explains the curve. Its interval is as wide as it takes to hold LEVEL of the reference runs'
 ends.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -30,7 +30,8 @@ GRID = 300
 TRAIN_NOISE = 4.0  # times that of validation: each training loss is of another text
 AGEING = 4.0  # a law that is a little wrong should fit best near the end: noise grows by so much an e-fold of age
 FEWEST = 4  # measured losses, after those that are skipped
-ALPHAS = np.arange(0.05, 0.5, 0.05)
+ALPHAS = np.arange(0.05, 0.85, 0.05)
+SIZE, SIZES = 3e5, (5e4, 1.8e6)  # non-embedding parameters: the reference runs' middle, and their range
 NO_IDEA = 100.0  # nats: the prior standard deviation of L0
 
 
@@ -39,10 +40,12 @@ class Constants:
     """What other runs teach: a prior mean and standard deviation (`_sd`) of each of the law's coefficients.
 
     `slope` is A alpha: nats an e-fold of S1 at the end; `decay` is C, nats for the whole peak rate; `repeat` is G.
-    `noise` is how far a smooth law misses a measured loss; `width` scales the interval to its level.
+    `alpha_size` is how much less alpha is an e-fold of parameters. `noise` is how far a smooth law misses a measured
+    loss; `width` scales the interval to its level.
     """
 
     alpha: float = 0.15
+    alpha_size: float = 0.0
     alpha_sd: float = 0.05
     slope: float = 0.45
     slope_sd: float = 0.2
@@ -53,12 +56,17 @@ class Constants:
     noise: float = 0.03
     width: float = 1.0
 
+    def sized(self, non_embedding_parameters: float) -> "Constants":
+        """For a model of so many parameters: a small one has learned sooner what it can."""
+        e_folds = np.log(np.clip(non_embedding_parameters, *SIZES) / SIZE)
+        return replace(self, alpha=float(self.alpha - self.alpha_size * e_folds))
+
 
 @cache
-def constants(muon: bool = False) -> Constants:
+def constants(muon: bool, non_embedding_parameters: float) -> Constants:
     """Those fitted to the reference runs by Muon, or by AdamW (`python -m benchmarks.forecast --fit`)."""
     fitted = read_json(Path(__file__).parent / "references" / "forecast_constants.json")
-    return Constants(**fitted["muon" if muon else "adamw"])
+    return Constants(**fitted["muon" if muon else "adamw"]).sized(non_embedding_parameters)
 
 
 @dataclass(frozen=True)

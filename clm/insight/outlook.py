@@ -34,7 +34,7 @@ def of_run(setup: Setup, curve: Curve) -> Forecast | None:
     """The forecast of a run from its curve so far; None where it can't be said."""
     if setup.own_law is None or curve.last_step >= setup.total_steps:
         return None
-    known = constants(setup.muon)
+    known = constants(setup.muon, setup.non_embedding_parameters)
     return forecast(curve, setup.own_law, known, setup.text.unigram_loss or setup.text.unigram_entropy)
 
 
@@ -58,9 +58,9 @@ def variants(setup: Setup, loss: float, noise_scale: float | None, steps: int) -
 
 def what_if_of_run(setup: Setup, curve: Curve, loss: float) -> list[Outlook]:
     """The variants of a run, forecast from its own curve."""
-    rows = []
+    rows, known = [], constants(setup.muon, setup.non_embedding_parameters)
     for title, law, _ in variants(setup, loss, curve.noise_scale, setup.total_steps):
-        made = forecast(curve, setup.own_law, constants(setup.muon), setup.text.unigram_loss, instead=law)
+        made = forecast(curve, setup.own_law, known, setup.text.unigram_loss, instead=law)
         if made is not None:
             rows.append(Outlook(title, *made.final))
     return rows

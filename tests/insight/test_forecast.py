@@ -8,10 +8,11 @@ import pytest
 from clm.files import read_json
 from clm.insight import references
 from clm.insight.curve import Curve
-from clm.insight.forecast import Law, constants, forecast
+from clm.insight.forecast import SIZES, Constants, Law, constants, forecast
 from clm.insight.schedule import learning_rates
 from tests.tiny import ROOT
 
+KNOWN = constants(muon=False, non_embedding_parameters=3e5)
 COSINE = {"lr_scheduler_type": "cosine", "learning_rate": 1e-3, "warmup_steps": 0.05}
 
 
@@ -26,7 +27,7 @@ def made_up(law: Law, until: int) -> Curve:
 def test_it_foresees_the_end_of_a_curve_that_follows_the_law_and_grows_surer():
     law = Law(lambda at: learning_rates(COSINE, 1000, at), 1000, math.inf)
     end = made_up(law, 1000).losses[-1]
-    made = [forecast(made_up(law, until), law, constants()) for until in (250, 500, 900)]
+    made = [forecast(made_up(law, until), law, KNOWN) for until in (250, 500, 900)]
     assert all(low < end < high for _, low, high in (each.final for each in made))
     widths = [each.high[-1] - each.low[-1] for each in made]
     assert widths == sorted(widths, reverse=True) and made[-1].final[0] == pytest.approx(end, abs=0.02)
@@ -41,22 +42,32 @@ def test_it_knows_what_another_schedule_would_give():
             "num_decay_steps": 200, "decay_type": "linear", "min_lr_ratio": 0.0}, "warmup_steps": 0})
     )  # fmt: skip
     curve = made_up(law, 800)
-    stays, decays = forecast(curve, law, constants()), forecast(curve, law, constants(), instead=other)
+    stays, decays = forecast(curve, law, KNOWN), forecast(curve, law, KNOWN, instead=other)
     assert stays.final[0] - decays.final[0] > 0.1
 
 
 def test_it_says_nothing_of_a_curve_that_is_too_short_or_still_at_its_plateau():
     law = Law(lambda at: learning_rates(COSINE, 1000, at), 1000, math.inf)
-    assert forecast(made_up(law, 100), law, constants()) is None
-    assert forecast(made_up(law, 500), law, constants(), unigram=3.0) is None
+    assert forecast(made_up(law, 100), law, KNOWN) is None
+    assert forecast(made_up(law, 500), law, KNOWN, unigram=3.0) is None
 
 
 def test_the_scores_in_the_repository_hold_what_is_claimed():
     scored = read_json(ROOT / "benchmarks" / "results" / "forecast.json")
-    quarter, pooled = scored["leave_one_out"]["at"][0], scored["leave_one_out"]["pooled"]
-    assert quarter["median_error"] <= 0.05 < quarter["power_law_median_error"] < quarter["last_value_median_error"]
-    assert pooled["low"] <= 0.8 <= pooled["high"]
-    assert len(references.entries("small_runs.json")) >= 24
+    for name in ("all", "adamw", "muon"):
+        quarter, pooled = scored[name]["at"][0], scored[name]["pooled"]
+        assert quarter["power_law_median_error"] < quarter["last_value_median_error"]
+        assert quarter["median_error"] < quarter["power_law_median_error"] / 3
+        assert pooled["low"] <= 0.8 <= pooled["high"]
+    assert scored["all"]["at"][0]["median_error"] <= 0.05
+    assert len(scored["all"]["errors"]) + len(scored["frozen"]["errors"]) == len(references.entries("small_runs.json"))
+
+
+def test_a_small_model_is_done_sooner_and_beyond_the_references_size_says_no_more():
+    known = Constants(alpha=0.3, alpha_size=0.1)
+    assert known.sized(3e5).alpha == pytest.approx(0.3)
+    assert known.sized(3e5 / math.e).alpha == pytest.approx(0.4)
+    assert known.sized(1e11) == known.sized(SIZES[1])
 
 
 def test_the_expected_loss_holds_on_runs_that_were_left_out():
