@@ -146,7 +146,7 @@ def prepare_blocks(
     """
 
     def identity(of_data: dict[str, Any]) -> dict[str, Any]:
-        ours = checkpoint.run_identity(args, recipe.model, recipe.data.block_size, recipe.data.sampling, of_data)
+        ours = checkpoint.run_identity(args, recipe.model, recipe.data, of_data)
         for folder in earlier:
             checkpoint.refuse_other_run(folder, ours)
         return ours
@@ -157,7 +157,8 @@ def prepare_blocks(
             identity(known_identity(recipe.data, text))
             data = prepare(recipe.data, text, recipe.flags.verify_data, say, made)
         PartialState().wait_for_everyone()  # what is taken back must not be in use elsewhere
-        return data, Blocks(data.train, recipe.data.block_size, recipe.data.sampling), identity(data.identity)
+        blocks = Blocks(data.train, recipe.data.block_size, recipe.data.sampling, recipe.data.shift_blocks)
+        return data, blocks, identity(data.identity)
 
 
 def plan_steps(args: TrainingArguments, blocks: Blocks, say: Say) -> int:

@@ -45,6 +45,7 @@ class DataOptions:
     validation_split_percentage: float | None = None
     block_size: int = 1024
     sampling: str = "blocks"
+    shift_blocks: bool = True  # windows have no use for it
     cache_dir: str = ".cache"
     tokenizer_path: str | None = None
     vocab_size: int | None = None  # none: 32000 where a tokenizer is trained, else the loaded tokenizer's size
