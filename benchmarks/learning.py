@@ -134,7 +134,7 @@ def train(name: str, seed: int, folder: Path) -> float:
             args, _ = run_clm.start(recipe, Path(keys["output_dir"]))
         blocks = Blocks(data.train, recipe.data.block_size, shifted=recipe.data.shift_blocks)
         identity = {"text": "", "tokenizer": "", "total_steps": args.max_steps}
-        trainer = run_clm.make_trainer(recipe, args, data, blocks, identity, None, None)
+        trainer = run_clm.make_trainer(recipe, args, data, blocks, identity, None, None, None)
         trainer.remove_callback(TrainingProgress)
         if share:
             trainer.add_callback(Average(share))
