@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import load_file
 
 from clm.training import gpu, hardware
-from tests.tiny import history, run, write_recipe
+from tests.test_processes import FSDP2
+from tests.tiny import ROOT, history, launch, run, write_recipe
 
 # Epochs of three steps and a short one; no dropout, whose numbers a compiled model draws differently. `aot_eager` is
 # all of the compiler but the C++ or Triton that it would write, which takes long.
@@ -92,3 +93,18 @@ def test_a_run_whose_length_decides_is_compiled_and_says_so(eager, monkeypatch, 
 def test_what_inductor_makes_of_it_learns_the_same(eager):
     assert run("--torch_compile", "true") == 0
     same("out")
+
+
+@pytest.mark.slow
+def test_two_processes_under_ddp_and_fsdp2_compile_too_and_go_on(eager):
+    write_recipe(**RECIPE | {"per_device_train_batch_size": 8}, torch_compile_backend="aot_eager")
+    for folder, file in (("ddp", "run_clm.py"), ("sharded", "tests/fsdp2_on_gloo.py")):
+        for _ in range(2):  # to the end, then again from the checkpoint of step 6
+            launched = FSDP2 if folder == "sharded" else ("--multi_gpu", "--num_processes", "2")
+            argv = ("--config", "tiny.json", "--output_dir", folder)
+            done = launch(*launched, str(ROOT / file), *argv, ACCELERATE_USE_CPU="true")
+            assert done.returncode == 0 and "torch.compile: on, as the recipe asks" in done.stdout, done.stderr
+            same(folder)
+            for name in ("checkpoint-9", "model.safetensors", "run_status.json", "trainer_state.json"):
+                path = Path(folder, name)
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
