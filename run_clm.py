@@ -37,7 +37,7 @@ from clm.insight.report import write_report
 from clm.insight.run_folder import of_statistics, text_in_figures
 from clm.insight.setup import Setup
 from clm.recipe import Recipe, parse
-from clm.training import checkpoint, faults, hardware, launch_guard, lifecycle, optim, run_lock
+from clm.training import checkpoint, faults, gpu, hardware, launch_guard, lifecycle, optim, run_lock
 from clm.training.checkpoint_writer import Saved
 from clm.training.energy import EnergyMeter
 from clm.training.model import fresh_model
@@ -97,6 +97,8 @@ def train(recipe: Recipe, args: TrainingArguments, output_dir: Path, say: Say) -
         )
     about_text = text_in_figures(data)
     setup = of_statistics(recipe, about_text, checkpoint.sequences_per_step(args))
+    steps_left = total_steps - (checkpoint.step_of(resume_from.resolve()) if resume_from else 0)
+    say("\n".join(gpu.choose(args, recipe, setup.parameters, steps_left * setup.tokens_per_step)))
     identity = {**identity, "total_steps": total_steps}
     with uploads(output_dir, recipe.training, say) as saved:
         trainer = make_trainer(recipe, args, data, blocks, identity, setup, resume_from, saved)
@@ -130,10 +132,8 @@ def start(recipe: Recipe, output_dir: Path) -> tuple[TrainingArguments, Say]:
     args.push_to_hub = False  # the stock Trainer would wait for the Hub, and end where that fails
     disable_progress_bar()  # transformers' own, one for each file of a checkpoint
     say: Say = partial(print, flush=True) if lifecycle.main_process() else lambda _: None
-    say(f"recipe: {recipe.path}")
-    say(f"accelerate file: {launch_guard.accelerate_file()}, processes: {args.world_size}")
-    for line in [*decision.lines, hardware.compile_decision(decision.training)]:
-        say(line)
+    say(f"recipe: {recipe.path}\naccelerate file: {launch_guard.accelerate_file()}, processes: {args.world_size}")
+    say("\n".join(decision.lines))
     return args, say
 
 
@@ -146,7 +146,7 @@ def prepare_blocks(
     """
 
     def identity(of_data: dict[str, Any]) -> dict[str, Any]:
-        ours = checkpoint.run_identity(args, recipe.model, recipe.data.block_size, recipe.data.sampling, of_data)
+        ours = checkpoint.run_identity(args, recipe.model, recipe.data, of_data)
         for folder in earlier:
             checkpoint.refuse_other_run(folder, ours)
         return ours
@@ -157,7 +157,8 @@ def prepare_blocks(
             identity(known_identity(recipe.data, text))
             data = prepare(recipe.data, text, recipe.flags.verify_data, say, made)
         PartialState().wait_for_everyone()  # what is taken back must not be in use elsewhere
-        return data, Blocks(data.train, recipe.data.block_size, recipe.data.sampling), identity(data.identity)
+        blocks = Blocks(data.train, recipe.data.block_size, recipe.data.sampling, recipe.data.shift_blocks)
+        return data, blocks, identity(data.identity)
 
 
 def plan_steps(args: TrainingArguments, blocks: Blocks, say: Say) -> int:
@@ -189,6 +190,7 @@ def make_trainer(
     """A fresh model and the Trainer that will train or resume it."""
     set_seed(args.seed)
     model = fresh_model(recipe.model, blocks.block_size, data.tokenizer)
+    model.liger, args.use_liger_kernel = args.use_liger_kernel, False  # the stock Trainer would exchange more
     trainer = ClmTrainer(
         model=model,
         args=args,
@@ -208,9 +210,8 @@ def make_trainer(
         ],
     )
     if recipe.run.early_stopping_patience is not None:
-        trainer.add_callback(
-            EarlyStoppingCallback(recipe.run.early_stopping_patience, recipe.run.early_stopping_threshold)
-        )
+        stopping = EarlyStoppingCallback(recipe.run.early_stopping_patience, recipe.run.early_stopping_threshold)
+        trainer.add_callback(stopping)
     trainer.remove_callback(ProgressCallback)
     trainer.remove_callback(PrinterCallback)
     return trainer

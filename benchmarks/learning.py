@@ -27,7 +27,7 @@ from transformers import TrainerCallback
 import run_clm
 from benchmarks.checkpoint import machine
 from clm.data.blocks import Blocks
-from clm.data.order import PADDING, EpochOrder
+from clm.data.order import EpochOrder
 from clm.data.prepare import open_text, prepare
 from clm.evaluation.scoring import score_store
 from clm.files import Made, write_json
@@ -78,25 +78,6 @@ def small_batches_first() -> Iterator[None]:
         yield
 
 
-@contextmanager
-def shifted_blocks() -> Iterator[None]:
-    """Blocks that begin elsewhere in every epoch: half a block on in the second, a quarter in the third, …"""
-    gather, batches = Blocks.__getitems__, EpochOrder.__iter__
-    offset = [0]
-
-    def shifted(blocks: Blocks, samples: np.ndarray) -> dict[str, torch.Tensor]:
-        moved = np.minimum(np.asarray(samples) * blocks.block_size + offset[0], blocks.store.tokens - 1 - 128)
-        starts = np.where(np.asarray(samples) == PADDING, PADDING, moved)
-        return gather(Blocks(blocks.store, blocks.block_size, "windows"), starts)
-
-    def begin(order: EpochOrder) -> Iterator[np.ndarray]:
-        offset[0] = (0, 64, 32, 96)[order.epoch % 4]
-        yield from batches(order)
-
-    with patch.object(Blocks, "__getitems__", shifted), patch.object(EpochOrder, "__iter__", begin):
-        yield
-
-
 class Average(TrainerCallback):
     """The mean of the weights over the last share of the steps, put into the model at the end."""
 
@@ -131,8 +112,8 @@ VARIANTS: dict[str, tuple[dict, Callable | None]] = {
     APART: ({}, None),
     "batch-size warmup": ({"max_steps": STEPS + HALF_STEPS // 2}, small_batches_first),
     "mean of the last 10 %": ({"callback": 0.1}, None),
-    "2.5 epochs": (MORE_EPOCHS, None),
-    "2.5 epochs, shifted blocks": (MORE_EPOCHS, shifted_blocks),
+    "2.5 epochs": (MORE_EPOCHS | {"shift_blocks": False}, None),  # the first epoch's blocks in all of them
+    "2.5 epochs, shifted blocks": (MORE_EPOCHS, None),
 }
 
 
@@ -151,9 +132,9 @@ def train(name: str, seed: int, folder: Path) -> float:
         data = prepare(recipe.data, open_text(recipe.data, 42), False, lambda _: None, made)
         with redirect_stdout(StringIO()):
             args, _ = run_clm.start(recipe, Path(keys["output_dir"]))
-        blocks = Blocks(data.train, recipe.data.block_size)
+        blocks = Blocks(data.train, recipe.data.block_size, shifted=recipe.data.shift_blocks)
         identity = {"text": "", "tokenizer": "", "total_steps": args.max_steps}
-        trainer = run_clm.make_trainer(recipe, args, data, blocks, identity, None, None)
+        trainer = run_clm.make_trainer(recipe, args, data, blocks, identity, None, None, None)
         trainer.remove_callback(TrainingProgress)
         if share:
             trainer.add_callback(Average(share))

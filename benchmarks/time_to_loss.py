@@ -123,7 +123,7 @@ def ours(data: Prepared, keys: dict, spec: dict) -> tuple[torch.nn.Module, float
     args, _ = run_clm.start(recipe, Path(keys["output_dir"]))
     blocks = Blocks(data.train, recipe.data.block_size, recipe.data.sampling)
     identity = {"text": "", "tokenizer": "", "total_steps": args.max_steps}
-    return _timed(run_clm.make_trainer(recipe, args, data, blocks, identity, None, None))
+    return _timed(run_clm.make_trainer(recipe, args, data, blocks, identity, None, None, None))
 
 
 def _timed(trainer: Trainer) -> tuple[torch.nn.Module, float]:

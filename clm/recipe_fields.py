@@ -45,6 +45,7 @@ class DataOptions:
     validation_split_percentage: float | None = None
     block_size: int = 1024
     sampling: str = "blocks"
+    shift_blocks: bool = True  # windows have no use for it
     cache_dir: str = ".cache"
     tokenizer_path: str | None = None
     vocab_size: int | None = None  # none: 32000 where a tokenizer is trained, else the loaded tokenizer's size
@@ -151,7 +152,7 @@ REFUSED: dict[str, str] = _each(
     ("label_smoothing_factor", "the loss would no longer be nats per token"),
     ("neftune_noise_alpha", "it is for fine-tuning"),
     ("optim_target_modules", "only GaLore and APOLLO read it, and they are not offered"),
-    ("use_liger_kernel liger_kernel_config", "the loss here needs no kernel package"),
+    ("liger_kernel_config", "of Liger Kernel only the loss is used"),
     ("fp16", "training is in bf16 or fp32"),
     ("bf16_full_eval fp16_full_eval", "evaluation is in fp32"),
     (

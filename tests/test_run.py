@@ -87,8 +87,9 @@ def plain_loss(model, tokenizer, lines: list[str], block_size: int = 16) -> floa
 
 @pytest.mark.parametrize("changes", [{}, {"sampling": "windows"}, {"optim": "muon"}], ids=str)
 def test_a_resumed_run_ends_with_the_very_weights_of_an_undisturbed_one(workplace, changes):
-    # 12 samples a step of some 40 blocks: the epoch ends within a step, and dropout is on.
-    write_recipe(**changes, max_steps=9)
+    # 48 samples a step of some 160 blocks: epochs end within a step, the second and third one are shifted, and dropout
+    # is on. It goes on in the middle of the second.
+    write_recipe(**changes, per_device_train_batch_size=16, max_steps=9)
     assert run() == 0
     undisturbed = load_file("out/model.safetensors")
     losses, evaluations = history("out", "loss"), history("out", "eval_loss")
@@ -102,6 +103,30 @@ def test_a_resumed_run_ends_with_the_very_weights_of_an_undisturbed_one(workplac
         assert torch.equal(tensor, last[name]), name
     for name, tensor in load_file("out/model.safetensors").items():
         assert torch.equal(tensor, undisturbed[name]), name
+
+
+def test_blocks_shift_from_the_second_epoch_on_in_dataloader_workers_too(workplace):
+    # Dropout's numbers are others where workers outlive an epoch, whose start draws one.
+    write_recipe(per_device_train_batch_size=16, max_steps=9, resid_pdrop=0.0, embd_pdrop=0.0)
+    for name, argv in {
+        "shifted": [],
+        "workers": ["--dataloader_num_workers", "2", "--dataloader_persistent_workers"],
+        "fixed": ["--shift_blocks", "false"],
+    }.items():
+        assert run("--output_dir", name, *argv) == 0
+    shifted, workers, fixed = (history(name, "loss") for name in ("shifted", "workers", "fixed"))
+    assert workers == shifted
+    assert shifted[:4] == fixed[:4] and len(shifted) == 9  # an epoch has four steps
+    assert all(ours != theirs for ours, theirs in zip(shifted[4:], fixed[4:], strict=True))
+
+
+def test_a_run_from_before_blocks_shifted_goes_on_only_without(workplace, capsys):
+    assert run("--shift_blocks", "false", "--max_steps", "3") == 0
+    identity = json.loads(Path("out/run_identity.json").read_text())
+    assert identity["sampling"] == "blocks"  # what it was then
+    assert run() == 2
+    assert "sampling was 'blocks', is 'blocks with shift_blocks'" in capsys.readouterr().err
+    assert run("--shift_blocks", "false") == 0
 
 
 def test_the_best_model_by_validation_loss_is_the_one_that_is_kept(workplace):

@@ -57,17 +57,27 @@ def permute(positions: np.ndarray, size: int, seed: int, epoch: int) -> np.ndarr
     return values.astype(np.int64).reshape(np.shape(positions))
 
 
+def shift_of(epoch: int, shifts: int) -> int:
+    """The shift of an epoch's blocks, of 0 … shifts - 1: 0, then 1/2 of the way, 1/4, 3/4, 1/8, 5/8, 3/8, 7/8, …
+
+    That is the epoch's binary digits read backwards (van der Corput 1935): each halves the widest gaps that are left.
+    """
+    return int(f"{epoch:b}"[::-1], 2) * shifts >> epoch.bit_length()
+
+
 class EpochOrder(Sampler[np.ndarray]):
     """This rank's batches of an epoch, as arrays of sample numbers, for a DataLoader's `batch_sampler`.
 
     Position p of an epoch belongs to micro-batch p // (batch_size * world_size), and there to rank
     (p // batch_size) % world_size: so two ranks without accumulation see, step by step, just what one rank with two
     accumulation steps sees. The last micro-batch is filled up with PADDING, on every rank, so that none waits for
-    another and nothing is dropped.
+    another and nothing is dropped. The numbers are those of `size` blocks that are all shifted alike (`Blocks`).
     """
 
-    def __init__(self, size: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
-        self.size, self.batch_size, self.seed = size, batch_size, seed
+    def __init__(
+        self, size: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1, shifts: int = 1
+    ) -> None:
+        self.size, self.batch_size, self.seed, self.shifts = size, batch_size, seed, shifts
         self.rank, self.world_size = rank, world_size
         self.epoch, self.first_batch = 0, 0
 
@@ -81,9 +91,10 @@ class EpochOrder(Sampler[np.ndarray]):
 
     def __iter__(self) -> Iterator[np.ndarray]:
         offsets = np.arange(self.batch_size, dtype=np.int64)
+        shifted = shift_of(self.epoch, self.shifts) * self.size
         for batch in range(self.first_batch, len(self)):
             positions = (batch * self.world_size + self.rank) * self.batch_size + offsets
             samples = np.full(self.batch_size, PADDING, dtype=np.int64)
             real = positions < self.size
-            samples[real] = permute(positions[real], self.size, self.seed, self.epoch)
+            samples[real] = permute(positions[real], self.size, self.seed, self.epoch) + shifted
             yield samples

@@ -11,12 +11,9 @@ import torch
 
 from clm.errors import UserError
 from clm.training import hardware
-from clm.training.flops import PEAKS, measured_matmul_rate
+from clm.training.flops import PEAKS, UTILISATION, measured_matmul_rate
 
 DEVICES_PER_MACHINE = 8  # assumed, as in every maker's large machine
-# Share of the peak that training reaches. A CPU's is of the matmul rate measured on the spot, and was itself measured
-# (docs/training-speed.md: 59 to 63 % in bf16); a GPU's is assumed, as nothing was measured on one.
-UTILISATION = {"cpu": 0.6, "gpu": 0.4}
 
 
 @dataclass(frozen=True)

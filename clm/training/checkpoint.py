@@ -11,7 +11,7 @@ from transformers import TrainingArguments
 
 from clm.errors import UserError
 from clm.files import STAGED_FILES, read_json
-from clm.recipe import ModelOptions
+from clm.recipe import DataOptions, ModelOptions
 from clm.training import seal
 
 IDENTITY_FILE = "run_identity.json"
@@ -42,7 +42,7 @@ def sequences_per_step(args: TrainingArguments) -> int:
 
 
 def run_identity(
-    args: TrainingArguments, model: ModelOptions, block_size: int, sampling: str, data: dict[str, Any]
+    args: TrainingArguments, model: ModelOptions, options: DataOptions, data: dict[str, Any]
 ) -> dict[str, Any]:
     """All that has to be the same for a checkpoint to go on: model, data, seed, optimizer and effective batch.
 
@@ -50,10 +50,11 @@ def run_identity(
         data: names for text and tokenizer, equal for equal ones.
     """
     training = {key: getattr(args, key) for key in _SAME_TRAINING}
+    shifted = options.sampling == "blocks" and options.shift_blocks
     return {
         **vars(model),
-        "block_size": block_size,
-        "sampling": sampling,
+        "block_size": options.block_size,
+        "sampling": "blocks with shift_blocks" if shifted else options.sampling,
         **{key: value.value if isinstance(value, Enum) else value for key, value in training.items()},
         "sequences_per_step": sequences_per_step(args),
         **data,

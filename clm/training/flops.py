@@ -18,6 +18,10 @@ PEAKS = {
     "RTX 3090": 71e12,
 }
 
+# Share of the peak that training reaches. A CPU's is of the matmul rate measured on the spot, and was itself measured
+# (docs/training-speed.md: 59 to 63 % in bf16); a GPU's is assumed, as nothing was measured on one.
+UTILISATION = {"cpu": 0.6, "gpu": 0.4}
+
 
 def flops_per_token(parameters: int, n_layer: int, n_embd: int, block_size: int) -> float:
     """Forward and backward FLOPs of one token: 6 N, plus causal attention's 6 n_layer n_embd block_size.

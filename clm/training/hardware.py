@@ -65,15 +65,6 @@ def fit(training: dict[str, Any]) -> Decision:
     return decision
 
 
-def compile_decision(training: dict[str, Any]) -> str:
-    """What becomes of torch.compile in training, and why, in a line."""
-    if training.get("torch_compile"):
-        return "torch.compile: on, as the recipe asks"
-    if device_type(training) == "cpu":
-        return "torch.compile: off, on a CPU the model was faster without (docs/training-speed.md)"
-    return "torch.compile: off, not measured on such a device yet; --torch_compile true turns it on"
-
-
 def _keep_freed_memory() -> None:
     """Have glibc keep what a step frees for the next one, which needs the same again.
 

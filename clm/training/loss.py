@@ -17,7 +17,7 @@ def _chunk_rows(vocab_size: int) -> int:
     return max(16, CHUNK_ELEMENTS // vocab_size)
 
 
-def _compute_dtype(hidden: torch.Tensor) -> torch.dtype:
+def compute_dtype(hidden: torch.Tensor) -> torch.dtype:
     """The dtype of matmuls: autocast's where it is on, since it doesn't reach into what we write ourselves."""
     if torch.is_autocast_enabled(hidden.device.type):
         return torch.get_autocast_dtype(hidden.device.type)
@@ -81,8 +81,11 @@ class _SummedCrossEntropy(torch.autograd.Function):
         return grad_hidden, grad_weight, None, None
 
 
+@torch.compiler.disable
 def summed_cross_entropy(hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Nats, summed over all labels that aren't IGNORED, as a float32 scalar.
+
+    torch.compile would write out every turn of its loops: it stays as it is, behind what is compiled.
 
     Args:
         hidden: (..., n_embd), the states that the head would turn into logits.
@@ -90,7 +93,7 @@ def summed_cross_entropy(hidden: torch.Tensor, weight: torch.Tensor, labels: tor
         labels: (...), int64, aligned: labels[i] is what hidden[i] has to predict.
     """
     hidden = hidden.reshape(-1, hidden.shape[-1])
-    return _SummedCrossEntropy.apply(hidden, weight, labels.reshape(-1), _compute_dtype(hidden))
+    return _SummedCrossEntropy.apply(hidden, weight, labels.reshape(-1), compute_dtype(hidden))
 
 
 @torch.no_grad()

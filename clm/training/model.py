@@ -6,7 +6,7 @@ from transformers import GPT2Config, PreTrainedTokenizerBase
 from transformers.modeling_outputs import CausalLMOutputWithCrossAttentions
 
 from clm.recipe import ModelOptions
-from clm.training import attention
+from clm.training import attention, liger
 from clm.training.loss import IGNORED, summed_cross_entropy
 
 
@@ -15,7 +15,12 @@ class GPT2LMHeadModel(transformers.GPT2LMHeadModel):
 
     It keeps the stock class's name because that is what `save_pretrained` writes into config.json: what is saved is,
     weight for weight, the stock model, whose own forward shifts labels by itself.
+
+    Attributes:
+        liger: whether Liger Kernel computes the loss.
     """
+
+    liger = False
 
     def forward(
         self,
@@ -37,7 +42,8 @@ class GPT2LMHeadModel(transformers.GPT2LMHeadModel):
         hidden = self.transformer(input_ids, use_cache=False).last_hidden_state
         if num_items_in_batch is None:
             num_items_in_batch = (labels != IGNORED).sum()
-        loss = summed_cross_entropy(hidden, self.lm_head.weight, labels) / num_items_in_batch
+        summed = liger.summed_cross_entropy if self.liger else summed_cross_entropy
+        loss = summed(hidden, self.lm_head.weight, labels) / num_items_in_batch
         return CausalLMOutputWithCrossAttentions(loss=loss)
 
 

@@ -63,6 +63,7 @@ class ClmTrainer(ResumableTrainer):
             self.args.seed if self.args.data_seed is None else self.args.data_seed,
             self.args.process_index,
             self.args.world_size,
+            self.train_dataset.shifts,
         )
         return DataLoader(
             self.train_dataset,

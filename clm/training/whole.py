@@ -51,7 +51,8 @@ class WholeTrainer(Trainer):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
             return
         tensors = load_file(Path(resume_from_checkpoint, "model.safetensors"))
-        result = self.model.load_state_dict(sharding.share_out(tensors, self.model), strict=False)
+        own = self._unwrapped()  # not the compiled one, which has other names
+        result = own.load_state_dict(sharding.share_out(tensors, own), strict=False)
         self._issue_warnings_after_load(result)
 
     def _load_best_model(self) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from clm.data.blocks import IGNORED, Blocks, EpochSteps, count_samples, count_steps, tokens_trained
-from clm.data.order import PADDING
+from clm.data.order import PADDING, EpochOrder, shift_of
 from clm.data.token_store import TokenStore
 from clm.errors import UserError
 
@@ -38,6 +38,54 @@ def test_every_token_but_the_first_and_the_counted_tail_is_a_label_once(tmp_path
     labels = blocks.__getitems__(np.arange(len(blocks)))["labels"].ravel().tolist()
     assert len(blocks) == samples and blocks.unused_tokens == unused
     assert labels == list(range(1, tokens - unused))
+
+
+def labels_of_epoch(blocks: Blocks, epoch: int) -> list[int]:
+    """In the order of the text."""
+    order = EpochOrder(len(blocks), batch_size=2, seed=1, shifts=blocks.shifts)
+    order.start_at(epoch)
+    labels = np.concatenate([blocks.__getitems__(samples)["labels"].numpy().ravel() for samples in order])
+    return sorted(labels[labels != IGNORED].tolist())
+
+
+@pytest.mark.parametrize(
+    ("tokens", "labels"),
+    [
+        (12, [*range(3, 11)]),  # begin at 2 and 6, and the tail of three is now one
+        (10, [3, 4, 5, 6, 6, 7, 8, 9]),  # begin at 2 and, the last that fits, 5
+        (9, [3, 4, 5, 5, 6, 6, 7, 8]),
+        (5, [1, 2, 3, 4]),
+    ],
+)
+def test_the_second_epochs_blocks_begin_half_a_block_on_and_end_with_the_text(tmp_path, tokens, labels):
+    blocks = Blocks(store_of(tmp_path, tokens), block_size=4)
+    assert labels_of_epoch(blocks, 1) == labels
+    assert labels_of_epoch(blocks, 0) == [*range(1, tokens - blocks.unused_tokens)]
+
+
+@pytest.mark.parametrize("tokens", range(41, 50))
+def test_every_epoch_has_as_many_labels_and_less_than_a_block_of_them_twice_or_not_at_all(tmp_path, tokens):
+    blocks = Blocks(store_of(tmp_path, tokens), block_size=8)
+    assert len(blocks) == (6 if tokens == 49 else 5)
+    for epoch in range(8):
+        shift, labels = shift_of(epoch, 8), labels_of_epoch(blocks, epoch)
+        assert len(labels) == len(blocks) * 8 and max(labels) < tokens
+        twice = len(labels) - len(set(labels))
+        assert twice == max(0, shift - blocks.unused_tokens) < 8
+        assert min(labels) == shift + 1
+
+
+def test_blocks_and_labels_of_a_shifted_sample_are_consecutive_text(tmp_path):
+    blocks = Blocks(store_of(tmp_path, 9), block_size=4)
+    batch = blocks.__getitems__([0, 2 * 2 + 0, 2 * 2 + 1, PADDING])  # block 0, then both with a shift of 2
+    assert batch["input_ids"].tolist() == [[0, 1, 2, 3], [2, 3, 4, 5], [4, 5, 6, 7], [0] * 4]
+    assert batch["labels"].tolist() == [[1, 2, 3, 4], [3, 4, 5, 6], [5, 6, 7, 8], [IGNORED] * 4]
+
+
+@pytest.mark.parametrize("how", [{"sampling": "windows"}, {"shifted": False}], ids=str)
+def test_windows_and_blocks_that_are_not_to_shift_lie_in_every_epoch_as_in_the_first(tmp_path, how):
+    blocks = Blocks(store_of(tmp_path, 30), block_size=4, **how)
+    assert labels_of_epoch(blocks, 3) == labels_of_epoch(blocks, 0)
 
 
 def test_windows_start_at_every_token(tmp_path):

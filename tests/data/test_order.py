@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from clm.data.order import PADDING, EpochOrder, permute
+from clm.data.order import PADDING, EpochOrder, permute, shift_of
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 16, 17, 1000, 4097])
@@ -36,6 +36,21 @@ def test_any_position_of_a_huge_epoch_is_worked_out_alone():
 
 def test_the_order_is_the_same_on_every_machine_and_version():
     assert permute(np.arange(8), 8, seed=42, epoch=0).tolist() == [3, 1, 4, 0, 2, 6, 5, 7]
+
+
+def test_each_epochs_shift_halves_the_widest_gap_that_is_left():
+    assert [shift_of(epoch, 8) for epoch in range(9)] == [0, 4, 2, 6, 1, 5, 3, 7, 0]
+    assert [shift_of(epoch, 100) for epoch in range(5)] == [0, 50, 25, 75, 12]
+    assert {shift_of(epoch, 1) for epoch in range(9)} == {0}
+
+
+def test_an_epochs_samples_are_all_shifted_alike_and_in_the_same_order():
+    fixed, shifted = EpochOrder(9, 4, seed=1), EpochOrder(9, 4, seed=1, shifts=8)
+    for epoch, shift in ((0, 0), (1, 4), (2, 2)):
+        fixed.start_at(epoch)
+        shifted.start_at(epoch, first_batch=1)
+        for ours, theirs in zip(shifted, list(fixed)[1:], strict=True):
+            assert np.array_equal(ours, np.where(theirs == PADDING, PADDING, theirs + 9 * shift))
 
 
 def test_two_ranks_see_what_one_rank_sees_in_two_micro_batches():
