@@ -1,14 +1,10 @@
 """What a GPU may train with beyond torch's own kernels: Liger's loss, and torch.compile in a run that is long enough.
 
-Both are Triton's, which compiles a little C at the start. Neither was measured on a GPU here: the figures that decide
-over torch.compile are assumptions, and the line that is printed says so.
+Both are tried before they are taken: they need Triton, and that a C compiler and Python's headers. Neither was measured
+on a GPU here: the figures that decide over torch.compile are assumptions, and the line that is printed says so.
 """
 
-import importlib.util
-import os
-import shutil
-import sysconfig
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -33,15 +29,16 @@ def choose(args: TrainingArguments, recipe: Recipe, parameters: int, tokens: int
         tokens: that are still to be trained on, over all processes.
     """
     device, wishes = hardware.device_type(recipe.training), recipe.training
-    args.use_liger_kernel, loss = _choose_loss(wishes, device)
+    args.use_liger_kernel, loss = _choose_loss(wishes, device, args.device)
     if not args.torch_compile and wishes.get("torch_compile") is None and device == "cuda":
         options, block_size = recipe.model, recipe.data.block_size
         a_token = flops_per_token(parameters - block_size * options.n_embd, options.n_layer, options.n_embd, block_size)
         peak = peak_flops(device, hardware.device_name(device), bool(args.bf16))
         pays, line = _estimate(tokens * a_token / args.world_size, peak, options.n_layer * COMPILE_SECONDS)
-        if pays:
+        if pays and (fault := fault_of(compile_a_little, args.device)):
+            line = f"off: {fault}"
+        elif pays:
             args.torch_compile, args.torch_compile_backend = True, "inductor"
-            torch._dynamo.config.suppress_errors = True  # nobody asked for it: what doesn't compile, runs as it is
     elif args.torch_compile or wishes.get("torch_compile") is False:
         line = f"{'on' if args.torch_compile else 'off'}, as the recipe asks"
     elif device == "cpu":
@@ -51,13 +48,13 @@ def choose(args: TrainingArguments, recipe: Recipe, parameters: int, tokens: int
     return [loss, f"torch.compile: {line}"]
 
 
-def _choose_loss(wishes: dict[str, Any], device: str) -> tuple[bool, str]:
+def _choose_loss(wishes: dict[str, Any], device: str, card: torch.device) -> tuple[bool, str]:
     wish, own = wishes.get("use_liger_kernel"), "loss: this project's own, without the logits"
     if wish is False:
         return False, f"{own} (as the recipe asks)"
     if device != "cuda" and not wish:
         return False, own
-    missing = "no GPU" if device != "cuda" else liger.missing() or _missing_for_triton()
+    missing = "no GPU" if device != "cuda" else liger.missing() or fault_of(liger.try_out, card)
     if missing:
         return False, f"{own} (Liger Kernel's can't be used: {missing})"
     return True, "loss: Liger Kernel's, without the logits; --use_liger_kernel false for this project's own"
@@ -65,8 +62,6 @@ def _choose_loss(wishes: dict[str, Any], device: str) -> tuple[bool, str]:
 
 def _estimate(flops: float, peak: float | None, compiling: float) -> tuple[bool, str]:
     """Whether torch.compile pays in `flops` on one device that does `peak` FLOP/s, and why."""
-    if missing := _missing_for_triton():
-        return False, f"off: {missing}"
     if peak is None:
         return False, "off: the peak of this device in this precision isn't known, so neither is what it would save"
     seconds = flops / (peak * UTILISATION["gpu"])
@@ -78,12 +73,17 @@ def _estimate(flops: float, peak: float | None, compiling: float) -> tuple[bool,
     )
 
 
-def _missing_for_triton() -> str | None:
-    """What Triton lacks to compile a kernel here."""
-    if importlib.util.find_spec("triton") is None:
-        return "the package triton isn't installed"
-    if not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
-        return "Triton needs a C compiler, gcc or clang"
-    if not Path(sysconfig.get_paths()["include"], "Python.h").exists():
-        return "Triton needs Python's headers (python3-dev)"
+def compile_a_little(device: torch.device) -> None:
+    """Compile a small function and its gradient; whatever is in the way is raised."""
+    square = torch.ones(64, 64, device=device, requires_grad=True)
+    torch.compile(lambda values: torch.nn.functional.gelu(values).sum())(square).backward()
+
+
+def fault_of(attempt: Callable[[torch.device], None], device: torch.device) -> str | None:
+    """What comes of an attempt on this device, if not success: compilers, headers and cards are of many kinds."""
+    try:
+        attempt(device)
+    except Exception as error:
+        lines = str(error).split("\n")
+        return f"tried, and {type(error).__name__}: {lines[0][:150]}"
     return None

@@ -31,3 +31,9 @@ def summed_cross_entropy(hidden: torch.Tensor, weight: torch.Tensor, labels: tor
     fused = LigerFusedLinearCrossEntropyLoss(ignore_index=IGNORED, reduction="sum", accum_dtype=torch.float32)
     dtype = compute_dtype(hidden)  # else autocast would cast the whole weight anew for every chunk
     return fused(weight.to(dtype), hidden.reshape(-1, hidden.shape[-1]).to(dtype), labels.reshape(-1))
+
+
+def try_out(device: torch.device) -> None:
+    """Compute a small loss and its gradients; whatever keeps Triton from compiling is raised."""
+    hidden, weight = (torch.ones(rows, 16, device=device, requires_grad=True) for rows in (4, 32))
+    summed_cross_entropy(hidden, weight, torch.zeros(4, dtype=torch.int64, device=device)).backward()

@@ -109,7 +109,8 @@ def test_initial_weights_that_are_too_large_start_above_the_uniform_guess():
 
 def test_overfitting_and_its_best_step():
     write_texts(sentences(25, seed=2), sentences(40, seed=3))
-    assert "overfitting" in findings(n_embd=64, learning_rate=1e-2)
+    # Of blocks that shift it learns the language, in as many passes, and the validation loss falls to 1.5.
+    assert "overfitting" in findings(n_embd=64, learning_rate=1e-2, shift_blocks=False)
     log = json.loads(Path("out/trainer_state.json").read_text())["log_history"]
     best = min((entry for entry in log if "eval_loss" in entry), key=lambda entry: entry["eval_loss"])["step"]
     from clm.insight.explain import explain_run

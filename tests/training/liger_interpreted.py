@@ -67,6 +67,10 @@ def test_a_step_of_two_micro_batches_through_the_model_is_the_same():
         torch.testing.assert_close(mine, other, rtol=1e-5, atol=1e-7)
 
 
+def test_it_is_tried_out():
+    liger.try_out(torch.device("cpu"))
+
+
 def test_a_batch_without_labels_costs_nothing_and_pulls_nothing():
     hidden, weight = torch.randn(1, 4, 16).requires_grad_(), torch.randn(50, 16).requires_grad_()
     value = liger.summed_cross_entropy(hidden, weight, torch.full((1, 4), IGNORED))

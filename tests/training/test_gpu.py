@@ -1,5 +1,8 @@
 """What is decided for a GPU, with one that is made up."""
 
+import os
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -14,13 +17,16 @@ MONTH = 10**13  # tokens
 
 @pytest.fixture
 def card(monkeypatch):
-    """An H100 on which Triton can compile; what its methods return can be changed."""
+    """An H100 that has everything."""
     monkeypatch.setattr(hardware, "device_type", lambda _: "cuda")
     monkeypatch.setattr(hardware, "device_name", lambda _: "NVIDIA H100 80GB HBM3")
-    monkeypatch.setattr(gpu, "_missing_for_triton", lambda: None)
+    monkeypatch.setattr(gpu, "compile_a_little", lambda _: None)
     monkeypatch.setattr(liger, "missing", lambda: None)
-    with torch._dynamo.config.patch(suppress_errors=False):
-        yield
+    monkeypatch.setattr(liger, "try_out", lambda _: None)
+
+
+def fails(_):
+    raise RuntimeError("Failed to find C compiler.\nPlease specify")
 
 
 def decide(tokens=MONTH, world_size=1, bf16=True, **changes):
@@ -28,6 +34,7 @@ def decide(tokens=MONTH, world_size=1, bf16=True, **changes):
     wishes = {key: value for key, value in changes.items() if key.startswith("torch_compile")}
     compiled = bool(wishes.get("torch_compile") or wishes.get("torch_compile_mode"))  # as TrainingArguments does
     args = SimpleNamespace(torch_compile=compiled, torch_compile_backend=None, bf16=bf16, world_size=world_size)
+    args.device = torch.device("cpu")
     recipe = load(ROOT / "recipes/wt103.json", changes)
     return args, gpu.choose(args, recipe, parameters=111_000_000, tokens=tokens)
 
@@ -47,7 +54,6 @@ def test_a_long_run_is_compiled_and_a_short_one_is_not(card):
     args, lines = decide()
     assert args.torch_compile and args.torch_compile_backend == "inductor"
     assert lines[1].startswith("torch.compile: on: it takes about 60 s")
-    assert torch._dynamo.config.suppress_errors
     # 12 layers; 6 x (111 M - 1,024 x 768) + 6 x 12 x 768 x 1,024 = 717.9 M FLOPs a token, 395.6 TFLOP/s: 1,500 s are
     # 826.6 M tokens.
     assert [decide(tokens)[0].torch_compile for tokens in (826_000_000, 827_000_000)] == [False, True]
@@ -67,16 +73,27 @@ def test_the_recipe_overrides_the_estimate(card, changes, line):
     for tokens in (1, MONTH):
         args, lines = decide(tokens, **changes)
         assert lines[1] == f"torch.compile: {line}" and args.torch_compile is line.startswith("on")
-    assert not torch._dynamo.config.suppress_errors  # who asks for it is told what doesn't compile
 
 
-def test_without_a_known_peak_or_a_compiler_nothing_is_compiled(card, monkeypatch):
+def test_without_a_known_peak_or_where_it_fails_nothing_is_compiled(card, monkeypatch):
     args, lines = decide(bf16=False)
     assert not args.torch_compile and "the peak of this device in this precision isn't known" in lines[1]
-    monkeypatch.setattr(gpu, "_missing_for_triton", lambda: "no gcc")
+    monkeypatch.setattr(gpu, "compile_a_little", fails)
     args, lines = decide()
-    assert not args.torch_compile and lines[1] == "torch.compile: off: no gcc"
-    assert not args.use_liger_kernel and lines[0].endswith("(Liger Kernel's can't be used: no gcc)")
+    assert not args.torch_compile
+    assert lines[1] == "torch.compile: off: tried, and RuntimeError: Failed to find C compiler."
+    assert decide(torch_compile=True)[0].torch_compile  # who asks for it is told by torch what is wrong
+
+
+@pytest.mark.slow
+def test_a_compiler_that_is_not_there_is_found_out():
+    code = "import torch; from clm.training.gpu import *; print(fault_of(compile_a_little, torch.device('cpu')))"
+    said = []
+    for changes in ({}, {"CXX": "/bin/false", "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"}):
+        environment = {**os.environ, **changes}
+        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+        said.append(done.stdout.strip())
+    assert said[0] == "None" and said[1].startswith("tried, and ") and "C++ compiler" in said[1]
 
 
 def test_ligers_loss_is_taken_where_a_gpu_has_it(card, monkeypatch):
@@ -88,6 +105,10 @@ def test_ligers_loss_is_taken_where_a_gpu_has_it(card, monkeypatch):
     monkeypatch.setattr(liger, "missing", lambda: "not installed")
     args, lines = decide(use_liger_kernel=True)
     assert not args.use_liger_kernel and "not installed" in lines[0]
+    monkeypatch.setattr(liger, "missing", lambda: None)
+    monkeypatch.setattr(liger, "try_out", fails)
+    args, lines = decide()
+    assert not args.use_liger_kernel and lines[0].endswith(": tried, and RuntimeError: Failed to find C compiler.)")
 
 
 def test_on_a_cpu_both_are_off_unless_asked_for(monkeypatch):

@@ -18,4 +18,4 @@ def test_ligers_loss_and_gradients_equal_ours_in_tritons_interpreter():
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "tests/training/liger_interpreted.py"]
     environment = {**os.environ, "TRITON_INTERPRET": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0 and "4 passed" in done.stdout, done.stdout + done.stderr
+    assert done.returncode == 0 and "5 passed" in done.stdout, done.stdout + done.stderr
