@@ -33,7 +33,7 @@ def one_error(err: str) -> str:
 def test_a_step_that_memory_is_too_small_for(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("text.txt").write_text(make_text() * 20, "utf-8")
-    write_recipe(per_device_train_batch_size=2000, gradient_accumulation_steps=1, block_size=32, max_steps=2)
+    write_recipe(per_device_train_batch_size=20_000, gradient_accumulation_steps=1, block_size=32, max_steps=2)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", SHORT_OF_MEMORY], capture_output=True, text=True, env=environment)
     assert done.returncode == 74, done.stderr

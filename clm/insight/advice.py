@@ -172,7 +172,7 @@ def _optimizer(case: Case) -> Iterator[Advice]:
     if not setup.muon:
         gain = case.gain(setup.law(case.steps), muon=True)
         why = (
-            "Muon on the blocks' matrices (docs/training-speed.md); the gain is what the references' few Muon runs, "
+            "Muon on the blocks' matrices (docs/training-speed.md); the gain is what the references' Muon runs, "
             "all small, and Liu et al. 2025 let expect; not under DeepSpeed"
         )
         yield Advice(f"optim {MUON}", gain, 1.05, "some percent of the time where batches are large", why)

@@ -4,10 +4,10 @@
 
 S1 is the sum of learning rates so far, S2 how much of the peak rate was taken off again (Tissue et al. 2024,
 arXiv 2408.11029; both in units of the peak rate, see scaling.annealed); the last term, what repeated text costs, is
-ours. L0 is the run's own; the others have a prior from the reference runs by the same optimizer (alpha's depends on the
-model's size), so that a curve which is short, hasn't decayed or hasn't repeated its text yet leans on what they did. A forecast is the average over alphas, each
-weighted by how well it explains the curve. Its interval is as wide as it takes to hold LEVEL of the reference runs'
-ends.
+ours. L0 is the run's own; the others have a prior from the reference runs by the same optimizer, alpha's by the model's
+size too, so that a curve which is short, hasn't decayed or hasn't repeated its text yet leans on what they did. A
+forecast is the average over alphas, each weighted by how well it explains the curve. Its interval is as wide as it
+takes to hold LEVEL of the reference runs' ends.
 """
 
 from collections.abc import Callable, Sequence

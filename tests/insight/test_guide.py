@@ -36,16 +36,19 @@ def phrases() -> list[str]:
     expected, scored = (
         read_json(ROOT / "benchmarks" / "results" / f"{name}.json") for name in ("expected", "forecast")
     )
-    pooled, frozen, by_muon = scored["leave_one_out"]["pooled"], scored["frozen"], scored["muon"]
+    pooled, frozen = scored["all"]["pooled"], scored["frozen"]
     warm = [nats for _, nats in pairs("no-warmup")]
     dropped, twice = pairs("dropout"), gains["train for 6,000 steps (twice the steps)"]
     held = 100 * frozen["pooled"]["coverage"]
     rows = [
         f"| {row['share_of_steps']:.0%} | {row['median_error']:.3f} | {row['last_value_median_error']:.3f} | "
         f"{row['power_law_median_error']:.3f} |".replace("%", " %", 1)
-        for row in scored["leave_one_out"]["at"]
+        for row in scored["all"]["at"]
     ]
-    medians = [f"{row['median_error']:.3f}" for row in frozen["at"]]
+    of_frozen, of_adamw, of_muon = (
+        "{:.3f}, {:.3f} and {:.3f}".format(*(row["median_error"] for row in scored[name]["at"]))
+        for name in ("frozen", "adamw", "muon")
+    )
     stays = [tokens_at_the_plateau(entry) for entry in references.entries("small_runs.json")]
     return [
         *rows,
@@ -58,7 +61,8 @@ def phrases() -> list[str]:
         f"each of {known['parameters']:,} parameters | {known['tokens_per_parameter']:.2f} |",
         f"for {min(stays):.0f} to {max(stays):.0f} tokens for each id",
         f"Longer than {PLATEAU_TOKENS}: look for a fault",
-        f"about {forecast.constants().decay:.2f} nats for the whole decay",
+        f"about {forecast.constants(False, 3e5).decay:.2f} nats for the whole decay in small runs by AdamW, "
+        f"{forecast.constants(True, 3e5).decay:.2f} by Muon",
         f"**{verdict['label']} what such a run shows, {low} to {high}**",
         f"Each of {expected['all']['runs']} reference runs ({expected['small']['runs']} small ones made here, "
         f"{expected['published']['runs']} published)",
@@ -71,15 +75,14 @@ def phrases() -> list[str]:
         f"up to {max(passes for passes, _ in dropped):.1f} passes",
         f"*cost* {min(change for _, change in dropped):.2f} to {max(change for _, change in dropped):.2f} nats",
         f"ten passes are worth {effective_tokens(1, 10):.2f} different ones",
-        f"for {len(scored['leave_one_out']['errors'])} runs",
+        f"for {len(scored['all']['errors'])} runs",
+        f"Median errors for the {len(scored['adamw']['errors'])} by AdamW {of_adamw}, "
+        f"for the {len(scored['muon']['errors'])} by Muon {of_muon}",
         f"hold {100 * pooled['coverage']:.0f} % of the ends ({100 * pooled['low']:.0f} to {100 * pooled['high']:.0f} %",
-        f"{len(frozen['errors'])} runs were made after",
-        f"of {medians[0]}, {medians[1]} and {medians[2]}, intervals that hold {held:.0f} %",
-        f"forecasts of its {len(by_muon['errors'])} runs, left out in turn, are off by "
-        "{:.2f}, {:.2f} and {:.2f} nats".format(*(row["median_error"] for row in by_muon["at"])),
-        f"hold {100 * by_muon['pooled']['coverage']:.0f} %",
+        f"{len(frozen['errors'])} runs were made after the code was frozen: median errors of {of_frozen}, "
+        f"intervals that hold {held:.0f} %",
         f"{warm[0]:.2f} and {warm[1]:.2f} nats",
-        f"fell {frozen['errors']['f-p-1x96-constant'][0]:.2f} nats further than forecast",
+        f"fell {scored['adamw']['errors']['f-p-1x96-constant'][0]:.2f} nats further than forecast",
     ]
 
 
