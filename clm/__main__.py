@@ -1,9 +1,15 @@
 """`python -m clm COMMAND`: what can be asked without training anything."""
 
-import argparse
-import math
 import os
 import sys
+
+from clm.training import signals
+
+if __name__ == "__main__":
+    signals.end_at_once()  # the imports alone take seconds
+
+import argparse
+import math
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -28,7 +34,7 @@ from clm.recipe import load, parse
 from clm.recipe_fields import CHOICES
 from clm.sweep import definition, transfer
 from clm.sweep import run as sweep_run
-from clm.training import lifecycle, signals
+from clm.training import lifecycle
 
 WT103 = Path(__file__).resolve().parent.parent / "recipes" / "wt103.json"  # whose set-up shapes are for, by default
 
@@ -48,7 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         args, rest = parser.parse_known_args(words or ["--help"])
         if rest and args.run not in (_plan, _explain):
             raise UserError(f"command line: {rest[0]} isn't known to {args.command}; see python -m clm --help")
-        args.run(args, rest)
+        with signals.caught():
+            args.run(args, rest)
     except (UserError, MachineError, Stopped) as error:
         if os.environ.get("RANK", "0") == "0":
             print(f"{'stopped' if isinstance(error, Stopped) else 'error'}: {error}", file=sys.stderr)
@@ -234,8 +241,7 @@ def _sweep(args: argparse.Namespace, _: list[str]) -> None:
     sweep = definition.read(args.sweep)
     target = load(args.transfer_to) if args.transfer_to else None
     say = partial(print, flush=True)
-    with signals.caught():
-        found = sweep_run.run(sweep, say)
+    found = sweep_run.run(sweep, say)
     if target:
         say(transfer.describe(*transfer.write(sweep, found, target)))
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from clm.__main__ import main
 from clm.errors import Stopped
 from clm.training import signals
 from tests.tiny import ROOT
@@ -74,11 +75,12 @@ def test_a_second_signal_ends_the_process_at_once():
         assert b"stopped at once" in process.stderr.read()
 
 
+@pytest.mark.parametrize("program", [[str(ROOT / "run_clm.py")], ["-m", "clm"]])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
-def test_a_signal_while_the_program_is_being_imported_is_one_line(tmp_path, number):
+def test_a_signal_while_the_program_is_being_imported_is_one_line(tmp_path, number, program):
     (tmp_path / "torch.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(60)\n")
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    command = [sys.executable, str(ROOT / "run_clm.py")]
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    command = [sys.executable, *program]
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -87,6 +89,21 @@ def test_a_signal_while_the_program_is_being_imported_is_one_line(tmp_path, numb
         assert process.wait(10) == 75
         name = signal.Signals(number).name
         assert process.stderr.read() == f"stopped: by {name}; run the same command again to go on\n"
+
+
+def test_a_signal_in_a_command_unwinds_it_and_is_one_line(monkeypatch, capsys):
+    left = []
+
+    def interrupted(*_: object) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(10)
+        finally:
+            left.append("tidily")
+
+    monkeypatch.setattr("clm.__main__.write_report", interrupted)
+    assert main(["report", "runs/any"]) == 75 and left == ["tidily"]
+    assert capsys.readouterr().err == "stopped: by SIGINT; run the same command again to go on\n"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent died")
