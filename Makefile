@@ -35,8 +35,8 @@ audit: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.prepare
 	$(BIN)/python -m benchmarks.evaluate
-	$(BIN)/python -m benchmarks.forecast
-	$(BIN)/python -m benchmarks.expected
+	$(BIN)/python -m calibration.forecast
+	$(BIN)/python -m calibration.expected
 	$(BIN)/python -m benchmarks.train --shape quickstart
 	$(BIN)/python -m benchmarks.train --shape small
 	$(BIN)/python -m benchmarks.time_to_loss

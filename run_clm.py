@@ -6,7 +6,7 @@ Type the same command again to go on from the newest checkpoint. `--dry_run` say
 import os
 import sys
 
-from clm.training import signals
+from clm.launch import signals
 
 if __name__ == "__main__":
     signals.end_at_once()  # while there is nothing to save: the imports alone take seconds
@@ -22,26 +22,31 @@ from transformers import EarlyStoppingCallback, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.utils.logging import disable_progress_bar
 
+from clm.config.recipe import Recipe, parse
 from clm.data.blocks import Blocks, count_steps
 from clm.data.prepare import Prepared, known_identity, open_text, prepare
 from clm.errors import MachineError, Stopped, UserError
 from clm.evaluation import published
-from clm.evaluation.sample_log import SampleLog
-from clm.evaluation.samples import DEFAULT_PROMPTS, continue_prompts
 from clm.evaluation.scoring import score_store
+from clm.explain import explain
+from clm.explain.run_folder import of_statistics, text_in_figures
+from clm.explain.setup import Setup
 from clm.files import Made
 from clm.hub.beside import check, uploads
 from clm.hub.fetch import fetch
-from clm.insight import card, explain, plan, plan_page, run_files, summary
-from clm.insight.report import write_report
-from clm.insight.run_folder import of_statistics, text_in_figures
-from clm.insight.setup import Setup
-from clm.recipe import Recipe, parse
-from clm.training import checkpoint, faults, gpu, hardware, launch_guard, lifecycle, optim, run_lock
-from clm.training.checkpoint_writer import Saved
-from clm.training.energy import EnergyMeter
-from clm.training.model import fresh_model
-from clm.training.reporting import TrainingProgress
+from clm.launch import acceleration, faults, hardware, preflight, processes, run_lock
+from clm.model.generation import DEFAULT_PROMPTS, continue_prompts
+from clm.model.gpt2 import fresh_model
+from clm.plan import page, plan
+from clm.report import card
+from clm.report.report import write_report
+from clm.runs import outputs, summary
+from clm.training import optim
+from clm.training.callbacks.energy import EnergyMeter
+from clm.training.callbacks.progress import TrainingProgress
+from clm.training.callbacks.samples import SampleLog
+from clm.training.checkpoint import find as checkpoint
+from clm.training.checkpoint.writer import Saved
 from clm.training.throughput import throughput_of
 from clm.training.trainer import ClmTrainer
 
@@ -51,7 +56,7 @@ Say = Callable[[str], None]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a recipe; the exit code is 0 for done, 2 for a fault in the input, 74 for the machine's, 75 for a stop."""
     try:
-        with signals.caught(), faults.machine_faults(), lifecycle.processes():
+        with signals.caught(), faults.machine_faults(), processes.processes():
             run(parse(sys.argv[1:] if argv is None else argv))
     except (UserError, MachineError, Stopped) as error:
         rank = "LOCAL_RANK" if isinstance(error, MachineError) else "RANK"  # of another machine, each has its own log
@@ -64,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(recipe: Recipe) -> None:
     """Parse, prepare, train, evaluate, report: every step's result is on disk before the next one needs it."""
     if recipe.flags.dry_run:
-        print(plan_page.describe(plan.make(recipe)))
+        print(page.describe(plan.make(recipe)))
         return
     if recipe.run.stop_after_minutes:
         signals.stop_after(recipe.run.stop_after_minutes)
@@ -78,10 +83,10 @@ def train(recipe: Recipe, args: TrainingArguments, output_dir: Path, say: Say) -
     """The run, in an output_dir that is its own."""
     wish, needs_best = recipe.run.resume_from_checkpoint, bool(args.load_best_model_at_end)
     if wish == "hub":
-        lifecycle.on_main(lambda: fetch(output_dir, recipe.training, needs_best, say))
-    resume_from = lifecycle.on_main(lambda: checkpoint.find(output_dir, wish, needs_best, say))
-    lifecycle.on_main(lambda: checkpoint.remove_leftovers(output_dir))
-    finished_steps = lifecycle.finished_steps(output_dir)
+        processes.on_main(lambda: fetch(output_dir, recipe.training, needs_best, say))
+    resume_from = processes.on_main(lambda: checkpoint.find(output_dir, wish, needs_best, say))
+    processes.on_main(lambda: checkpoint.remove_leftovers(output_dir))
+    finished_steps = processes.finished_steps(output_dir)
     earlier = [folder for folder in (resume_from, output_dir if finished_steps else None) if folder]
     data, blocks, identity = prepare_blocks(recipe, args, earlier, say)
     total_steps = plan_steps(args, blocks, say)
@@ -98,13 +103,13 @@ def train(recipe: Recipe, args: TrainingArguments, output_dir: Path, say: Say) -
     about_text = text_in_figures(data)
     setup = of_statistics(recipe, about_text, checkpoint.sequences_per_step(args))
     steps_left = total_steps - (checkpoint.step_of(resume_from.resolve()) if resume_from else 0)
-    say("\n".join(gpu.choose(args, recipe, setup.parameters, steps_left * setup.tokens_per_step)))
+    say("\n".join(acceleration.choose(args, recipe, setup.parameters, steps_left * setup.tokens_per_step)))
     identity = {**identity, "total_steps": total_steps}
     with uploads(output_dir, recipe.training, say) as saved:
         trainer = make_trainer(recipe, args, data, blocks, identity, setup, resume_from, saved)
-        with lifecycle.status_of(output_dir, total_steps), faults.machine_faults():
-            if lifecycle.main_process():
-                run_files.write_start(recipe, identity, about_text, args)
+        with processes.status_of(output_dir, total_steps), faults.machine_faults():
+            if processes.main_process():
+                outputs.write_start(recipe, identity, about_text, args)
             with signals.deferred():
                 result = trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
             finish(recipe, trainer, data, result.metrics, about_text["unigram_loss"], say)
@@ -113,26 +118,26 @@ def train(recipe: Recipe, args: TrainingArguments, output_dir: Path, say: Say) -
 
 def start(recipe: Recipe, output_dir: Path) -> tuple[TrainingArguments, Say]:
     """Fit the recipe to this machine and this launch, before any work."""
-    launch_guard.check_precision(bool(recipe.training["bf16"]))
-    launch_guard.check_writable("output_dir", output_dir)
-    launch_guard.check_writable("cache_dir", Path(recipe.data.cache_dir))
+    preflight.check_precision(bool(recipe.training["bf16"]))
+    preflight.check_writable("output_dir", output_dir)
+    preflight.check_writable("cache_dir", Path(recipe.data.cache_dir))
     decision = hardware.fit(recipe.training)
-    lifecycle.join_on_cpu(decision.training)
+    processes.join_on_cpu(decision.training)
     try:
         args = optim.training_arguments(decision.training)
     except (ValueError, ImportError) as error:
         raise UserError(f"{recipe.path}: {' '.join(str(error).split())}") from None
     args.gradient_accumulation_steps = recipe.accumulation(args.world_size)
-    launch_guard.check_processes()
-    launch_guard.check_engine(args)
-    launch_guard.check_shared(output_dir)
+    preflight.check_processes()
+    preflight.check_engine(args)
+    preflight.check_shared(output_dir)
     optim.check_launch(args.optim)
-    launch_guard.check_trackers(args.report_to)
-    lifecycle.on_main(lambda: check(recipe.training))
+    preflight.check_trackers(args.report_to)
+    processes.on_main(lambda: check(recipe.training))
     args.push_to_hub = False  # the stock Trainer would wait for the Hub, and end where that fails
     disable_progress_bar()  # transformers' own, one for each file of a checkpoint
-    say: Say = partial(print, flush=True) if lifecycle.main_process() else lambda _: None
-    say(f"recipe: {recipe.path}\naccelerate file: {launch_guard.accelerate_file()}, processes: {args.world_size}")
+    say: Say = partial(print, flush=True) if processes.main_process() else lambda _: None
+    say(f"recipe: {recipe.path}\naccelerate file: {preflight.accelerate_file()}, processes: {args.world_size}")
     say("\n".join(decision.lines))
     return args, say
 
@@ -152,7 +157,7 @@ def prepare_blocks(
         return ours
 
     with Made() as made:
-        with lifecycle.first_of_each_machine():  # machines share what they build through locks
+        with processes.first_of_each_machine():  # machines share what they build through locks
             text = open_text(recipe.data, args.seed)
             identity(known_identity(recipe.data, text))
             data = prepare(recipe.data, text, recipe.flags.verify_data, say, made)
@@ -233,9 +238,9 @@ def finish(
     model = trainer.whole_model()
     metrics = evaluate(model, data, blocks.block_size, trainer.args)
     trainer.export(model)
-    if not lifecycle.main_process():
+    if not processes.main_process():
         return
-    results = run_files.write_results(trainer, trained, metrics)
+    results = outputs.write_results(trainer, trained, metrics)
     card.write(output_dir)
     samples = continue_prompts(model, data.tokenizer, recipe.run.prompts or DEFAULT_PROMPTS)
     say(summary.table(results, metrics, unigram, len(data.tokenizer), trainer.state))

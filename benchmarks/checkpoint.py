@@ -21,10 +21,10 @@ import torch
 from transformers import GPT2Config
 from transformers.utils.logging import disable_progress_bar
 
-from clm.training import hardware
-from clm.training.checkpoint_writer import CheckpointWriter
-from clm.training.model import GPT2LMHeadModel
-from clm.training.snapshot import distinct, save, write_safetensors
+from clm.launch import hardware
+from clm.model.gpt2 import GPT2LMHeadModel
+from clm.training.checkpoint.snapshot import distinct, save, write_safetensors
+from clm.training.checkpoint.writer import CheckpointWriter
 
 RESULT = Path(__file__).resolve().parent / "results" / "checkpoint.json"
 WAYS = ("none", "beside", "stock", "blocking")

@@ -26,14 +26,14 @@ from transformers import TrainerCallback
 
 import run_clm
 from benchmarks.checkpoint import machine
+from clm.config.recipe import load
 from clm.data.blocks import Blocks
 from clm.data.order import EpochOrder
 from clm.data.prepare import open_text, prepare
 from clm.evaluation.scoring import score_store
 from clm.files import Made, write_json
-from clm.recipe import load
 from clm.training import optim
-from clm.training.reporting import TrainingProgress
+from clm.training.callbacks.progress import TrainingProgress
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULT = ROOT / "benchmarks" / "results" / "learning.json"

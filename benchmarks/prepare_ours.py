@@ -14,10 +14,12 @@ from transformers import PreTrainedTokenizerBase
 
 from benchmarks.memory import peak_rss
 from benchmarks.prepare_texts import paragraphs
-from clm.data import sources, token_store, tokenizer
+from clm.data import tokenizer
 from clm.data.blocks import Blocks
 from clm.data.order import EpochOrder
-from clm.data.token_store import TokenStore
+from clm.data.sources import splits
+from clm.data.store import token_store
+from clm.data.store.token_store import TokenStore
 
 BATCH = 32
 BATCHES = 300
@@ -41,7 +43,7 @@ def main() -> None:
 def _blocks(text: Path, loaded: PreTrainedTokenizerBase, folder: Path, block_size: int) -> Blocks:
     # A validation file keeps the whole text on the training side, as the standard way has it; nobody reads it here.
     other = Path(__file__)
-    source = sources.open_sources(
+    source = splits.open_sources(
         dataset_name=None,
         dataset_config_name=None,
         train_file=str(text),

@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 from clm.data import tokenizer
-from clm.data.files import FileSource
-from clm.data.python_docs import PythonDocs
+from clm.data.sources.files import FileSource
+from clm.data.sources.python_docs import PythonDocs
 from clm.progress import ByteProgress
 
 VOCAB_SIZE = 32_000

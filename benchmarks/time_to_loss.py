@@ -24,11 +24,11 @@ from transformers import GPT2Config, Trainer, TrainingArguments, set_seed
 
 import run_clm
 from benchmarks.checkpoint import machine
+from clm.config.recipe import load
 from clm.data.blocks import Blocks
 from clm.data.prepare import Prepared, open_text, prepare
 from clm.evaluation.scoring import score_store
 from clm.files import Made, write_json
-from clm.recipe import load
 
 RESULT = Path(__file__).resolve().parent / "results" / "time_to_loss.json"
 STANDARD_RATES = (5e-4, 1e-3, 2e-3, 4e-3)

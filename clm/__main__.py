@@ -3,7 +3,7 @@
 import os
 import sys
 
-from clm.training import signals
+from clm.launch import signals
 
 if __name__ == "__main__":
     signals.end_at_once()  # the imports alone take seconds
@@ -19,22 +19,23 @@ from typing import Any, NoReturn
 
 from transformers.utils.logging import disable_progress_bar
 
+from clm.config.fields import CHOICES
+from clm.config.recipe import load, parse
 from clm.errors import MachineError, Stopped, UserError
 from clm.evaluation import evaluate
 from clm.evaluation.loading import load_model
-from clm.evaluation.samples import continue_prompts
+from clm.explain import explain
 from clm.files import write_json
 from clm.hub.access import MAIN, Target, client
 from clm.hub.artifacts import push_dataset, push_tokenizer
 from clm.hub.beside import again_and_again
 from clm.hub.push import push
-from clm.insight import devices, explain, plan, plan_page, shapes
-from clm.insight.report import COMPARISON_FILE, write_comparison, write_report
-from clm.recipe import load, parse
-from clm.recipe_fields import CHOICES
+from clm.launch import processes
+from clm.model.generation import continue_prompts
+from clm.plan import devices, page, plan, shapes
+from clm.report.report import COMPARISON_FILE, write_comparison, write_report
 from clm.sweep import definition, transfer
 from clm.sweep import run as sweep_run
-from clm.training import lifecycle
 
 WT103 = Path(__file__).resolve().parent.parent / "recipes" / "wt103.json"  # whose set-up shapes are for, by default
 
@@ -172,7 +173,7 @@ def _plan(args: argparse.Namespace, recipe_words: list[str]) -> None:
         _shapes(args, recipe_words, device)
         return
     made = plan.make(parse(recipe_words), args.dataset_tokens, args.processes, device)
-    print(plan_page.describe(made))
+    print(page.describe(made))
     if args.output:
         evaluate.check_output(args.output)
         write_json(args.output, plan.as_json(made))
@@ -247,7 +248,7 @@ def _sweep(args: argparse.Namespace, _: list[str]) -> None:
 
 
 def _evaluate(args: argparse.Namespace, _: list[str]) -> None:
-    with lifecycle.processes():
+    with processes.processes():
         evaluate.run(args)
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-from clm.evaluation import sample_log
+from clm.training.callbacks import samples as sample_log
 from tests.tiny import ROOT, make_text, write_recipe
 
 # An epoch has 14 steps, the last one short; dropout is on; a save comes with every second step.
@@ -47,7 +47,7 @@ class Outcome:
 
 def _child(folder: str, output_dir: str, environment: dict[str, str]) -> None:
     import run_clm
-    from clm.training import hardware
+    from clm.launch import hardware
 
     os.chdir(folder)
     os.environ.update(environment)

@@ -8,7 +8,7 @@ from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType
 
 import run_clm
-from clm.training import launch_guard
+from clm.launch import preflight
 
 _stock = AcceleratorState.__init__
 
@@ -29,5 +29,5 @@ if __name__ == "__main__":
     # What it would compile first. As `deepspeed.comm.torch` that module isn't there: torch itself has its name.
     importlib.import_module("deepspeed.comm.torch").build_shm_op = lambda: None
     AcceleratorState.__init__ = _with_deepspeed
-    launch_guard.check_engine = lambda args: None
+    preflight.check_engine = lambda args: None
     sys.exit(run_clm.main())

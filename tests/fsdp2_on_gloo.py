@@ -12,8 +12,9 @@ from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType
 
 import run_clm
-from clm.training import launch_guard, sharding
-from clm.training.whole import WholeTrainer
+from clm.launch import preflight
+from clm.training.checkpoint import sharding
+from clm.training.sharded import WholeTrainer
 from tests.tiny import muon_in_fp32
 
 _stock = AcceleratorState.__init__
@@ -38,6 +39,6 @@ _stock_whole = WholeTrainer.whole_model
 if __name__ == "__main__":
     WholeTrainer.whole_model = _whole_of_shares
     AcceleratorState.__init__ = _with_fsdp
-    launch_guard.check_engine = lambda args: None
+    preflight.check_engine = lambda args: None
     with muon_in_fp32():
         sys.exit(run_clm.main())

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from clm.__main__ import main as clm_main
 from tests.hub_server import HubServer
-from tests.insight.run_folder import make_run
+from tests.runs.run_folder import make_run
 from tests.tiny import ROOT, make_text, run, write_recipe
 
 UNREACHABLE = {"HF_ENDPOINT": "http://127.0.0.1:9"}

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from clm.training import gpu, hardware
+from clm.launch import acceleration, hardware
 from tests.test_processes import FSDP2
 from tests.tiny import ROOT, history, launch, run, write_recipe
 
@@ -55,7 +55,7 @@ def test_a_compiled_run_has_the_eager_ones_losses_and_files_and_goes_on(workplac
 
 
 def test_a_compiled_run_goes_back_to_a_checkpoint_after_a_spike(workplace, capsys):
-    from clm.training.spikes import LossSpikes
+    from clm.training.callbacks.loss_spikes import LossSpikes
 
     write_recipe(**RECIPE, loss_spike="rollback")
     with pytest.MonkeyPatch.context() as patch:
@@ -67,9 +67,9 @@ def test_a_compiled_run_goes_back_to_a_checkpoint_after_a_spike(workplace, capsy
 
 
 def test_a_run_whose_length_decides_is_compiled_and_says_so(eager, monkeypatch, capsys):
-    monkeypatch.setattr(gpu, "_estimate", lambda *_: (True, "on: it pays"))
-    monkeypatch.setattr(gpu, "compile_a_little", lambda _: None)
-    choose = gpu.choose
+    monkeypatch.setattr(acceleration, "_estimate", lambda *_: (True, "on: it pays"))
+    monkeypatch.setattr(acceleration, "compile_a_little", lambda _: None)
+    choose = acceleration.choose
 
     def on_a_gpu(args, *rest):
         with monkeypatch.context() as patch:
@@ -80,7 +80,7 @@ def test_a_run_whose_length_decides_is_compiled_and_says_so(eager, monkeypatch, 
         args.torch_compile_backend = "aot_eager"
         return lines
 
-    monkeypatch.setattr(gpu, "choose", on_a_gpu)
+    monkeypatch.setattr(acceleration, "choose", on_a_gpu)
     compiled, stock = [], torch.compile
     monkeypatch.setattr(torch, "compile", lambda model, **how: compiled.append(how["backend"]) or stock(model, **how))
     assert run() == 0

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from clm.__main__ import main
 from clm.evaluation.scoring import Score
-from clm.training import hardware
+from clm.launch import hardware
 from tests.data.small import small_tokenizer
 from tests.evaluation.saved import save, small_model
 from tests.hub_server import HubServer

@@ -16,9 +16,10 @@ from safetensors.torch import load_file
 
 import run_clm
 from clm.data.blocks import Blocks
-from clm.training import run_lock, seal
-from clm.training.checkpoint_writer import CheckpointWriter
-from clm.training.model import GPT2LMHeadModel
+from clm.launch import run_lock
+from clm.model.gpt2 import GPT2LMHeadModel
+from clm.training.checkpoint import manifest as seal
+from clm.training.checkpoint.writer import CheckpointWriter
 from clm.training.trainer import ClmTrainer
 from tests.chaos import differences
 from tests.tiny import ROOT, make_text, run, write_recipe
@@ -294,7 +295,9 @@ def test_a_loss_spike_gets_what_the_recipe_asks_for(place, monkeypatch, capsys, 
 def test_a_skipped_step_leaves_weights_and_optimizer_alone(place, monkeypatch):
     write_recipe(**EVERY_STEP | {"max_steps": 3}, loss_spike="skip")
     seen = []
-    monkeypatch.setattr("clm.training.spikes.LossSpikes.is_one", lambda *_: seen.append(1) or len(seen) == 3)
+    monkeypatch.setattr(
+        "clm.training.callbacks.loss_spikes.LossSpikes.is_one", lambda *_: seen.append(1) or len(seen) == 3
+    )
     assert run() == 0
     before, after = (load_file(f"out/checkpoint-{step}/model.safetensors") for step in (2, 3))
     assert all(before[name].equal(after[name]) for name in before)

@@ -18,7 +18,7 @@ from accelerate.utils import DistributedType
 from accelerate.utils.launch import prepare_multi_gpu_env
 
 from clm.errors import UserError
-from clm.training import launch_guard
+from clm.launch import preflight
 from tests.tiny import ROOT, launch, write_recipe
 
 FOLDER = ROOT / "recipes/accelerate"
@@ -85,14 +85,14 @@ def test_engines_that_would_be_others_are_refused(monkeypatch, environment, devi
         monkeypatch.setenv(name, value)
     args = SimpleNamespace(device=SimpleNamespace(type=device), save_strategy="steps")
     with pytest.raises(UserError, match=says) as caught:
-        launch_guard.check_engine(args)
+        preflight.check_engine(args)
     assert "\n" not in str(caught.value) and "recipes/accelerate/" in str(caught.value)
 
 
 def test_fsdp2_on_gpus_is_not_refused(monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     monkeypatch.setenv("FSDP_VERSION", "2")
-    launch_guard.check_engine(SimpleNamespace(device=SimpleNamespace(type="cuda"), save_strategy="steps"))
+    preflight.check_engine(SimpleNamespace(device=SimpleNamespace(type="cuda"), save_strategy="steps"))
 
 
 def test_an_fsdp_file_on_a_cpu_is_refused_by_the_program(workplace):
@@ -124,14 +124,14 @@ def test_the_users_default_file_is_named_and_its_precision_refused(workplace):
 @pytest.mark.parametrize("others_see_it", [True, False])
 def test_an_output_dir_that_machines_do_not_share_is_refused(tmp_path, monkeypatch, others_see_it):
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "1")
-    monkeypatch.setattr(launch_guard, "PartialState", lambda: SimpleNamespace(num_processes=2, is_main_process=True))
-    monkeypatch.setattr(launch_guard.distributed, "broadcast_object_list", lambda _: None)
-    monkeypatch.setattr(launch_guard, "gather_object", lambda ours: [*ours, (others_see_it, "the-second")])
+    monkeypatch.setattr(preflight, "PartialState", lambda: SimpleNamespace(num_processes=2, is_main_process=True))
+    monkeypatch.setattr(preflight.distributed, "broadcast_object_list", lambda _: None)
+    monkeypatch.setattr(preflight, "gather_object", lambda ours: [*ours, (others_see_it, "the-second")])
     if others_see_it:
-        launch_guard.check_shared(tmp_path / "out")
+        preflight.check_shared(tmp_path / "out")
     else:
         with pytest.raises(UserError, match="the-second doesn't see what the first one writes; put it on a disk"):
-            launch_guard.check_shared(tmp_path / "out")
+            preflight.check_shared(tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -9,9 +9,9 @@ from transformers import TrainingArguments
 from transformers.activations import ACT2FN
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
+from clm.config.fields import CHOICES, RANGES, REFUSED, TRAINING_DEFAULTS, TYPES
+from clm.config.recipe import KEYS, load, parse
 from clm.errors import UserError
-from clm.recipe import KEYS, load, parse
-from clm.recipe_fields import CHOICES, RANGES, REFUSED, TRAINING_DEFAULTS, TYPES
 from clm.training.optim import training_arguments
 
 SHIPPED = sorted((Path(__file__).parents[1] / "recipes").glob("*.json"))

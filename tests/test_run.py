@@ -12,16 +12,16 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 
-from clm.data.documents import split
+from clm.data.sources.documents import split
 from clm.errors import UserError
-from clm.training import launch_guard
+from clm.launch import preflight
 from tests.tiny import ROOT, history, launch, make_text, run, write_recipe
 
 
 def validation_lines() -> list[str]:
     """The held-out lines of text.txt, found by what the store holds."""
+    from clm.config.recipe import load
     from clm.data.prepare import open_text
-    from clm.recipe import load
 
     text = open_text(load("tiny.json").data, seed=42)
     return [line for batch in text.validation.documents() for line in batch.texts]
@@ -248,10 +248,10 @@ def test_global_batch_size_sets_the_accumulation(workplace, capsys):
 
 
 def test_processes_that_do_not_see_each_other_are_refused(workplace, monkeypatch, capsys):
-    monkeypatch.setattr(launch_guard, "PartialState", lambda: SimpleNamespace(num_processes=1, is_main_process=True))
+    monkeypatch.setattr(preflight, "PartialState", lambda: SimpleNamespace(num_processes=1, is_main_process=True))
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UserError, match="started 2 processes, but they don't see each other"):
-        launch_guard.check_processes()
+        preflight.check_processes()
 
 
 def test_one_process_where_two_were_asked_for_is_refused(workplace):
@@ -269,8 +269,8 @@ def test_an_accelerate_file_that_sets_another_precision_is_refused(workplace, mo
 
 
 def test_validation_text_is_none_of_the_training_text(workplace):
+    from clm.config.recipe import load
     from clm.data.prepare import open_text
-    from clm.recipe import load
 
     text = open_text(load("tiny.json").data, seed=42)
     train, validation = (

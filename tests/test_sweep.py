@@ -12,7 +12,7 @@ import optuna
 import pytest
 
 from clm.__main__ import main
-from clm.recipe import load
+from clm.config.recipe import load
 from clm.sweep import trial
 from clm.sweep.study import Study
 from tests.sweep.made import make_sweep, outcome, run_through, write_sweep

@@ -20,7 +20,7 @@ import torch
 from torch.utils.data import Dataset
 
 from clm.data.order import PADDING
-from clm.data.token_store import TokenStore
+from clm.data.store.token_store import TokenStore
 from clm.errors import UserError
 
 IGNORED = -100  # cross-entropy's usual mark for "no label here"

@@ -3,7 +3,7 @@
 from typing import Any
 
 from clm.data.prepare import Prepared
-from clm.data.token_store import TokenStore
+from clm.data.store.token_store import TokenStore
 
 DATA_FILE = "data.json"
 

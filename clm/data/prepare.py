@@ -9,12 +9,14 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from clm.data import sources, store_builder, token_store, tokenizer
-from clm.data.documents import Source
-from clm.data.token_store import TokenStore
+from clm.config.recipe import DataOptions
+from clm.data import tokenizer
+from clm.data.sources import splits
+from clm.data.sources.documents import Source
+from clm.data.store import builder, token_store
+from clm.data.store.token_store import TokenStore
 from clm.errors import UserError
 from clm.files import Made, read_json
-from clm.recipe import DataOptions
 
 TOKENIZERS = Path("tokenizer")
 DEFAULT_VOCAB_SIZE = 32_000
@@ -36,9 +38,9 @@ def digest(fingerprint: dict) -> str:
     return hashlib.sha256(json.dumps(fingerprint, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def open_text(options: DataOptions, seed: int) -> sources.Splits:
+def open_text(options: DataOptions, seed: int) -> splits.Splits:
     """The training and validation documents that a recipe names."""
-    return sources.open_sources(
+    return splits.open_sources(
         dataset_name=options.dataset_name,
         dataset_config_name=options.dataset_config_name,
         dataset_revision=options.dataset_revision,
@@ -118,7 +120,7 @@ def existing_store(options: DataOptions, train: Source) -> TokenStore | None:
     if not folder.is_dir():
         return None
     store, fingerprint = _store_of(options, train, tokenizer.load(str(folder), options.cache_dir), "train")
-    return TokenStore(store) if store_builder.is_built(store, fingerprint) else None
+    return TokenStore(store) if builder.is_built(store, fingerprint) else None
 
 
 def store_of_dataset(options: DataOptions, vocab_size: int) -> TokenStore | None:
@@ -135,7 +137,7 @@ def store_of_dataset(options: DataOptions, vocab_size: int) -> TokenStore | None
     return None
 
 
-def known_identity(options: DataOptions, text: sources.Splits) -> dict[str, Any]:
+def known_identity(options: DataOptions, text: splits.Splits) -> dict[str, Any]:
     """As much of `Prepared.identity` as is known before any text is read."""
     named = {"train": text.train.fingerprint(), "validation": text.validation.fingerprint()}
     known = {"text": digest(_anywhere(named))}
@@ -153,7 +155,7 @@ def _anywhere(fingerprint: Any) -> Any:
 
 
 def prepare(
-    options: DataOptions, text: sources.Splits, verify: bool, say: Callable[[str], None], made: Made
+    options: DataOptions, text: splits.Splits, verify: bool, say: Callable[[str], None], made: Made
 ) -> Prepared:
     """Everything from text to token ids, reusing what is there when its fingerprint fits.
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from clm.data.documents import Source
-from clm.data.downloads import hub_cache, why_unreachable
+from clm.data.sources.documents import Source
+from clm.data.sources.downloads import hub_cache, why_unreachable
 from clm.errors import UserError
 from clm.progress import ByteProgress
 

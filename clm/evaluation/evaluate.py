@@ -11,8 +11,8 @@ from accelerate import PartialState
 from transformers import PreTrainedModel
 from transformers.utils import logging
 
-from clm.data.files import FileSource, find_files
-from clm.data.sources import Source, open_split, own_separator
+from clm.data.sources.files import FileSource, find_files
+from clm.data.sources.splits import Source, open_split, own_separator
 from clm.errors import MachineError, UserError
 from clm.evaluation import published
 from clm.evaluation.display import UNITS, describe
@@ -22,7 +22,7 @@ from clm.evaluation.loading import check_weights, first_token, load_model
 from clm.evaluation.scoring import Documents, Score, document_nats, precision
 from clm.evaluation.text import EncodedText, encode
 from clm.files import read_json, write_json
-from clm.training import hardware, launch_guard
+from clm.launch import hardware, preflight
 
 Say = Callable[[str], None]
 DEFAULT_BLOCK_SIZE = 1024
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> None:
     recipe = recipe if isinstance(recipe, dict) else {}
     decision = hardware.fit({"bf16": args.bf16, "tf32": False})
     state = PartialState(cpu=hardware.device_type({}) == "cpu")
-    launch_guard.check_processes()
+    preflight.check_processes()
     source, separator = open_source(args, recipe)
     say: Say = partial(print, flush=True) if state.is_main_process else lambda _: None
     for line in decision.lines:
@@ -87,7 +87,7 @@ def check_output(path: Path) -> None:
         raise UserError(f"--output {path}: is a folder; name a file")
     if not path.absolute().parent.is_dir():
         raise UserError(f"--output {path}: there is no folder {path.parent}")
-    launch_guard.check_writable("--output", path.absolute().parent)
+    preflight.check_writable("--output", path.absolute().parent)
 
 
 def open_source(args: argparse.Namespace, recipe: dict[str, Any]) -> tuple[Source, str | None]:

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from clm.errors import UserError
-from clm.training.loss import IGNORED, token_losses
+from clm.model.loss import IGNORED, token_losses
 
 # (rows, width) int64 ids and aligned labels, both on the CPU -> (rows, width) fp32 nats on the model's device, 0 where
 # the label is IGNORED.

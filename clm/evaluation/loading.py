@@ -7,7 +7,7 @@ from huggingface_hub.errors import HTTPError
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from clm.data.downloads import why_unreachable
+from clm.data.sources.downloads import why_unreachable
 from clm.errors import UserError
 
 

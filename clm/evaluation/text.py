@@ -8,9 +8,9 @@ import numpy as np
 from tokenizers import pre_tokenizers
 from transformers import PreTrainedTokenizerBase
 
-from clm.data import encoder as encoders
-from clm.data.documents import Source
-from clm.data.packed import Batch
+from clm.data.sources.documents import Source
+from clm.data.sources.packed import Batch
+from clm.data.store import encoder as encoders
 from clm.progress import ByteProgress
 
 Say = Callable[[str], None]

@@ -10,13 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from huggingface_hub import CommitOperationAdd, DatasetCardData, HfApi
 
+from clm.config.recipe import Recipe, load
 from clm.data.prepare import open_text, prepare
-from clm.data.token_store import TokenStore
+from clm.data.store.token_store import TokenStore
 from clm.errors import UserError
 from clm.files import Made
 from clm.hub.access import Target, open_repository
 from clm.progress import StepProgress
-from clm.recipe import Recipe, load
 
 SHARD_TOKENS = 100_000_000
 _GROUP_TOKENS = 1_000_000  # of a row group, which is what a reader holds in memory

@@ -14,8 +14,8 @@ from huggingface_hub import HfApi
 from clm.errors import MachineError, Stopped, UserError
 from clm.hub import access
 from clm.hub.push import push
-from clm.training import lifecycle
-from clm.training.checkpoint_writer import Saved
+from clm.launch import processes
+from clm.training.checkpoint.writer import Saved
 
 TRIES = 5  # of a push that somebody waits for
 _FIRST_WAIT, _LONGEST_WAIT = 2.0, 300.0  # seconds between two tries, doubled each time
@@ -70,7 +70,7 @@ class Uploads:
             self._over.set()
             self._wake.set()
             self._thread.join()
-            if self._pending or lifecycle.finished_steps(self._run_dir) is not None:
+            if self._pending or processes.finished_steps(self._run_dir) is not None:
                 self._say(f"pushing to {self._target.name}")
                 work = partial(push, self._api, self._run_dir, self._target)
                 self._say(f"pushed to {again_and_again(work, self._target.name, tries)}")
@@ -101,7 +101,7 @@ def uploads(run_dir: Path, training: Mapping[str, Any], say: Say) -> Iterator[Sa
 
     None where nothing is pushed, or not by this process. A push that fails ends no run.
     """
-    if not training.get("push_to_hub") or not lifecycle.main_process():
+    if not training.get("push_to_hub") or not processes.main_process():
         yield None
         return
     beside = Uploads(access.client(), run_dir, access.Target.of(training), say)

@@ -10,10 +10,10 @@ from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundErro
 from huggingface_hub.hf_api import RepoFolder
 
 from clm.errors import MachineError, UserError
-from clm.evaluation import sample_log
 from clm.hub import access
-from clm.training import checkpoint
-from clm.training.checkpoint_writer import publish
+from clm.training.callbacks import samples as sample_log
+from clm.training.checkpoint import find as checkpoint
+from clm.training.checkpoint.writer import publish
 
 _STAGING = ".fetch.tmp"  # stays where a download is killed; the next one goes on with it
 Say = Callable[[str], None]

@@ -18,10 +18,12 @@ from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils.sha import git_hash
 
 from clm.errors import UserError
-from clm.evaluation import sample_log
 from clm.hub.access import WITH_CHECKPOINTS, Target, open_repository
-from clm.insight import card
-from clm.training import checkpoint, lifecycle, seal
+from clm.launch import processes
+from clm.report import card
+from clm.training.callbacks import samples as sample_log
+from clm.training.checkpoint import find as checkpoint
+from clm.training.checkpoint import manifest as seal
 
 MODEL = ("config.json", "generation_config.json", "model*.safetensors*", "tokenizer*.json")
 ABOUT = ("recipe.json", "data.json", "environment.json")
@@ -39,7 +41,7 @@ def push(api: HfApi, run_dir: Path, target: Target) -> str:
         UserError: there is nothing in it to push, or the Hub refuses.
         Exception: the Hub can't be reached, or is in trouble.
     """
-    steps = lifecycle.finished_steps(run_dir)
+    steps = processes.finished_steps(run_dir)
     with _staged(run_dir, target) as checkpoints:
         if steps is None and (not checkpoints or target.strategy == "end"):
             raise UserError(

@@ -8,9 +8,9 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution, distribution_to_json
 
+from clm.config.recipe import Recipe, checked, load, merge, read_object
+from clm.config.values import fits, show
 from clm.errors import UserError
-from clm.recipe import Recipe, checked, load, merge, read_object
-from clm.recipe_values import fits, show
 from clm.sweep.space import OWN, holds, space_of
 
 # What every trial is run with, unless the sweep's `set` says otherwise: a curve to forecast from, a checkpoint at each

@@ -10,7 +10,7 @@ import optuna
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from clm.insight.page_rows import shown
+from clm.report.rows import shown
 from clm.sweep import pruning
 from clm.sweep.definition import Sweep
 from clm.sweep.pruning import Replay

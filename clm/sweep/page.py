@@ -4,9 +4,9 @@ from pathlib import Path
 
 from clm.errors import UserError
 from clm.files import write_bytes
-from clm.insight.curves import validation_chart
-from clm.insight.report import page_bytes, render
-from clm.insight.run_record import read_run
+from clm.report.charts import validation_chart
+from clm.report.report import page_bytes, render
+from clm.runs.record import read_run
 from clm.sweep import results
 from clm.sweep.definition import Sweep
 from clm.sweep.findings import Findings, number

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clm.errors import UserError
-from clm.insight import outlook
-from clm.insight.run_folder import of_run
+from clm.explain import outlook
+from clm.explain.run_folder import of_run
 
 ORDERS = 500  # in which the finished trials are replayed
 

@@ -5,9 +5,9 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
+from clm.config.recipe import merge, read_object
 from clm.files import write_json
-from clm.insight.page_rows import duration
-from clm.recipe import merge, read_object
+from clm.report.rows import duration
 from clm.sweep.definition import Sweep
 from clm.sweep.findings import Findings, number
 from clm.sweep.study import repeat_of

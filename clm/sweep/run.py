@@ -6,12 +6,12 @@ from pathlib import Path
 from clm.data.prepare import open_text, prepare
 from clm.errors import MachineError, UserError
 from clm.files import Made
+from clm.launch import preflight
 from clm.sweep import page, pruning, results, trial
 from clm.sweep.definition import Sweep
 from clm.sweep.findings import Findings, find, number
 from clm.sweep.study import Outcome, Study, Taken, best_of
-from clm.training import launch_guard
-from clm.training.checkpoint import folders_in, step_of
+from clm.training.checkpoint.find import folders_in, step_of
 
 Say = Callable[[str], None]
 
@@ -25,8 +25,8 @@ def run(sweep: Sweep, say: Say) -> Findings:
         Stopped: by a signal; the same command takes the trial under way up again.
     """
     recipe = sweep.recipe({})
-    launch_guard.check_writable("output_dir", sweep.output_dir)
-    launch_guard.check_writable("cache_dir", Path(recipe.data.cache_dir))
+    preflight.check_writable("output_dir", sweep.output_dir)
+    preflight.check_writable("cache_dir", Path(recipe.data.cache_dir))
     with Made() as made:  # once, for all trials
         prepare(recipe.data, open_text(recipe.data, recipe.training["seed"]), False, say, made)
         study = Study(sweep)

@@ -8,7 +8,7 @@ from typing import Any
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial
 
-from clm.insight.page_rows import shown
+from clm.report.rows import shown
 from clm.sweep.findings import Findings, Flat, number
 from clm.sweep.space import is_log
 from clm.sweep.study import repeat_of

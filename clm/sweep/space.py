@@ -4,9 +4,9 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
+from clm.config.recipe import checked
+from clm.config.values import fits, show
 from clm.errors import UserError
-from clm.recipe import checked
-from clm.recipe_values import fits, show
 
 # Keys that a sweep sets itself, and keys without which its trials' losses could not be compared.
 OWN = dict.fromkeys(("max_steps", "num_train_epochs"), "the sweep's tokens set it") | dict.fromkeys(

@@ -9,8 +9,8 @@ from filelock import FileLock, Timeout
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from clm.config.values import show
 from clm.errors import UserError
-from clm.recipe_values import show
 from clm.sweep.definition import Sweep
 
 STUDY_FILE = "study.db"

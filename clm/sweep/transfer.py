@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from clm.config.recipe import Recipe, load, merge, read_object
 from clm.errors import UserError
+from clm.explain.setup import of_recipe
 from clm.files import write_json
-from clm.insight.setup import of_recipe
-from clm.recipe import Recipe, load, merge, read_object
 from clm.sweep.definition import Sweep, tokens_per_step
 from clm.sweep.findings import Findings, number
 

@@ -8,15 +8,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from clm.config.recipe import Recipe
 from clm.errors import Stopped
 from clm.files import read_json, write_json
-from clm.insight.run_record import read_run
-from clm.recipe import Recipe
+from clm.launch import run_lock
+from clm.launch.processes import STATUS_FILE
+from clm.launch.signals import FOLLOW_PARENT
+from clm.runs.record import read_run
 from clm.sweep import pruning
 from clm.sweep.study import Outcome
-from clm.training import run_lock
-from clm.training.lifecycle import STATUS_FILE
-from clm.training.signals import FOLLOW_PARENT
 
 PROGRAM = Path(__file__).resolve().parent.parent.parent / "run_clm.py"
 POLL_SECONDS = 1.0

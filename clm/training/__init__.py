@@ -1,1 +1,1 @@
-"""Training blocks to weights: model, optimizer, hardware, trainer, checkpoints."""
+"""Blocks to weights: the Trainer, its optimizer and schedule, how fast it goes."""

@@ -13,11 +13,14 @@ from transformers.trainer_callback import ExportableState
 
 from clm.errors import MachineError, Stopped
 from clm.files import write_json
-from clm.training import checkpoint, lifecycle, random_state, seal, signals
-from clm.training.checkpoint_writer import CheckpointWriter, Saved
-from clm.training.snapshot import save, write_model
-from clm.training.spikes import LossSpikes
-from clm.training.whole import WholeTrainer
+from clm.launch import processes as lifecycle
+from clm.launch import signals
+from clm.training.callbacks.loss_spikes import LossSpikes
+from clm.training.checkpoint import find as checkpoint
+from clm.training.checkpoint import manifest, rng
+from clm.training.checkpoint.snapshot import save, write_model
+from clm.training.checkpoint.writer import CheckpointWriter, Saved
+from clm.training.sharded import WholeTrainer
 
 _PROCESSES = "rng_state.pth"  # a list: for each process its random generators and the losses not logged yet
 
@@ -149,8 +152,8 @@ class ResumableTrainer(WholeTrainer):
         data = {key: self._identity[key] for key in ("text", "tokenizer")}
         return {
             "world_size": self.args.world_size,
-            "recipe": seal.fingerprint(self._identity),
-            "data": seal.fingerprint(data),
+            "recipe": manifest.fingerprint(self._identity),
+            "data": manifest.fingerprint(data),
         }
 
     def _finish_saving(self) -> None:
@@ -180,7 +183,7 @@ class ResumableTrainer(WholeTrainer):
 
     def _process_state(self) -> dict[str, Any]:
         return {
-            "random": random_state.get(),
+            "random": rng.get(),
             "loss": self._tr_loss.item(),
             "total_loss": self._total_loss_scalar,
             "last_logged": self._globalstep_last_logged,
@@ -217,7 +220,7 @@ class ResumableTrainer(WholeTrainer):
     def go_back_to(self, step: int) -> bool:
         """Take weights and optimizer from the checkpoint of `step`, and nothing else; False where it can't be done."""
         folder = self._folder(step)
-        if lifecycle.on_main(lambda: self._writer.wait() or seal.fault(folder)):
+        if lifecycle.on_main(lambda: self._writer.wait() or manifest.fault(folder)):
             return False
         self._load_from_checkpoint(str(folder))
         self._load_optimizer(folder)
@@ -225,7 +228,7 @@ class ResumableTrainer(WholeTrainer):
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         """Set the generators; the stock Trainer calls it once the first batches are there, whose making draws, too."""
-        random_state.put(self._random)
+        rng.put(self._random)
 
     def _load_callback_state(self) -> None:
         """Take up the callbacks' counts (of evaluations without a better loss); their settings are the recipe's."""
@@ -237,7 +240,7 @@ class ResumableTrainer(WholeTrainer):
         self.state.best_model_checkpoint = str(best) if best else None
 
     def _load_best_model(self) -> None:
-        fault = lifecycle.on_main(lambda: seal.fault(self._best()))
+        fault = lifecycle.on_main(lambda: manifest.fault(self._best()))
         if fault:
             raise MachineError(
                 f"{self._best()}, the best model, can't be used: {fault}; run the same command again to make it anew"

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 import torch
 from transformers import GPT2LMHeadModel, TrainingArguments
 
-from clm.training import hardware
-from clm.training.flops import flops_per_token, peak_flops
+from clm.launch import hardware
+from clm.model.flops import flops_per_token, peak_flops
 
 
 class Throughput:

@@ -15,12 +15,12 @@ from clm.data.blocks import Blocks
 from clm.data.order import EpochOrder
 from clm.errors import MachineError
 from clm.files import sync
+from clm.model.loss import IGNORED
 from clm.training import optim
-from clm.training.checkpoint import EXPORT_STAGING
-from clm.training.loss import IGNORED
-from clm.training.noise_scale import GradientNoiseScale
+from clm.training.callbacks.noise_scale import GradientNoiseScale
+from clm.training.checkpoint.find import EXPORT_STAGING
+from clm.training.checkpoint.snapshot import distinct, write_model
 from clm.training.resumable import ResumableTrainer
-from clm.training.snapshot import distinct, write_model
 from clm.training.throughput import Throughput
 
 

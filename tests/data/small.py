@@ -8,7 +8,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from clm.data import tokenizer
-from clm.data.packed import Batch
+from clm.data.sources.packed import Batch
 from clm.data.tokenizer import END_OF_TEXT
 
 # Every kind that GPT-2's pattern tells apart, and white space on which Python, Rust and Unicode disagree.

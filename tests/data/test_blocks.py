@@ -7,7 +7,7 @@ import pytest
 
 from clm.data.blocks import IGNORED, Blocks, EpochSteps, count_samples, count_steps, tokens_trained
 from clm.data.order import PADDING, EpochOrder, shift_of
-from clm.data.token_store import TokenStore
+from clm.data.store.token_store import TokenStore
 from clm.errors import UserError
 
 

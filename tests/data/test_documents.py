@@ -5,9 +5,9 @@ import re
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from clm.data import packed
-from clm.data.documents import split, split_rows
-from clm.data.packed import Batch, gather
+from clm.data.sources import packed
+from clm.data.sources.documents import split, split_rows
+from clm.data.sources.packed import Batch, gather
 
 LITERALS = ["<|endoftext|>", "aa", "\n--\n", "\n\n"]
 SEPARATORS = [None, "line", "blank_line", "article", *LITERALS]

@@ -9,9 +9,9 @@ import gigatoken
 import numpy as np
 import pytest
 
-from clm.data import token_store
-from clm.data.encoder import FastEncoder, Mismatch, ReferenceEncoder
-from clm.data.packed import Batch
+from clm.data.sources.packed import Batch
+from clm.data.store import token_store
+from clm.data.store.encoder import FastEncoder, Mismatch, ReferenceEncoder
 from clm.data.tokenizer import END_OF_TEXT
 from tests.data.small import PIECES, Texts, mixed_text, small_tokenizer
 

@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from clm.data import packed
-from clm.data.files import FileSource, find_files
+from clm.data.sources import packed
+from clm.data.sources.files import FileSource, find_files
 from clm.errors import UserError
 
 TEXTS = ["one\n", 'twö, "2"\r\nlines', "NA", "", "1.0", "\u2028 nul \0", " "]

@@ -3,9 +3,9 @@ from collections import Counter
 
 import pytest
 
-from clm.data import packed
-from clm.data.holdout import HoldOut, Side, cut_stretches
-from clm.data.packed import Batch
+from clm.data.sources import packed
+from clm.data.sources.holdout import HoldOut, Side, cut_stretches
+from clm.data.sources.packed import Batch
 from clm.errors import UserError
 
 

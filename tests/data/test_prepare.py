@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clm.data import packed, prepare, tokenizer
-from clm.data.encoder import ReferenceEncoder
-from clm.data.files import FileSource
-from clm.data.packed import Batch
+from clm.config.recipe import DataOptions
+from clm.data import prepare, tokenizer
+from clm.data.sources import packed
+from clm.data.sources.files import FileSource
+from clm.data.sources.packed import Batch
+from clm.data.store.encoder import ReferenceEncoder
 from clm.errors import UserError
 from clm.files import Made
-from clm.recipe import DataOptions
 from tests.data.small import mixed_text
 
 OPTIONS = DataOptions(

@@ -1,6 +1,6 @@
 import pytest
 
-from clm.data.python_docs import PythonDocs
+from clm.data.sources.python_docs import PythonDocs
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,8 @@ import pytest
 from clm.data.blocks import Blocks, tokens_trained
 from clm.data.description import _describe_split
 from clm.data.order import EpochOrder, permute
-from clm.data.token_store import TokenStore
-from clm.insight.scaling import unigram_entropy
+from clm.data.store.token_store import TokenStore
+from clm.explain.scaling import unigram_entropy
 
 PARTS, VOCAB = 100, 300
 TOKENS = 100_000_000_000

@@ -1,8 +1,8 @@
 import datasets
 import pytest
 
-from clm.data.hub_rows import HubSource
-from clm.data.sources import open_sources
+from clm.data.sources.hub_rows import HubSource
+from clm.data.sources.splits import open_sources
 from clm.errors import MachineError, UserError
 
 IDENTITY = {"repository": "me/words", "config": "plain", "commit": "0" * 40, "split": "train"}

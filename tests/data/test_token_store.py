@@ -14,14 +14,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clm.data import packed
 from clm.data.blocks import Blocks
-from clm.data.encoder import ReferenceEncoder
 from clm.data.order import EpochOrder
-from clm.data.packed import Batch
-from clm.data.sources import open_sources
-from clm.data.store_writer import write_part
-from clm.data.token_store import TokenStore, open_or_build
+from clm.data.sources import packed
+from clm.data.sources.packed import Batch
+from clm.data.sources.splits import open_sources
+from clm.data.store.encoder import ReferenceEncoder
+from clm.data.store.token_store import TokenStore, open_or_build
+from clm.data.store.writer import write_part
 from clm.errors import MachineError, UserError
 from tests.data.small import Texts, Unread, mixed_text, small_tokenizer, wide_tokenizer
 from tests.tiny import ROOT
@@ -312,7 +312,7 @@ def test_other_faults_of_the_disk_are_not_called_a_full_one(tmp_path):
 CHILD = textwrap.dedent("""
     import os, sys, time
     from pathlib import Path
-    from clm.data.token_store import open_or_build
+    from clm.data.store.token_store import open_or_build
     from tests.data.small import Texts, wide_tokenizer
 
     folder, number, pause = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
@@ -387,8 +387,8 @@ def many_files(folder, files=7):
 def test_many_files_become_parts_that_read_as_one(tmp_path, monkeypatch, workers):
     folder = many_files(tmp_path / "texts")
     whole = build(tmp_path / "whole", file_source(folder, "line"))
-    monkeypatch.setattr("clm.data.files.PART_BYTES", 1)
-    monkeypatch.setattr("clm.data.store_builder._workers", lambda parts: workers)
+    monkeypatch.setattr("clm.data.sources.files.PART_BYTES", 1)
+    monkeypatch.setattr("clm.data.store.builder._workers", lambda parts: workers)
     parts = build(tmp_path / "parts", file_source(folder, "line"))
     assert len(whole.parts) == 1 and len(parts.parts) == 7 and parts.parts[3]["tokens"] == 0
     assert parts.totals == whole.totals and parts.ends.tolist() == whole.ends.tolist()
@@ -402,8 +402,8 @@ def test_many_files_become_parts_that_read_as_one(tmp_path, monkeypatch, workers
 
 def test_finished_parts_of_a_killed_build_are_kept_and_the_rest_is_built(tmp_path, monkeypatch):
     folder = many_files(tmp_path / "texts")
-    monkeypatch.setattr("clm.data.files.PART_BYTES", 1)
-    monkeypatch.setattr("clm.data.store_builder._workers", lambda parts: 1)
+    monkeypatch.setattr("clm.data.sources.files.PART_BYTES", 1)
+    monkeypatch.setattr("clm.data.store.builder._workers", lambda parts: 1)
     source, built = file_source(folder, "line"), []
 
     def write_and_die(staging, part, *how):
@@ -412,13 +412,13 @@ def test_finished_parts_of_a_killed_build_are_kept_and_the_rest_is_built(tmp_pat
         built.append(part.origin)
         write_part(staging, part, *how)
 
-    monkeypatch.setattr("clm.data.store_builder.write_part", write_and_die)
+    monkeypatch.setattr("clm.data.store.builder.write_part", write_and_die)
     with pytest.raises(KeyboardInterrupt):
         build(tmp_path / "store", source)
     assert not (tmp_path / "store").exists()
     first, built = built, []
     monkeypatch.setattr(
-        "clm.data.store_builder.write_part",
+        "clm.data.store.builder.write_part",
         lambda s, part, *how: (built.append(part.origin), write_part(s, part, *how)),
     )
     store = build(tmp_path / "store", source)
@@ -429,12 +429,13 @@ def test_finished_parts_of_a_killed_build_are_kept_and_the_rest_is_built(tmp_pat
 MACHINE = textwrap.dedent("""
     import sys
     from pathlib import Path
-    from clm.data import files, store_builder, token_store
+    from clm.data.sources import files
+    from clm.data.store import builder, token_store
     from tests.data.small import wide_tokenizer
 
-    files.PART_BYTES, store_builder._workers, built = 1, lambda parts: 1, []
-    write = store_builder.write_part
-    store_builder.write_part = lambda staging, part, *how: (built.append(part.origin), write(staging, part, *how))
+    files.PART_BYTES, builder._workers, built = 1, lambda parts: 1, []
+    write = builder.write_part
+    builder.write_part = lambda staging, part, *how: (built.append(part.origin), write(staging, part, *how))
     folder = Path(sys.argv[1])
     source = files.FileSource(sorted((folder / "texts").iterdir()), "text", "line", folder)
     where, tokenizer = folder / "cache" / "store", wide_tokenizer(300)
@@ -457,7 +458,7 @@ def test_two_machines_with_one_folder_share_the_parts(tmp_path):
 def test_a_bad_file_among_many_leaves_no_parts(tmp_path, monkeypatch):
     folder = many_files(tmp_path / "texts")
     (folder / "5.txt").write_bytes(b"good\nbad \xff\n")
-    monkeypatch.setattr("clm.data.files.PART_BYTES", 1)
+    monkeypatch.setattr("clm.data.sources.files.PART_BYTES", 1)
     with pytest.raises(UserError, match=r"5\.txt: not UTF-8 at byte 9"):
         build(tmp_path / "store", file_source(folder, "line"))
     assert not (tmp_path / "store").exists() and not (tmp_path / "store.parts").exists()

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from clm.data.words import count_words_and_lines
+from clm.data.store.words import count_words_and_lines
 
 
 def count_words(text: bytes) -> int:

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from clm.errors import UserError
 from clm.evaluation import forward
 from clm.evaluation.forward import from_logits, probe
-from clm.training.loss import IGNORED
+from clm.model.loss import IGNORED
 from tests.evaluation.saved import small_model
 
 SHAPE = {

@@ -3,10 +3,10 @@
 import pytest
 
 from clm.evaluation.published import FIGURES, RAW, UNK, rows, table, text_with, which_text
-from clm.insight import card
-from clm.insight.report import run_page
-from clm.insight.run_record import read_run
-from tests.insight.run_folder import make_run
+from clm.report import card
+from clm.report.report import run_page
+from clm.runs.record import read_run
+from tests.runs.run_folder import make_run
 
 METRICS = {"eval_loss": 3.0, "perplexity": 20.1, "word_perplexity": 30.0, "bits_per_byte": 1.1,
            "eval_tokens": 10, "eval_words": 9, "eval_bytes": 50}  # fmt: skip

@@ -10,8 +10,8 @@ import torch
 import transformers
 from torch.nn import functional as F
 
-from clm.data.store_writer import Totals
-from clm.data.token_store import TokenStore
+from clm.data.store.token_store import TokenStore
+from clm.data.store.writer import Totals
 from clm.evaluation.forward import from_hidden_states
 from clm.evaluation.scoring import Documents, Score, document_nats, score_store, unigram_loss
 from clm.evaluation.text import EncodedText

@@ -7,8 +7,8 @@ import pytest
 import transformers
 from tokenizers import normalizers
 
-from clm.data import packed
-from clm.data.files import FileSource
+from clm.data.sources import packed
+from clm.data.sources.files import FileSource
 from clm.evaluation.text import encode
 from tests.data.small import mixed_text, small_tokenizer
 

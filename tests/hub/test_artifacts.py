@@ -8,7 +8,7 @@ from pathlib import Path
 from transformers import AutoTokenizer
 
 from clm.__main__ import main
-from clm.data.token_store import TokenStore
+from clm.data.store.token_store import TokenStore
 from clm.hub import artifacts
 
 READ = """

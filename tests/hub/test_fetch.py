@@ -15,7 +15,7 @@ from clm.errors import MachineError, UserError
 from clm.hub import access
 from clm.hub.fetch import fetch
 from clm.hub.push import push
-from clm.training import seal
+from clm.training.checkpoint import manifest as seal
 from tests.chaos import differences
 from tests.hub.test_push import NAME, folders, unfinish
 from tests.hub_protocol import WRITE_TOKEN

@@ -71,7 +71,7 @@ def test_nothing_is_found_where_no_trial_came_to_its_end(workplace):
 
 
 def test_the_best_recipe_is_one_and_says_where_it_is_from(workplace):
-    from clm.recipe import load
+    from clm.config.recipe import load
 
     sweep = make_sweep(trials=3, set={"n_embd": 32})
     found = find(sweep, trials_of(sweep, rate(0.01, 3.0), rate(0.1, 2.5), rate(0.2, 2.6)))

@@ -7,7 +7,7 @@ from clm.sweep.findings import find
 from clm.sweep.scatter import ticks
 from clm.sweep.study import Outcome, Study
 from tests.browser import CHROMIUM, browser
-from tests.insight.run_folder import make_run
+from tests.runs.run_folder import make_run
 from tests.sweep.made import BOTH, make_sweep, outcome, run_through
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from clm.config.recipe import load
 from clm.errors import UserError
-from clm.recipe import load
 from clm.sweep import transfer
 from clm.sweep.findings import find
 from clm.sweep.study import Study

@@ -12,9 +12,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from clm.training import checkpoint_writer, hashed_file, seal
-from clm.training.checkpoint_writer import CheckpointWriter, publish, rotate
-from clm.training.snapshot import Snapshot, distinct, save, tensor_bytes, write_safetensors
+from clm.training.checkpoint import hashed_file, manifest
+from clm.training.checkpoint import writer as checkpoint_writer
+from clm.training.checkpoint.snapshot import Snapshot, distinct, save, tensor_bytes, write_safetensors
+from clm.training.checkpoint.writer import CheckpointWriter, publish, rotate
 
 FACTS = {"world_size": 1}
 
@@ -47,7 +48,7 @@ def test_what_is_saved_is_what_the_tensors_held_when_it_began(writer, tmp_path):
     for step in (1, 2):
         saved = torch.load(tmp_path / f"checkpoint-{step}/tensors.pt", weights_only=True)["w"]
         assert saved.tolist() == [10.0 * (step - 1) + i for i in range(6)]
-        assert seal.fault(tmp_path / f"checkpoint-{step}") is None
+        assert manifest.fault(tmp_path / f"checkpoint-{step}") is None
 
 
 def test_training_goes_on_while_a_checkpoint_is_written(writer, tmp_path):
@@ -66,7 +67,7 @@ def test_a_save_that_fails_leaves_the_older_ones_and_says_so(writer, tmp_path, c
     writer.start(1, {"w": torch.zeros(2)}, write, FACTS, set())
     writer.start(2, {"w": torch.zeros(2)}, fail, FACTS, set())
     assert "the disk is full" in writer.wait()
-    assert names(tmp_path) == ["checkpoint-1"] and seal.fault(tmp_path / "checkpoint-1") is None
+    assert names(tmp_path) == ["checkpoint-1"] and manifest.fault(tmp_path / "checkpoint-1") is None
     said = capsys.readouterr().err
     assert said.startswith(f"warning: {tmp_path}/checkpoint-2 isn't saved") and said.count("\n") == 1
     writer.start(3, {"w": torch.zeros(2)}, write, FACTS, set())

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from clm.training import energy
-from clm.training.energy import EnergyMeter, processor_counters
+from clm.training.callbacks import energy
+from clm.training.callbacks.energy import EnergyMeter, processor_counters
 
 
 @pytest.fixture

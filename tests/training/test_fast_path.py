@@ -5,8 +5,8 @@ import statistics
 import torch
 from torch.nn import functional as F
 
-from clm.recipe import ModelOptions
-from clm.training.model import fresh_model
+from clm.config.recipe import ModelOptions
+from clm.model.gpt2 import fresh_model
 from tests.data.small import small_tokenizer
 
 OPTIONS = ModelOptions(n_layer=2, n_head=2, n_embd=32, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from clm.training.noise_scale import GradientNoiseScale
+from clm.training.callbacks.noise_scale import GradientNoiseScale
 from tests.tiny import run, write_recipe
 
 

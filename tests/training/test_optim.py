@@ -7,8 +7,8 @@ import torch
 from transformers import GPT2Config
 
 from clm.errors import UserError
+from clm.model.gpt2 import GPT2LMHeadModel
 from clm.training import optim
-from clm.training.model import GPT2LMHeadModel
 from tests.tiny import run, write_recipe
 
 ENDS = {"bos_token_id": 0, "eos_token_id": 0}

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from clm.training import flops, throughput
+from clm.model import flops
+from clm.training import throughput
 from clm.training.throughput import Throughput
 
 

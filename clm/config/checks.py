@@ -1,0 +1,107 @@
+"""Values that are right one by one and wrong together."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, get_type_hints
+
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
+from transformers.optimization import TYPE_TO_SCHEDULER_FUNCTION
+
+from clm.config.values import allowed as allowed_values
+from clm.config.values import fits, show
+
+
+def conflicts(r: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with values that are right one by one, each as a line."""
+    if r["n_embd"] % r["n_head"]:
+        yield f"n_embd {r['n_embd']} is not divisible by n_head {r['n_head']}"
+    yield from _data_conflicts(r)
+    yield from _best_model_conflicts(r)
+    yield from _schedule_conflicts(r)
+    yield from _hub_conflicts(r)
+    if any(pair.count("=") != 1 for pair in (r.get("optim_args") or "a=b").split(",")):
+        yield f"optim_args is {show(r['optim_args'])}; it must be name=value pairs with commas between"
+    if r.get("optim_args") and r.get("optim") == "muon":
+        yield "optim_args is given, but optim muon takes none: leave it out"
+    if not r.get("dataloader_num_workers"):
+        for key in ("dataloader_prefetch_factor", "dataloader_persistent_workers"):
+            if r.get(key):
+                yield f"{key} needs dataloader_num_workers of 1 or more"
+
+
+def _data_conflicts(r: Mapping[str, Any]) -> Iterator[str]:
+    if r["dataset_name"] and r["train_file"]:
+        yield "dataset_name and train_file are both given: leave one out (--dataset_name none for one run)"
+    if not r["dataset_name"] and not r["train_file"]:
+        yield "there is no text to train on: give dataset_name or train_file"
+    for key in ("dataset_config_name", "dataset_revision", "streaming"):
+        if r[key] and not r["dataset_name"]:
+            yield f"{key} is {show(r[key])}, which only dataset_name has a use for: leave it out"
+    if r["validation_file"] and r["validation_split_percentage"]:
+        yield "validation_file and validation_split_percentage are both given: leave one out"
+
+
+def _hub_conflicts(r: Mapping[str, Any]) -> Iterator[str]:
+    for key in ("dataset_name", "hub_model_id"):
+        try:
+            validate_repo_id(r.get(key) or "none")
+        except HFValidationError:
+            hint = "; for local text use train_file" if key == "dataset_name" else ""
+            yield f"{key} {show(r[key])} is not a name on the Hub (NAME or OWNER/NAME){hint}"
+    if r["resume_from_checkpoint"] != "hub":
+        return
+    if not r.get("hub_model_id"):
+        yield "resume_from_checkpoint hub needs hub_model_id, the repository that the checkpoints are in"
+    if r.get("push_to_hub") and r["hub_strategy"] not in ("checkpoint", "all_checkpoints"):
+        yield (
+            f"resume_from_checkpoint hub needs hub_strategy checkpoint or all_checkpoints; with "
+            f"{r['hub_strategy']} none is ever pushed"
+        )
+
+
+def _best_model_conflicts(r: Mapping[str, Any]) -> Iterator[str]:
+    if not r["load_best_model_at_end"]:
+        if r["early_stopping_patience"]:
+            yield "early_stopping_patience needs load_best_model_at_end"
+        return
+    evaluates, saves = r["eval_strategy"], r["save_strategy"]
+    if evaluates == "no" or (saves not in (evaluates, "best")):
+        yield (
+            f"load_best_model_at_end needs an evaluation at every checkpoint, but eval_strategy is "
+            f"{show(evaluates)} and save_strategy {show(saves)}: make them the same, or it false"
+        )
+    eval_steps, save_steps = r["eval_steps"], r["save_steps"]
+    ratio = save_steps / eval_steps
+    if saves == evaluates == "steps" and (
+        (eval_steps < 1) != (save_steps < 1) or not math.isclose(ratio, round(ratio), rel_tol=1e-9)
+    ):
+        yield f"save_steps {save_steps} is not a multiple of eval_steps {eval_steps} (load_best_model_at_end)"
+    if r["save_total_limit"] == 1:
+        yield "save_total_limit 1 can't keep both the newest and the best (load_best_model_at_end): make it 2"
+
+
+def _schedule_conflicts(r: Mapping[str, Any]) -> Iterator[str]:
+    kind, given = r["lr_scheduler_type"], r.get("lr_scheduler_kwargs") or {}
+    if kind in ("reduce_lr_on_plateau", "greedy") and r["eval_strategy"] == "no":
+        yield f'lr_scheduler_type {kind} follows the validation loss, but eval_strategy is "no"'
+    function = TYPE_TO_SCHEDULER_FUNCTION[kind]
+    types = get_type_hints(function)
+    settings = inspect.signature(function).parameters
+    filled = ("optimizer", "num_warmup_steps", "num_training_steps", "last_epoch")
+    allowed = {name for name, p in settings.items() if name not in filled and p.kind is not p.VAR_KEYWORD}
+    for name, value in given.items():
+        if name not in allowed:
+            names = ", ".join(sorted(allowed))
+            yield f"lr_scheduler_kwargs has {show(name)}, but {kind} takes {names or 'nothing'}"
+        elif not fits(value, types.get(name, Any)):
+            must = allowed_values(types[name], name)
+            yield f"lr_scheduler_kwargs: {name} is {show(value)}; it must be {must}"
+    missing = [n for n in settings if n in allowed - set(given) and settings[n].default is inspect.Parameter.empty]
+    if missing:
+        yield f"lr_scheduler_type {kind} needs lr_scheduler_kwargs with {', '.join(missing)}"
+    if "min_lr_rate" in allowed and sum(given.get(name) is not None for name in ("min_lr", "min_lr_rate")) != 1:
+        yield f"lr_scheduler_type {kind} needs lr_scheduler_kwargs with min_lr_rate or min_lr, and not both"

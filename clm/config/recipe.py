@@ -1,0 +1,250 @@
+"""A recipe: one flat JSON file and what the command line overrides, checked as a whole before any work.
+
+The keys and their limits are in `recipe_fields.py`; TrainingArguments' own come from the installed version.
+Precedence: command line, recipe, default. Every fault is a UserError of one line.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import json
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from transformers import TrainingArguments
+
+from clm.config.checks import conflicts
+from clm.config.fields import (
+    CHOICES,
+    RANGES,
+    REFUSED,
+    TRAINING_DEFAULTS,
+    TYPES,
+    DataOptions,
+    Flags,
+    ModelOptions,
+    RunOptions,
+)
+from clm.config.values import allowed, fits, parts, plain, read, show
+from clm.errors import UserError
+
+OPTIONS = (ModelOptions, DataOptions, RunOptions)
+OURS = {key: TYPES.get(key, hint) for options in OPTIONS for key, hint in get_type_hints(options).items()}
+TRAINING = {
+    f.name: TYPES.get(f.name, get_type_hints(TrainingArguments)[f.name])
+    for f in fields(TrainingArguments)
+    if f.name not in REFUSED and f.name not in OURS
+}
+KEYS = OURS | TRAINING
+FLAGS = get_type_hints(Flags)
+
+# A value for the first key in one place makes the second one of an earlier place void.
+REPLACES = (
+    ("gradient_accumulation_steps", "global_batch_size"),
+    ("global_batch_size", "gradient_accumulation_steps"),
+    ("lr_scheduler_type", "lr_scheduler_kwargs"),
+    ("optim", "optim_args"),
+    ("train_file", "dataset_name"),
+    ("train_file", "dataset_config_name"),
+    ("train_file", "dataset_revision"),
+    ("train_file", "streaming"),
+    ("dataset_name", "train_file"),
+    ("validation_file", "validation_split_percentage"),
+    ("validation_split_percentage", "validation_file"),
+)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One experiment, checked. `training` is TrainingArguments' keywords. Equal recipes do the same work."""
+
+    path: Path = field(compare=False)
+    name: str = field(compare=False)
+    model: ModelOptions
+    data: DataOptions
+    run: RunOptions
+    training: dict[str, Any]
+    flags: Flags = field(default_factory=Flags)
+
+    def resolved(self) -> dict[str, Any]:
+        """The flat JSON of every key of ours and every training key with a value from us or the user.
+
+        It parses to an equal recipe (flags aside, which are the command line's), and is saved with the run.
+        """
+        ours = asdict(self.model) | asdict(self.data) | asdict(self.run)
+        return ours | {key: value for key, value in self.training.items() if key not in REFUSED}
+
+    def accumulation(self, world_size: int) -> int:
+        """Batches an optimizer step in each of `world_size` processes; UserError where that isn't whole."""
+        given, total = self.training.get("gradient_accumulation_steps"), self.run.global_batch_size
+        if total is None:
+            return given or 1
+        batch = self.training.get("per_device_train_batch_size", TrainingArguments.per_device_train_batch_size)
+        steps, rest = divmod(total, batch * world_size)
+        product = f"per_device_train_batch_size {batch} x {world_size} process(es)"
+        if rest:
+            fitting = [size for size in range(1, batch) if total % (size * world_size) == 0]
+            remedy = f"per_device_train_batch_size {fitting[-1]}" if fitting else "another number of processes"
+            raise UserError(f"{self.path}: global_batch_size {total} is not a multiple of {product}: set {remedy}")
+        if given not in (None, steps):
+            raise UserError(
+                f"{self.path}: global_batch_size {total} with {product} makes "
+                f"gradient_accumulation_steps {steps}, not {given}: leave one of the two out"
+            )
+        return steps
+
+
+def parse(argv: Sequence[str]) -> Recipe:
+    """The recipe that `--config FILE [--key value …]` asks for; `--help` prints the keys and leaves."""
+    if "--help" in argv or "-h" in argv:
+        print(_usage())
+        raise SystemExit(0)
+    given = _split(argv)
+    path = given.pop("config", None)
+    if not path:
+        raise UserError("command line: no recipe is named; say --config recipes/NAME.json")
+    overrides = {}
+    for key, text in given.items():
+        hint = FLAGS.get(key) or _hint(key, "command line")
+        if text is None and bool not in parts(hint):
+            raise UserError(f"command line: --{key} needs a value: {allowed(hint, key)}")
+        overrides[key] = True if text is None else read(text, hint)
+    return load(path, overrides)
+
+
+def load(path: str | Path, overrides: Mapping[str, Any] | None = None, where: str = "command line") -> Recipe:
+    """The recipe in the file `path`, with typed `overrides` in the command line's place, or from `where`."""
+    path, overrides = Path(path), dict(overrides or {})
+    flags = {key: overrides.pop(key) for key in FLAGS if key in overrides}
+    for key, value in flags.items():
+        _check_value(key, value, bool, where)
+    from_file = checked(read_object(path), str(path))
+    values = merge(copy.deepcopy(TRAINING_DEFAULTS), from_file, checked(overrides, where))
+    if isinstance(values.get("resume_from_checkpoint"), bool):
+        values["resume_from_checkpoint"] = str(values["resume_from_checkpoint"]).lower()
+    values["output_dir"] = values.get("output_dir") or f"runs/{path.stem}"
+    ours = [
+        options(**{key: values.pop(key) for key in get_type_hints(options) if key in values}) for options in OPTIONS
+    ]
+    recipe = Recipe(path, path.stem, *ours, training=values, flags=Flags(**flags))
+    for conflict in conflicts(recipe.resolved()):
+        raise UserError(f"{path}: {conflict}")
+    return recipe
+
+
+def read_object(path: Path, kind: str = "recipe") -> dict[str, Any]:
+    """The JSON object in a file that should be a `kind`; UserError where there is none."""
+
+    def object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        names = [name for name, _ in pairs]
+        for name in names:
+            if names.count(name) > 1:
+                raise UserError(f"{path}: the key {show(name)} is there twice")
+        return dict(pairs)
+
+    if path.is_dir():
+        raise UserError(f"{path}: this is a folder, not a {kind}; name a JSON file")
+    try:
+        values = json.loads(path.read_bytes().decode("utf-8-sig"), object_pairs_hook=object_of)
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such {kind}") from None
+    except OSError as error:
+        raise UserError(f"{path}: the {kind} can't be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 at byte {error.start}") from None
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}: not JSON at line {error.lineno}, column {error.colno}: {error.msg}") from None
+    except (ValueError, RecursionError):
+        raise UserError(f"{path}: not a {kind}: a number is too long or the nesting too deep") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: a {kind} is one JSON object, {{…}}; this is {show(values)}")
+    return values
+
+
+def _split(argv: Sequence[str]) -> dict[str, str | None]:
+    """--key value, --key=value and a bare --key (none) as they were typed."""
+    given: dict[str, str | None] = {}
+    tokens = list(argv)
+    while tokens:
+        token = tokens.pop(0)
+        if not token.startswith("--"):
+            raise UserError(f"command line: {show(token)} belongs to no key; say --config FILE or --key value")
+        key, equals, value = token[2:].partition("=")
+        if key in given:
+            raise UserError(f"command line: --{key} is given twice")
+        if not equals:
+            value = tokens.pop(0) if tokens and not tokens[0].startswith("--") else None
+        given[key] = value
+    return given
+
+
+def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Later layers win, and take with them what belonged to the value they replace."""
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        for key, other in REPLACES:
+            if layer.get(key) is not None and layer[key] != merged.get(key):
+                merged.pop(other, None)
+        merged |= layer
+    return merged
+
+
+# Checking
+
+
+def _hint(key: str, where: str) -> Any:
+    if key in KEYS:
+        return KEYS[key]
+    if key in REFUSED:
+        raise UserError(f"{where}: {key} is not taken: {REFUSED[key]}")
+    if key in FLAGS or key == "config":
+        raise UserError(f"{where}: {key} belongs on the command line, as --{key}")
+    near = difflib.get_close_matches(key, KEYS, n=1)
+    raise UserError(f"{where}: no key is called {show(key)}; " + (f"did you mean {near[0]}?" if near else "see --help"))
+
+
+def checked(values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The same values; UserError, which says `where`, unless every key is known and its value allowed."""
+    for key, value in values.items():
+        _check_value(key, value, _hint(key, where), where)
+    return dict(values)
+
+
+def _check_value(key: str, value: Any, hint: Any, where: str) -> None:
+    """UserError unless `value` has the type and the range that `key` wants."""
+    wrong = not (fits(value, hint) and plain(value))
+    if not wrong and value is not None:
+        wrong = value == "" or not all(v in CHOICES[key] for v in _listed(value) if key in CHOICES)
+        wrong = wrong or (key in RANGES and not RANGES[key][0](value))
+    if wrong:
+        quoted = isinstance(value, str) and fits(read(value, hint), hint) and str not in parts(hint)
+        raise UserError(
+            f"{where}: {key} is {show(value)}; it must be {allowed(hint, key)}" + "; drop the quotes" * quoted
+        )
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _usage() -> str:
+    def block(title: str, names: Sequence[str]) -> str:
+        return f"{title}:\n" + textwrap.fill(", ".join(names), 100, initial_indent="  ", subsequent_indent="  ")
+
+    defaults = [[f"{f.name}={show(f.default)}" for f in fields(options)] for options in OPTIONS]
+    training = [f"{key}={show(TRAINING_DEFAULTS[key])}" if key in TRAINING_DEFAULTS else key for key in TRAINING]
+    return "\n\n".join(
+        [
+            "usage: accelerate launch run_clm.py --config recipes/NAME.json [--key value …]\n"
+            "Every key of a recipe can be given here too, and then wins over the recipe's.",
+            block("model", defaults[0]),
+            block("data and tokenizer", defaults[1]),
+            block("run", defaults[2]),
+            block("training (transformers.TrainingArguments)", training),
+            block("command line only", [f"--{key}" for key in ("config", *FLAGS)]),
+        ]
+    )

@@ -1,0 +1,1 @@
+"""Where text comes from: files, tables, the Hub, the embedded corpus; each as documents, split in two."""

@@ -1,0 +1,244 @@
+"""The validation split: some documents of a source, chosen by a seeded hash of their content.
+
+So the choice depends neither on the order of the documents nor on how they are read, and equal documents fall
+on the same side. One survey pass keeps 8 bytes a document; where there are too few documents, it is repeated
+over stretches of lines.
+"""
+
+from array import array
+from collections.abc import Iterable, Iterator
+from itertools import compress
+from typing import NamedTuple
+
+import numpy as np
+import xxhash
+
+from clm.data.sources.documents import NoText, Source
+from clm.data.sources.packed import CHUNK_BYTES, Batch, assemble, pack
+from clm.errors import UserError
+
+_LONG = f"{CHUNK_BYTES >> 21} MiB"  # what is given out in pieces
+STRETCHES = 10  # how many make up a validation text that isn't of whole documents
+
+
+class Survey(NamedTuple):
+    """What the survey found: which unit, in order, is validation text, and what a unit is."""
+
+    sides: np.ndarray  # bool, one a unit
+    stretch: int  # characters of a stretch at least; 0: units are documents
+    fingerprint: dict  # of the source as it was
+
+
+class HoldOut:
+    """Divides a source's documents into two sources, surveying it when the first of them is read."""
+
+    def __init__(self, base: Source, percentage: float, seed: int, survey: bool) -> None:
+        """Take `percentage`, above 0 and below 100; without survey it is a share of the range of hashes."""
+        self.base = base
+        self.percentage = percentage
+        self.seed = seed
+        self.with_survey = survey
+        self._survey: Survey | None = None
+
+    @property
+    def note(self) -> str:
+        """One line on how the validation text is chosen; exact once the survey has been made."""
+        rule = f"of {self.base.origin}, chosen by a hash with seed {self.seed}"
+        share = f"{self.percentage:g} %"
+        if not self.with_survey:
+            return f"validation text: about {share} of the documents {rule}, of less than {_LONG} each"
+        if self._survey is None:
+            return f"validation text: {share} of the documents {rule}"
+        count = f"{int(self._survey.sides.sum()):,} of {len(self._survey.sides):,}"
+        if not self._survey.stretch:
+            return f"validation text: {count} documents {rule}"
+        return f"validation text: {count} stretches of lines {rule}, as too few documents make {share}"
+
+    def survey(self) -> Survey:
+        """The survey, made at the first call and checked against a source that changed since."""
+        if self._survey is None:
+            self._survey = self._make_survey()
+        if self._survey.fingerprint != self.base.fingerprint():
+            raise UserError(f"{self.base.origin}: changed while it was read; run again when it no longer does")
+        return self._survey
+
+    def _make_survey(self) -> Survey:
+        fingerprint = self.base.fingerprint()
+        hashes, size = _hash_documents(self.base.documents(), self.seed)
+        if len(hashes) * self.percentage >= 100:
+            sides = _smallest(hashes, round(len(hashes) * self.percentage / 100))
+            if sides is not None:
+                return Survey(sides, 0, fingerprint)
+        stretch = max(1, int(size * self.percentage / 100 / STRETCHES))
+        hashes = _hash_stretches(cut_stretches(self.base.documents(), stretch), self.seed)
+        sides = _smallest(hashes, max(1, round(len(hashes) * self.percentage / 100)))
+        if sides is None:
+            raise UserError(
+                f"{self.base.origin}: too few different documents or lines to set some apart for validation; "
+                f"give validation_file"
+            )
+        return Survey(sides, stretch, fingerprint)
+
+
+class Side:
+    """One side of a HoldOut: a Source."""
+
+    def __init__(self, whole: HoldOut, validation: bool) -> None:
+        """Take the side: validation or training."""
+        self.whole = whole
+        self.validation = validation
+        self.name = whole.base.name
+        self.size_bytes = whole.base.size_bytes
+        self.origin = f"{whole.base.origin} ({'' if validation else 'without '}{whole.percentage:g} % for validation)"
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes read of the whole source."""
+        return self.whole.base.bytes_read
+
+    def fingerprint(self) -> dict:
+        """The whole source's, and how it is divided."""
+        whole = self.whole
+        rule = {"percentage": whole.percentage, "seed": whole.seed, "survey": whole.with_survey}
+        return {
+            **whole.base.fingerprint(),
+            "holdout": rule,
+            "side": "validation" if self.validation else "train",
+        }
+
+    def documents(self) -> Iterator[Batch]:
+        """The documents of this side, in the source's order."""
+        base = self.whole.base
+        survey = self.whole.survey() if self.whole.with_survey else None
+        if survey is None:
+            batches = _by_hash(base.documents(), self.whole.percentage, self.whole.seed, self.validation)
+        elif survey.stretch:
+            stretches = cut_stretches(base.documents(), survey.stretch)
+            batches = assemble(map(pack, _chosen_stretches(stretches, survey.sides, self.validation)))
+        else:
+            batches = _by_number(base.documents(), survey.sides == self.validation)
+        empty = True
+        for batch in batches:
+            empty = False
+            yield batch
+        if empty:
+            raise NoText(f"{self.origin}: no document falls on this side; give validation_file")
+        if survey is not None:
+            self.whole.survey()
+
+    def parts(self) -> list["Side"]:
+        """The whole source's parts, where a document's side depends on nothing but itself."""
+        whole = self.whole
+        if whole.with_survey:
+            return [self]
+        parts = (HoldOut(part, whole.percentage, whole.seed, survey=False) for part in whole.base.parts())
+        return [Side(part, self.validation) for part in parts]
+
+
+def _hash_documents(batches: Iterable[Batch], seed: int) -> tuple[array, int]:
+    """Hashes of all documents, and the characters that they hold."""
+    hashes = array("Q")
+    size = 0
+    open_hash = None  # of a document that goes on over batches
+    digest = xxhash.xxh3_64_intdigest
+    for batch in batches:
+        documents = batch.documents
+        size += len(batch.data.decode(errors="ignore"))
+        if open_hash is not None:
+            open_hash.update(documents[0])
+            if batch.continues and len(documents) == 1:
+                continue
+            hashes.append(open_hash.intdigest())
+            documents, open_hash = documents[1:], None
+        if batch.continues:
+            open_hash = xxhash.xxh3_64(documents[-1], seed)
+            documents = documents[:-1]
+        hashes.extend([digest(document, seed) for document in documents])
+    return hashes, size
+
+
+def _smallest(hashes: array, count: int) -> np.ndarray | None:
+    """Marks the `count` smallest hashes, or with equal ones about so many; None if that is none or all."""
+    values = np.frombuffer(hashes, np.uint64)
+    last = np.partition(values, count - 1)[count - 1]
+    choices = [sides for sides in (values <= last, values < last) if sides.any() and not sides.all()]
+    return min(choices, key=lambda sides: abs(int(sides.sum()) - count), default=None)
+
+
+def _by_number(batches: Iterable[Batch], wanted: np.ndarray) -> Iterator[Batch]:
+    number = 0
+    for batch in batches:
+        documents = batch.documents
+        here = wanted[number : number + len(documents)]
+        number += len(documents) - batch.continues
+        if here.any():
+            chosen = batch.separator.join(compress(documents, here))
+            yield Batch(chosen, batch.separator, batch.continues and bool(here[-1]))
+
+
+def _by_hash(batches: Iterable[Batch], percentage: float, seed: int, validation: bool) -> Iterator[Batch]:
+    """Without a survey. A document longer than a batch is for training: its hash comes when it is gone by."""
+    limit = int(percentage / 100 * 2**64)
+    digest = xxhash.xxh3_64_intdigest
+    inside = False
+    for batch in batches:
+        documents = batch.documents
+        here = [(digest(document, seed) < limit) == validation for document in documents]
+        if inside:
+            here[0] = not validation
+        if batch.continues:
+            here[-1] = not validation
+        inside = batch.continues
+        if any(here):
+            chosen = batch.separator.join(compress(documents, here))
+            yield Batch(chosen, batch.separator, batch.continues and not validation)
+
+
+def cut_stretches(batches: Iterable[Batch], length: int) -> Iterator[tuple[str, bool, bool]]:
+    """Documents in stretches of whole lines: (text, whether its stretch ends, whether its document ends).
+
+    A stretch ends at the first line end where it has `length` characters and any text, or with its document.
+    """
+    size, blank = 0, True
+    for batch in batches:
+        texts = batch.texts
+        for number, text in enumerate(texts, 1):
+            whole = number < len(texts) or not batch.continues
+            start = 0
+            while start < len(text):
+                end = text.find("\n", max(start, start + length - size - 1)) + 1 or len(text)
+                piece = text[start:end]
+                size, blank = size + len(piece), blank and piece.isspace()
+                document_ends = whole and end == len(text)
+                stretch_ends = document_ends or (size >= length and not blank and piece.endswith("\n"))
+                yield piece, stretch_ends, document_ends
+                if stretch_ends:
+                    size, blank = 0, True
+                start = end
+
+
+def _hash_stretches(stretches: Iterable[tuple[str, bool, bool]], seed: int) -> array:
+    """Hashes of all stretches; one of white space, which ends a document, has that of the one before."""
+    hashes = array("Q")
+    state, blank = xxhash.xxh3_64(seed=seed), True
+    for text, stretch_ends, _ in stretches:
+        state.update(text.encode())
+        blank = blank and text.isspace()
+        if stretch_ends:
+            hashes.append(hashes[-1] if blank else state.intdigest())
+            state, blank = xxhash.xxh3_64(seed=seed), True
+    return hashes
+
+
+def _chosen_stretches(
+    stretches: Iterable[tuple[str, bool, bool]], sides: np.ndarray, validation: bool
+) -> Iterator[list[str]]:
+    """Parts (packed.pack) of one side: its neighbouring stretches of a document are one document."""
+    number = 0
+    border = ["", ""]
+    for text, stretch_ends, document_ends in stretches:
+        if sides[number] == validation:
+            yield [text]
+        if document_ends or (stretch_ends and sides[number] != sides[number + 1]):
+            yield border
+        number += stretch_ends

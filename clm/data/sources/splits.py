@@ -1,0 +1,131 @@
+"""Where text comes from: a dataset of the Hub, files, or Python's own documentation; and its two splits."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from clm.data.sources.documents import Source
+from clm.data.sources.files import FileSource, find_files
+from clm.data.sources.holdout import HoldOut, Side
+from clm.data.sources.hub_rows import HubSource, load_splits
+from clm.data.sources.packed import Batch
+from clm.data.sources.python_docs import PythonDocs
+from clm.data.sources.separators import NAMED_SEPARATORS
+from clm.errors import UserError
+
+__all__ = ["Batch", "Source", "Splits", "open_sources"]
+
+DEFAULT_PERCENTAGE = 5.0
+
+
+@dataclass
+class Splits:
+    """The text to train on and the text to validate on."""
+
+    train: Source
+    validation: Source
+    reason: str = ""  # how the validation text was chosen, where it isn't a part of the training text
+
+    @property
+    def note(self) -> str:
+        """One line on how the validation text was chosen; exact for a part once it was read."""
+        return self.validation.whole.note if isinstance(self.validation, Side) else self.reason
+
+
+def open_sources(
+    *,
+    dataset_name: str | None,
+    dataset_config_name: str | None,
+    train_file: str | list[str] | None,
+    validation_file: str | list[str] | None,
+    text_column: str = "text",
+    document_separator: str | None = None,
+    streaming: bool = False,
+    validation_split_percentage: float | None = None,
+    seed: int = 42,
+    cache_dir: str,
+    dataset_revision: str | None = None,
+) -> Splits:
+    """The training and the validation text that a recipe names; reads none of it yet.
+
+    Validation is validation_file, else the dataset's own `validation` split, else validation_split_percentage
+    (5 if not given) of the training documents. `streaming` leaves a Hub dataset on the Hub, and chooses the
+    percentage without a first pass over the text. Raises UserError for what can't be found or opened.
+    """
+    if (dataset_name is None) == (not train_file):
+        raise UserError("dataset_name, train_file: give one of the two")
+    if document_separator == "":
+        raise UserError(
+            f"document_separator: is empty; one of {', '.join(NAMED_SEPARATORS)}, or a text between documents"
+        )
+    percentage = validation_split_percentage
+    if percentage is not None and not 0 < percentage < 100:
+        raise UserError(f"validation_split_percentage: {percentage:g} is not between 0 and 100")
+
+    def open_files(paths: list[Path]) -> FileSource:
+        return FileSource(paths, text_column, document_separator, Path(cache_dir))
+
+    own_validation = None
+    train_paths: list[Path] = []
+    if train_file:
+        train_paths = find_files(train_file, "train_file")
+        train: Source = open_files(train_paths)
+    elif dataset_name == PythonDocs.name:
+        train = PythonDocs(document_separator)
+    else:
+        train, own_validation = _open_hub(
+            dataset_name,
+            dataset_config_name,
+            dataset_revision,
+            streaming,
+            Path(cache_dir),
+            text_column,
+            document_separator,
+        )
+    if validation_file:
+        paths = find_files(validation_file, "validation_file")
+        trained_on = {path.resolve() for path in train_paths}
+        if both := [path for path in paths if path.resolve() in trained_on]:
+            raise UserError(f"validation_file: {both[0]} is in train_file too; a text can't be both")
+        validation = open_files(paths)
+        return Splits(train, validation, f"validation text: {validation.origin}")
+    if own_validation is not None:
+        unused = "; validation_split_percentage isn't used" if percentage is not None else ""
+        return Splits(train, own_validation, f"validation text: {own_validation.origin}{unused}")
+    whole = HoldOut(train, percentage or DEFAULT_PERCENTAGE, seed, survey=not streaming)
+    return Splits(Side(whole, validation=False), Side(whole, validation=True))
+
+
+def _open_hub(
+    name: str,
+    config: str | None,
+    revision: str | None,
+    streaming: bool,
+    cache_dir: Path,
+    text_column: str,
+    separator: str | None,
+) -> tuple[HubSource, HubSource | None]:
+    separator = separator or own_separator(name)
+    splits, identity = load_splits(name, config, revision, streaming, cache_dir)
+    if "train" not in splits:
+        raise UserError(f"dataset_name: {name} has no split `train`, only {', '.join(splits)}")
+    sources = [
+        HubSource(splits[split], {**identity, "split": split}, text_column, separator)
+        for split in ("train", "validation")
+        if split in splits
+    ]
+    return sources[0], sources[1] if len(sources) > 1 else None
+
+
+def own_separator(dataset_name: str) -> str | None:
+    """What ends a document in a dataset whose rows aren't documents: WikiText's are lines of articles."""
+    return "article" if dataset_name.split("/")[-1].lower() == "wikitext" else None
+
+
+def open_split(
+    name: str, config: str | None, split: str, text_column: str, separator: str | None, cache_dir: Path
+) -> HubSource:
+    """One split of a dataset of the Hub. Raises UserError for what isn't there."""
+    splits, identity = load_splits(name, config, None, False, cache_dir)
+    if split not in splits:
+        raise UserError(f"--split: {name} has no split {split!r}, only {', '.join(splits)}")
+    return HubSource(splits[split], {**identity, "split": split}, text_column, separator)

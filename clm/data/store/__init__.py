@@ -1,0 +1,1 @@
+"""Documents to token ids on disk: written once, in parts, and read through memory maps."""

@@ -1,0 +1,42 @@
+"""How many tokens a recipe's training text has: counted, known, or estimated. Downloads and builds nothing."""
+
+from clm.config.recipe import Recipe
+from clm.data.prepare import existing_store, open_text, store_of_dataset
+from clm.data.store.token_store import TokenStore
+from clm.errors import UserError
+
+# Tokens of well-known training splits: (dataset, configuration, vocabulary) -> (tokens, where the count is from).
+KNOWN_TOKENS = {
+    ("Salesforce/wikitext", "wikitext-103-raw-v1", 32_000): (
+        116_944_985,
+        "known of a 32,000-id byte-level BPE trained on that split; another one differs by some tenths of a percent",
+    ),
+}
+BYTES_PER_TOKEN = 4.2  # English under a BPE of tens of thousands of ids: an assumption, said where it is used
+
+
+def find_store(recipe: Recipe, vocab_size: int) -> TokenStore | None:
+    """The store of the recipe's training text, if an earlier run has built it; downloads nothing."""
+    data = recipe.data
+    if data.dataset_name not in (None, "python-docs"):
+        return store_of_dataset(data, vocab_size)
+    return existing_store(data, open_text(data, recipe.training["seed"]).train)
+
+
+def tokens_of_text(recipe: Recipe, vocab_size: int) -> tuple[int, str]:
+    """Tokens of the training text, and where that number is from: a store, a known dataset, or an estimate.
+
+    Raises:
+        UserError: nothing tells.
+    """
+    data, store = recipe.data, find_store(recipe, vocab_size)
+    if store is not None:
+        return store.tokens, f"the token store at {store.folder}"
+    if data.dataset_name not in (None, "python-docs"):
+        known = KNOWN_TOKENS.get((data.dataset_name, data.dataset_config_name, vocab_size))
+        if known is None:
+            raise UserError(f"{recipe.path}: how long {data.dataset_name} is isn't known; say it: --dataset_tokens N")
+        return known
+    train = open_text(data, recipe.training["seed"]).train
+    size = train.size_bytes or sum(len(text.encode()) for batch in train.documents() for text in batch.texts)
+    return int(size / BYTES_PER_TOKEN), f"estimate: {size:,} bytes at {BYTES_PER_TOKEN} bytes a token (assumed)"

@@ -1,0 +1,1 @@
+"""`python -m clm explain`: what a loss means, whether it is normal, where it ends and what would help."""

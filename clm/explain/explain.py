@@ -1,0 +1,160 @@
+"""A loss explained, of a recipe or a run: what it means, whether it is normal, where it ends, what would help."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from textwrap import fill
+from typing import Any
+
+from clm.config.recipe import Recipe
+from clm.errors import UserError
+from clm.explain import advice, faults, normal, outlook, sections
+from clm.explain.evidence import Evidence
+from clm.explain.run_folder import of_run
+from clm.explain.scaling import usual_learning_rate
+from clm.explain.setup import Setup, of_recipe
+from clm.runs.curve import Curve
+
+LARGEST_LOSS = 100  # nats a token
+FEWEST_LOSSES = 4  # of a run, before its curve is one
+
+
+def explain_recipe(recipe: Recipe, step: int, loss: float, dataset_tokens: int | None = None) -> dict[str, Any]:
+    """Explain a training loss that a run of this recipe shows at a step; no run is needed.
+
+    Raises:
+        UserError: the loss isn't one, the run has no such step, or nothing tells how long the text is.
+    """
+    if not 0 <= loss <= LARGEST_LOSS:
+        raise UserError(f"--loss {loss:g}: no cross-entropy of tokens; it must be from 0 to {LARGEST_LOSS} nats")
+    setup = of_recipe(recipe, dataset_tokens)
+    if not 1 <= step <= setup.total_steps:
+        raise UserError(f"--step {step:,}: a run of {recipe.path} has steps 1 to {setup.total_steps:,}")
+    verdict = normal.verdict(setup, step, loss, of_training=True)
+    given = advice.advise(setup, step, loss)
+    what_if = outlook.what_if_of_recipe(setup, step, loss)
+    found = faults.find(evidence(setup, Curve.from_points([(step, loss)], [])))
+    return {
+        "step": step,
+        "loss": loss,
+        "kind": "training",
+        **_common(setup, verdict),
+        "forecast": None,
+        "band": normal.band(setup, step, of_training=True),
+        "what_if": [vars(each) for each in what_if],
+        "advice": given,
+        "findings": found,
+        "numbers": sections.numbers(setup, step, loss),
+        "sections": sections.all_of(setup, step, loss, "training", verdict, None, what_if, given, found),
+    }
+
+
+def explain_run(run_dir: Path) -> dict[str, Any]:
+    """Explain a run's folder, finished or not.
+
+    Raises:
+        UserError: it isn't a run's folder, or its curve is too short.
+    """
+    run = of_run(run_dir)
+    setup, curve = run.setup, run.curve
+    if len(curve.train_losses) + len(curve.losses) < FEWEST_LOSSES:
+        known = len(curve.train_losses) + len(curve.losses)
+        raise UserError(f"{run_dir}: {known} losses are no curve yet: log at least {FEWEST_LOSSES} (logging_steps)")
+    step, loss, kind = _latest(curve)
+    verdict = normal.verdict(setup, step, loss, kind == "training")
+    made = outlook.of_run(setup, curve)
+    what_if = outlook.what_if_of_run(setup, curve, loss)
+    given = advice.advise(setup, setup.total_steps, loss, curve.noise_scale)
+    found = faults.find(evidence(setup, curve, run.histories))
+    return {
+        "step": step,
+        "loss": loss,
+        "kind": kind,
+        **_common(setup, verdict),
+        "forecast": _forecast(made),
+        "band": normal.band(setup, setup.total_steps, kind == "training"),
+        "what_if": [vars(each) for each in what_if],
+        "advice": given,
+        "findings": found,
+        "numbers": sections.numbers(setup, step, loss) | {"gradient_noise_scale": curve.noise_scale},
+        "sections": sections.all_of(setup, step, loss, kind, verdict, made, what_if, given, found),
+    }
+
+
+def for_report(run_dir: Path) -> dict[str, Any] | None:
+    """As explain_run; None where there is nothing to explain yet."""
+    try:
+        return explain_run(run_dir)
+    except UserError:
+        return None
+
+
+def verdict_line(setup: Setup, log_history: Sequence[dict[str, Any]]) -> str | None:
+    """The verdict on a run's newest validation loss in one line; None where there is none."""
+    curve = Curve.of(log_history)
+    if not len(curve.losses):
+        return None
+    step, loss = int(curve.steps[-1]), float(curve.losses[-1])
+    verdict = normal.verdict(setup, step, loss, of_training=False)
+    parts = [f"verdict: {verdict.label}"]
+    if verdict.label != "can't say":
+        low, high = verdict.expectation.band
+        parts = [f"verdict: {verdict.label} what such a run shows by now, {low:.2f} to {high:.2f}"]
+    made = outlook.of_run(setup, curve)
+    if made is not None:
+        final, low, high = made.final
+        parts.append(f"on course for {final:.2f} ({low:.2f} to {high:.2f}) at step {setup.total_steps:,}")
+    names = [fault["name"] for fault in faults.find(evidence(setup, curve))]
+    return "; ".join([*parts, *(["it shows " + ", ".join(names)] if names else [])])
+
+
+def evidence(setup: Setup, curve: Curve, histories: Sequence[Sequence[dict[str, Any]]] = ()) -> Evidence:
+    """What the checks for faults look at."""
+    batch = setup.recipe.training.get("per_device_train_batch_size", 8)
+    return Evidence(
+        curve=curve,
+        vocab_size=setup.vocab_size,
+        unigram=setup.text.unigram_entropy,
+        tokens_per_step=setup.tokens_per_step,
+        tokens_per_pass=setup.text.tokens,
+        accumulation=max(1, setup.sequences_per_step // batch),
+        peak_rate=setup.peak_rate,
+        usual_rate=usual_learning_rate(setup.non_embedding_parameters),
+        histories=histories,
+    )
+
+
+def _latest(curve: Curve) -> tuple[int, float, str]:
+    if len(curve.losses):
+        return int(curve.steps[-1]), float(curve.losses[-1]), "validation"
+    return int(curve.train_steps[-1]), float(curve.train_losses[-5:].mean()), "training"
+
+
+def _common(setup: Setup, verdict: normal.Verdict) -> dict[str, Any]:
+    return {
+        "recipe": str(setup.recipe.path),
+        "dataset_tokens": setup.text.tokens,
+        "dataset_tokens_from": setup.text.tokens_from,
+        "verdict": {"label": verdict.label, "sentence": verdict.sentence, "confidence": verdict.confidence},
+    }
+
+
+def _forecast(made: Any) -> dict[str, Any] | None:
+    if made is None:
+        return None
+    final, low, high = made.final
+    rows = zip(made.steps, made.losses, made.low, made.high, strict=True)
+    curve = [[int(step), *(round(float(value), 4) for value in values)] for step, *values in rows]
+    return {"final_loss": final, "low": low, "high": high, "level": 0.8, "curve": curve}
+
+
+def describe(explained: dict[str, Any]) -> str:
+    """The explanation as a page for the terminal."""
+    lines = [f"{explained['recipe']}, step {explained['step']:,}"]
+    for section in explained["sections"]:
+        lines += ["", section["title"].upper()]
+        lines += [_wrapped(line) for line in section["lines"]]
+    return "\n".join(lines)
+
+
+def _wrapped(line: str) -> str:
+    return fill(line, 110, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)

@@ -1,0 +1,32 @@
+"""What is wrong, if a run's curve shows it: the checks, and which of them silences which."""
+
+from collections.abc import Callable
+
+from clm.explain import level_faults, shape_faults
+from clm.explain.evidence import Evidence
+
+Check = Callable[[Evidence], str | None]
+_OTHER_THAN_IT_SEEMS = {"mis-scaled accumulation", "too good to be true"}
+CHECKS: tuple[tuple[str, Check, set[str]], ...] = (
+    ("non-determinism between resumes", level_faults.resumes, set()),
+    ("mis-scaled accumulation", level_faults.accumulation, set()),
+    ("too good to be true", level_faults.too_good, {"mis-scaled accumulation"}),
+    ("loss above ln(vocabulary)", level_faults.above_uniform, _OTHER_THAN_IT_SEEMS),
+    ("divergence", shape_faults.divergence, set()),
+    ("training text in validation", level_faults.leak_to_validation, _OTHER_THAN_IT_SEEMS),
+    ("duplicate training text", level_faults.leak_in_training, _OTHER_THAN_IT_SEEMS),
+    ("learning rate too high", shape_faults.rate_too_high, {"divergence"}),
+    ("learning rate too low", shape_faults.rate_too_low, set()),
+    ("plateau at the unigram entropy", shape_faults.plateau, {"learning rate too high", "learning rate too low"}),
+    ("spikes", shape_faults.spikes, {"divergence"}),
+    ("overfitting", shape_faults.overfitting, {"divergence", "duplicate training text"} | _OTHER_THAN_IT_SEEMS),
+)
+
+
+def find(evidence: Evidence) -> list[dict[str, str]]:
+    """Every fault that shows, as {"name", "text"}; a graver one silences those that follow from it."""
+    found = {}
+    for name, check, silenced_by in CHECKS:
+        if not silenced_by & found.keys() and (text := check(evidence)):
+            found[name] = text
+    return [{"name": name, "text": text} for name, text in found.items()]

@@ -1,0 +1,109 @@
+"""Where a run will end, and where it would if it were another: twice as long, with another schedule or batch."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from clm.explain import references
+from clm.explain.forecast import Forecast, Law, constants, forecast
+from clm.explain.scaling import critical_batch_tokens
+from clm.explain.setup import Setup
+from clm.runs.curve import Curve
+
+COSINE = {"lr_scheduler_type": "cosine_with_min_lr", "lr_scheduler_kwargs": {"min_lr_rate": 0.1}, "warmup_steps": 0.02}
+LARGER_BATCH = 2
+# Reference runs that were made again with one change: dropout of 0.1, no warmup, no weight decay.
+PAIRS = {
+    "dropout": ("e-1x64-cosine", "w-2x96-cosine", "w-1x64-many-epochs"),
+    "no-warmup": ("e-1x64-cosine", "w-2x96-cosine"),
+    "no-decay": ("w-2x96-cosine", "w-1x64-many-epochs"),
+}
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """The final loss of a variant of the run: middle, bounds (None: no interval), and the variant in words."""
+
+    title: str
+    loss: float
+    low: float | None = None
+    high: float | None = None
+
+
+def of_run(setup: Setup, curve: Curve) -> Forecast | None:
+    """The forecast of a run from its curve so far; None where it can't be said."""
+    if setup.own_law is None or curve.last_step >= setup.total_steps:
+        return None
+    known = constants(setup.muon, setup.non_embedding_parameters)
+    return forecast(curve, setup.own_law, known, setup.text.unigram_loss or setup.text.unigram_entropy)
+
+
+def variants(setup: Setup, loss: float, noise_scale: float | None, steps: int) -> list[tuple[str, Law, dict[str, Any]]]:
+    """What else the run could be: in words, its law, and what changes in its situation.
+
+    Args:
+        loss: now, which sets the critical batch where the noise scale isn't measured.
+        steps: of the run that is varied.
+    """
+    critical = noise_scale or critical_batch_tokens(min(max(loss, 2.0), 8.0))
+    batch = setup.tokens_per_step
+    worth = (1 + critical / batch) / (1 + critical / (LARGER_BATCH * batch))
+    varied = [(f"twice the steps ({2 * steps:,})", setup.law(2 * steps), {})]
+    if not decays(setup):
+        varied.append(("cosine decay to a tenth instead", setup.law(steps, **COSINE), {}))
+    larger = setup.law(steps, batch=LARGER_BATCH, worth=worth)
+    varied.append((f"a batch {LARGER_BATCH} times as large, as many steps", larger, {"batch": LARGER_BATCH}))
+    return [each for each in varied if each[1] is not None]
+
+
+def what_if_of_run(setup: Setup, curve: Curve, loss: float) -> list[Outlook]:
+    """The variants of a run, forecast from its own curve."""
+    rows, known = [], constants(setup.muon, setup.non_embedding_parameters)
+    for title, law, _ in variants(setup, loss, curve.noise_scale, setup.total_steps):
+        made = forecast(curve, setup.own_law, known, setup.text.unigram_loss, instead=law)
+        if made is not None:
+            rows.append(Outlook(title, *made.final))
+    return rows
+
+
+def what_if_of_recipe(setup: Setup, steps: int, loss: float) -> list[Outlook]:
+    """The variants of a run that has a loss and no curve: the change that the references let expect, from that loss."""
+    expect = _final(setup, steps)
+    now = expect(setup.law(steps))
+    if now is None:
+        return []
+    rows = []
+    for title, law, changes in variants(setup, loss, None, steps):
+        law = setup.law(steps, batch=LARGER_BATCH) if changes else law  # the expected loss knows the batch's worth
+        then = expect(law, **changes)
+        if then is not None:
+            rows.append(Outlook(title, loss + then - now))
+    return rows
+
+
+def _final(setup: Setup, steps: int) -> Callable[..., float | None]:
+    def expect(law: Law | None, **changes: Any) -> float | None:
+        if law is None:
+            return None
+        made = references.model().expect(setup.situation(law, **changes), law.total_steps)
+        return made.loss if made.covered else None
+
+    return expect
+
+
+def decays(setup: Setup) -> bool:
+    """Whether the schedule takes the learning rate down by half or more before it ends."""
+    return setup.own_law is None or float(setup.own_law.sunk[-1]) > 0.4
+
+
+def pairs(change: str) -> list[tuple[float, float]]:
+    """(passes over the text, nats that `change` of PAIRS added to the final validation loss) of each pair of runs."""
+    runs = {entry["name"]: entry for entry in references.entries("small_runs.json")}
+    rows = []
+    for name in PAIRS[change]:
+        before, after = runs[name], runs[f"{name}-{change}"]
+        recipe = before["recipe"]
+        tokens = recipe["max_steps"] * recipe["block_size"] * recipe["per_device_train_batch_size"]
+        nats = after["validation"][-1][1] - before["validation"][-1][1]
+        rows.append((tokens * recipe["gradient_accumulation_steps"] / before["dataset_tokens"], nats))
+    return rows

@@ -1,0 +1,103 @@
+"""Faults that show in the shape of a curve. Each check gives a line that says what, where and why, or None."""
+
+import math
+
+import numpy as np
+
+from clm.explain.evidence import FEWEST_LOGS, Evidence, smooth
+
+
+def divergence(e: Evidence) -> str | None:
+    """A training loss that rose and stays up."""
+    losses = e.curve.train_losses
+    if len(losses) < FEWEST_LOGS:
+        return None
+    smoothed = smooth(losses)
+    best, last = int(smoothed.argmin()), float(np.median(smoothed[-3:]))
+    if last - smoothed[best] > 0.5:
+        return (
+            f"the training loss rose from {smoothed[best]:.2f} at step {e.curve.train_steps[best]:,.0f} to "
+            f"{last:.2f}, and "
+            "stayed there: it diverged; take a lower learning rate or a longer warmup, and keep clipping on"
+        )
+    return None
+
+
+def spikes(e: Evidence) -> str | None:
+    """Single training losses far above their neighbours."""
+    losses = e.curve.train_losses
+    if len(losses) < 2 * FEWEST_LOGS:
+        return None
+    rest = losses - smooth(losses, 7)
+    limit = max(0.4, 8 * 1.4826 * float(np.median(np.abs(rest))))
+    where = np.flatnonzero(rest[3:] > limit) + 3
+    if len(where):
+        shown = ", ".join(f"{e.curve.train_steps[i]:,.0f} (+{rest[i]:.2f})" for i in where[:4])
+        return f"the training loss spikes at step {shown}: a bad batch of text, or a learning rate on the edge"
+    return None
+
+
+def rate_too_high(e: Evidence) -> str | None:
+    """No progress, at a learning rate far above the usual."""
+    losses = e.curve.train_losses
+    if not e.past_plateau or e.peak_rate <= 10 * e.usual_rate:
+        return None
+    late = smooth(losses)[len(losses) // 2 :]
+    if late[-1] > 0.93 * e.reference and late[0] - late[-1] < 0.1:
+        return (
+            f"the training loss stays at {late[-1]:.2f}, about that of a unigram model, and the peak learning rate of "
+            f"{e.peak_rate:.1e} is {e.peak_rate / e.usual_rate:.0f} times what suits this size: it is too high"
+        )
+    return None
+
+
+def rate_too_low(e: Evidence) -> str | None:
+    """Slow progress, at a learning rate far below the usual."""
+    losses = e.curve.train_losses
+    if not e.past_plateau or e.peak_rate >= e.usual_rate / 5:
+        return None
+    smoothed = smooth(losses)
+    quarter = len(smoothed) // 4
+    if smoothed[-1] > 0.93 * e.reference and smoothed[-1 - quarter] - smoothed[-1] > 0.02:
+        return (
+            f"the training loss is {smoothed[-1]:.2f}, still about that of a unigram model, and falling slowly; the "
+            f"peak learning rate of {e.peak_rate:.1e} is {e.usual_rate / e.peak_rate:.0f} times below what suits this "
+            "size: too low"
+        )
+    return None
+
+
+def plateau(e: Evidence) -> str | None:
+    """A training loss that stays at the unigram entropy."""
+    losses = e.curve.train_losses
+    if e.unigram is None or not e.past_plateau:
+        return None
+    late = losses[len(losses) // 2 :]
+    first, last = np.array_split(late, 2)
+    flat = abs(first.mean() - last.mean()) < 0.02 + 2 * late.std() / math.sqrt(len(late))
+    if flat and abs(late.mean() / e.unigram - 1) < 0.04:
+        return (
+            f"the training loss has stayed at {late.mean():.2f}, the unigram entropy ({e.unigram:.2f}): the model "
+            "has learned "
+            "how often each token occurs and nothing of their order; is the text shuffled, or does the model see "
+            "its input?"
+        )
+    return None
+
+
+def overfitting(e: Evidence) -> str | None:
+    """A validation loss that turned up while the training loss falls."""
+    steps, losses = e.curve.steps, e.curve.losses
+    if len(losses) < 4:
+        return None
+    best = int(losses.argmin())
+    if best <= len(losses) - 3 and losses[-1] - losses[best] > 0.03 and min(losses[best + 1 :]) > losses[best] + 0.005:
+        train = e.curve.train_at(steps[best], e.curve.last_step / 10)
+        if train is not None and e.curve.train_losses[-3:].mean() < train:
+            return (
+                f"the validation loss turned up: {losses[best]:.4f} at step {steps[best]:,.0f} was the best, now it is "
+                f"{losses[-1]:.4f} while the training loss still falls ({e.passes(steps[-1]):.1f} passes): "
+                "overfitting; stop "
+                f"at step {steps[best]:,.0f}, raise dropout, or take more text"
+            )
+    return None

@@ -1,1 +1,0 @@
-"""Numbers to understanding: what a recipe will need and what a loss means."""

@@ -1,0 +1,74 @@
+"""A fresh GPT-2 from a recipe, and the forward pass that trains it."""
+
+import torch
+import transformers
+from transformers import GPT2Config, PreTrainedTokenizerBase
+from transformers.modeling_outputs import CausalLMOutputWithCrossAttentions
+
+from clm.config.recipe import ModelOptions
+from clm.model import attention, liger
+from clm.model.loss import IGNORED, summed_cross_entropy
+
+
+class GPT2LMHeadModel(transformers.GPT2LMHeadModel):
+    """GPT-2 whose loss takes aligned labels and never holds all logits.
+
+    It keeps the stock class's name because that is what `save_pretrained` writes into config.json: what is saved is,
+    weight for weight, the stock model, whose own forward shifts labels by itself.
+
+    Attributes:
+        liger: whether Liger Kernel computes the loss.
+    """
+
+    liger = False
+
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        **kwargs: object,
+    ) -> CausalLMOutputWithCrossAttentions:
+        """Without `labels` the stock forward; with them the training loss, in nats a token.
+
+        Args:
+            input_ids: (batch, block_size) int64.
+            labels: (batch, block_size) int64, aligned: labels[i] is the token after input_ids[i]; -100 isn't counted.
+            num_items_in_batch: labels in the whole optimizer step, over all micro-batches and processes; the loss is
+                this batch's sum divided by it. By default the labels of this batch.
+        """
+        if labels is None:
+            return super().forward(input_ids, **kwargs)
+        hidden = self.transformer(input_ids, use_cache=False).last_hidden_state
+        if num_items_in_batch is None:
+            num_items_in_batch = (labels != IGNORED).sum()
+        summed = liger.summed_cross_entropy if self.liger else summed_cross_entropy
+        loss = summed(hidden, self.lm_head.weight, labels) / num_items_in_batch
+        return CausalLMOutputWithCrossAttentions(loss=loss)
+
+
+def model_config(options: ModelOptions, block_size: int, vocab_size: int, end_of_text: int) -> GPT2Config:
+    """The GPT2Config of a recipe: one position for every token of a block."""
+    return GPT2Config(
+        vocab_size=vocab_size,
+        n_positions=block_size,
+        n_ctx=block_size,  # GPT-2's old name for the same, which converters to GGUF still look for
+        bos_token_id=end_of_text,
+        eos_token_id=end_of_text,
+        use_cache=True,
+        **vars(options),
+    )
+
+
+def fresh_model(options: ModelOptions, block_size: int, tokenizer: PreTrainedTokenizerBase) -> GPT2LMHeadModel:
+    """A model with new random weights, drawn from torch's global generator, in fp32."""
+    return from_config(model_config(options, block_size, len(tokenizer), tokenizer.eos_token_id))
+
+
+def from_config(config: GPT2Config) -> GPT2LMHeadModel:
+    """A model of this shape, ready to be trained fast."""
+    model = GPT2LMHeadModel._from_config(config, attn_implementation=attention.NAME)
+    for block in model.transformer.h:
+        if config.activation_function == "gelu_new":  # the same function in one step, which keeps one tensor, not eight
+            block.mlp.act = torch.nn.GELU(approximate="tanh")
+    return model

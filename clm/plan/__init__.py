@@ -1,0 +1,1 @@
+"""`python -m clm plan`: what a recipe will need, before it runs."""

@@ -1,0 +1,101 @@
+"""What a recipe may be planned for: GPUs by name, as their makers describe them, or this machine.
+
+Peaks, memory and NVLink or PCIe are from NVIDIA's data sheets (one direction, decimal units); networks and prices are
+assumptions, round figures of clouds at the end of 2025, to be replaced by one's own.
+"""
+
+import os
+from dataclasses import dataclass
+
+import torch
+
+from clm.errors import UserError
+from clm.launch import hardware
+from clm.model.flops import PEAKS, UTILISATION, measured_matmul_rate
+
+DEVICES_PER_MACHINE = 8  # assumed, as in every maker's large machine
+
+
+@dataclass(frozen=True)
+class Device:
+    """One device and its place among others. `price` is dollars an hour; 0 for one's own machine.
+
+    Attributes:
+        flops: FLOP/s of dense matmuls in the recipe's precision.
+        memory: bytes.
+        link: bytes a second to the other devices of its machine, one direction; None where nothing is known of it.
+        network: bytes a second from its machine to others, its own share of that.
+    """
+
+    name: str
+    flops: float
+    memory: float
+    utilisation: float
+    link: float | None = None
+    network: float | None = None
+    price: float = 0.0
+
+
+def _gpu(name: str, gigabytes: float, link: float, network: float, price: float) -> Device:
+    return Device(name, PEAKS[name], gigabytes * 1e9, UTILISATION["gpu"], link * 1e9, network * 1e9, price)
+
+
+# Gigabytes, GB/s to the neighbours, GB/s of network, dollars an hour.
+GPUS = {
+    "b200": _gpu("B200", 180, 900, 50, 6.0),
+    "h200": _gpu("H200", 141, 450, 50, 4.0),
+    "h100": _gpu("H100", 80, 450, 50, 3.0),
+    "h100-pcie": _gpu("H100 PCIe", 80, 64, 12.5, 2.5),
+    "a100": _gpu("A100", 80, 300, 25, 1.8),
+    "l40s": _gpu("L40S", 48, 32, 6.25, 1.0),
+    "l4": _gpu("L4", 24, 32, 1.5, 0.7),
+    "rtx4090": _gpu("RTX 4090", 24, 32, 1.25, 0.5),
+    "rtx3090": _gpu("RTX 3090", 24, 32, 1.25, 0.3),
+}
+
+
+def by_name(name: str) -> Device:
+    """The GPU that a user calls `name`.
+
+    Raises:
+        UserError: nothing is known of it.
+    """
+    found = GPUS.get(name.lower().replace(" ", "").replace("_", "-"))
+    if found is None:
+        raise UserError(f"--device {name}: known are {', '.join(GPUS)}; leave it out to plan for this machine")
+    return found
+
+
+def this_one(device: str, bf16: bool, processes: int) -> Device:
+    """This machine's device of type `device`, its matmul rate measured now; main memory is shared by the processes."""
+    rate = measured_matmul_rate(device, torch.bfloat16 if bf16 else torch.float32)
+    if device == "cuda":
+        memory = float(torch.cuda.get_device_properties(0).total_memory)
+    else:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / processes
+    name = "this CPU" if device == "cpu" else f"this {hardware.device_name(device)}"
+    return Device(name, rate, memory, UTILISATION["cpu" if device == "cpu" else "gpu"])
+
+
+def assumptions(device: Device, processes: int) -> dict[str, str]:
+    """What the estimates for these devices rest on."""
+    own = device.name.startswith("this ")
+    rate = "matmuls measured here just now" if own else "the data sheet's dense bf16 matmuls"
+    reached = "measured at 12 x 768; a small model reaches less" if device.name == "this CPU" else "assumed"
+    notes = {
+        "memory": "estimate: fp32 weights, gradients and optimizer states, and the tensors that a block keeps for its "
+        "backward pass, which were counted; half a gigabyte for the process; 92 % of a device's memory can be used",
+        "seconds": f"estimate: {device.utilisation:.0%} ({reached}) of "
+        f"{device.flops / 1e9:,.0f} GFLOP/s, {rate}; without evaluations, saving and the start",
+    }
+    if processes > 1:
+        notes["communication"] = (
+            f"estimate: rings at 80 % of {device.link / 1e9:,.0f} GB/s within a machine of {DEVICES_PER_MACHINE}, "
+            f"{device.network / 1e9:,.1f} GB/s of network for each device (assumed), beside the arithmetic as far as "
+            "it may be (docs/scaling.md)"
+            if device.link and device.network
+            else "nothing is known of the links between these processes: sending counts as nothing"
+        )
+    if device.price:
+        notes["dollars"] = f"estimate: ${device.price:.2f} an hour for each device (assumed; look up your cloud's)"
+    return notes

@@ -1,0 +1,155 @@
+"""What a recipe will need, before it runs: parameters, steps, memory, time, money. Trains nothing, writes nothing."""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from transformers import GPT2LMHeadModel
+
+from clm.config.recipe import Recipe
+from clm.data.blocks import EpochSteps, count_samples, count_steps, tokens_trained
+from clm.data.prepare import DEFAULT_VOCAB_SIZE
+from clm.data.text_size import tokens_of_text
+from clm.errors import UserError
+from clm.launch import hardware
+from clm.model.flops import flops_per_token
+from clm.model.gpt2 import model_config
+from clm.plan import devices, memory
+from clm.plan.devices import Device
+from clm.plan.launches import Launch, launches
+from clm.plan.memory import Shape
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A recipe's needs. Sizes in bytes, time in seconds; `notes` say what is an estimate, and from what.
+
+    `memory_bytes` of a device, `seconds` and `dollars` are those of the first of `launches`, the plain one. `remedy`
+    is what makes that one fit, where it doesn't; None where nothing does.
+    """
+
+    device: str
+    device_memory: float
+    processes: int
+    parameters: int
+    non_embedding_parameters: int
+    tokens_per_step: int
+    sequences_per_step: int
+    dataset_tokens: int
+    samples_per_epoch: int
+    full_steps_per_epoch: int
+    short_last_step: bool
+    steps: int
+    training_tokens: int
+    epochs: float
+    flops: float
+    memory_bytes: int
+    seconds: float
+    dollars: float
+    launches: dict[str, Launch]
+    remedy: list[str] | None
+    notes: dict[str, str]
+
+
+def total_steps(epoch: EpochSteps, max_steps: int, num_train_epochs: float) -> int:
+    """Optimizer steps of a whole run, as the Trainer counts them: max_steps, else the epochs' steps rounded up."""
+    return max_steps if max_steps > 0 else math.ceil(num_train_epochs * max(epoch.total, 1))
+
+
+def make(recipe: Recipe, dataset_tokens: int | None = None, processes: int = 1, device: Device | None = None) -> Plan:
+    """Work out a recipe's plan.
+
+    Args:
+        dataset_tokens: tokens of the training split; by default the store's, a known dataset's, or an estimate.
+        processes: how many would train together, each on a device of its own.
+        device: what they would train on; by default what this machine has.
+
+    Raises:
+        UserError: the recipe is at fault, or nothing tells how long the text is.
+    """
+    data, vocab_size = recipe.data, recipe.data.vocab_size or DEFAULT_VOCAB_SIZE
+    tokens, tokens_from = (dataset_tokens, "given") if dataset_tokens else tokens_of_text(recipe, vocab_size)
+    device, bf16 = (device, bool(recipe.training["bf16"])) if device else this_device(recipe, processes)
+    shape = _shape(recipe, vocab_size, processes, bf16)
+    sequences = shape.batch * shape.accumulation * processes
+    samples = count_samples(tokens, data.block_size, data.sampling)
+    if samples == 0:
+        raise UserError(f"{tokens:,} tokens are too few for one block of {data.block_size:,} and the token after it")
+    epoch = count_steps(samples, sequences)
+    steps = total_steps(epoch, recipe.training.get("max_steps", -1), recipe.training.get("num_train_epochs", 3.0))
+    training_tokens = tokens_trained(steps, samples, sequences, data.block_size)
+    in_matmuls = shape.parameters - data.block_size * shape.n_embd
+    flops = training_tokens * flops_per_token(in_matmuls, shape.n_layer, shape.n_embd, data.block_size)
+    ways = launches(shape, device, processes, flops / steps, steps)
+    plain = next(iter(ways.values()))
+    return Plan(
+        device=device.name,
+        device_memory=device.memory,
+        processes=processes,
+        parameters=shape.parameters,
+        non_embedding_parameters=shape.parameters - embedding_parameters(recipe, vocab_size),
+        tokens_per_step=sequences * data.block_size,
+        sequences_per_step=sequences,
+        dataset_tokens=tokens,
+        samples_per_epoch=samples,
+        full_steps_per_epoch=epoch.full,
+        short_last_step=epoch.short,
+        steps=steps,
+        training_tokens=training_tokens,
+        epochs=steps / epoch.total,
+        flops=flops,
+        memory_bytes=round(plain.memory.total),
+        seconds=plain.seconds,
+        dollars=plain.dollars,
+        launches=ways,
+        remedy=[] if plain.fits else memory.remedy(shape, processes, device.memory),
+        notes={"dataset_tokens": tokens_from, **devices.assumptions(device, processes)},
+    )
+
+
+def this_device(recipe: Recipe, processes: int) -> tuple[Device, bool]:
+    """What this machine has to train the recipe on, and whether that will be in bf16."""
+    fitted = hardware.fit(recipe.training).training
+    bf16 = bool(fitted["bf16"])
+    return devices.this_one(hardware.device_type(fitted), bf16, processes), bf16
+
+
+def _meta_model(recipe: Recipe, vocab_size: int) -> GPT2LMHeadModel:
+    with torch.device("meta"):
+        return GPT2LMHeadModel(model_config(recipe.model, recipe.data.block_size, vocab_size, 0))
+
+
+def count_parameters(recipe: Recipe, vocab_size: int) -> int:
+    """All parameters of the recipe's model, a tied head counted once."""
+    return _meta_model(recipe, vocab_size).num_parameters()
+
+
+def embedding_parameters(recipe: Recipe, vocab_size: int) -> int:
+    """Those of the token and position tables."""
+    return (vocab_size + recipe.data.block_size) * recipe.model.n_embd
+
+
+def _shape(recipe: Recipe, vocab_size: int, processes: int, bf16: bool) -> Shape:
+    model, options = _meta_model(recipe, vocab_size), recipe.model
+    blocks = list(model.transformer.h.parameters())
+    return Shape(
+        parameters=model.num_parameters(),
+        blocks=sum(weight.numel() for weight in blocks),
+        matrices=sum(weight.numel() for weight in blocks if weight.ndim == 2),
+        n_layer=options.n_layer,
+        n_embd=options.n_embd,
+        vocab_size=vocab_size,
+        block_size=recipe.data.block_size,
+        batch=recipe.training.get("per_device_train_batch_size", 8),
+        accumulation=recipe.accumulation(processes),
+        optim=recipe.training.get("optim", "adamw_torch_fused"),
+        bf16=bf16,
+        dropout=options.resid_pdrop > 0,
+        activation_checkpointing=bool(recipe.training.get("activation_checkpointing")),
+    )
+
+
+def as_json(plan: Plan) -> dict[str, Any]:
+    """The plan's numbers under their names."""
+    return asdict(plan)

@@ -1,0 +1,38 @@
+"""The loss curve as a picture, for the model card."""
+
+from io import BytesIO
+
+from clm.report.charts import loss_chart
+from clm.report.rows import large
+from clm.runs.record import RunRecord
+
+_STYLE = {"training": {"color": "#83878f", "linewidth": 1.2}, "validation": {"color": "#1f5fbf", "linewidth": 2.2}}
+
+
+def draw(run: RunRecord) -> bytes | None:
+    """Training and validation loss against tokens (steps where tokens aren't known) as a PNG; None without a curve."""
+    # Here, for only a run's end and a report need it, and it takes half a second to load.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter
+
+    curves = loss_chart([run], [run.name]).curves
+    if not curves:
+        return None
+    by_tokens = all(point[1] is not None for curve in curves for point in curve.points)
+    figure = Figure(figsize=(8, 4.5), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for curve in curves:
+        across, values = zip(*((point[1 if by_tokens else 0], point[3]) for point in curve.points), strict=True)
+        marker = "o" if curve.shape == "dots" or len(values) == 1 else None
+        axes.plot(across, values, label=curve.name, marker=marker, markersize=4, **_STYLE[curve.role])
+    axes.set_title(run.name, parse_math=False)
+    axes.set(xlabel="tokens" if by_tokens else "steps", ylabel="loss, nats per token")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: large(value)))
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    picture = BytesIO()
+    figure.savefig(picture, format="png")
+    return picture.getvalue()

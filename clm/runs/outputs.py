@@ -1,0 +1,58 @@
+"""What a run writes into its folder about itself: what it is made of at its start, what came out at its end."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainingArguments
+
+from clm.config.recipe import Recipe
+from clm.data.blocks import tokens_trained
+from clm.data.description import DATA_FILE
+from clm.files import write_json
+from clm.launch.environment import ENVIRONMENT_FILE, environment
+from clm.training.checkpoint.find import IDENTITY_FILE, sequences_per_step
+from clm.training.trainer import ClmTrainer
+
+
+def write_start(recipe: Recipe, identity: dict[str, Any], about_text: dict[str, Any], args: TrainingArguments) -> None:
+    """Keep the resolved recipe, the run's identity, its text in figures, and its machine."""
+    output_dir = Path(args.output_dir)
+    write_json(output_dir / "recipe.json", recipe.resolved())
+    write_json(output_dir / IDENTITY_FILE, identity)
+    write_json(output_dir / DATA_FILE, about_text)
+    write_json(output_dir / ENVIRONMENT_FILE, environment(args))
+
+
+def write_results(trainer: ClmTrainer, trained: dict[str, float], metrics: dict[str, float]) -> dict[str, float]:
+    """Keep the run's numbers and its logged history; the training's are returned.
+
+    Args:
+        trained: what the Trainer says of the training.
+        metrics: what the validation text says of the model that is kept.
+    """
+    output_dir, results = Path(trainer.args.output_dir), _train_results(trainer, trained)
+    write_json(output_dir / "train_results.json", results)
+    write_json(output_dir / "eval_results.json", metrics)
+    write_json(output_dir / "all_results.json", {**results, **metrics})
+    trainer.state.save_to_json(str(output_dir / "trainer_state.json"))
+    return results
+
+
+def _train_results(trainer: ClmTrainer, trained: dict[str, float]) -> dict[str, float]:
+    """Speeds and shares are of this start, the rest of the whole run."""
+    args, blocks = trainer.args, trainer.train_dataset
+    tokens = partial(
+        tokens_trained,
+        samples=len(blocks),
+        samples_per_step=sequences_per_step(args),
+        block_size=blocks.block_size,
+    )
+    return {
+        "train_loss": trained["train_loss"],
+        "train_tokens": tokens(trainer.state.global_step),
+        **trainer.throughput.results(trainer.state.global_step - trainer.first_step),
+        "train_runtime": trained["train_runtime"],
+        "train_steps": trainer.state.global_step,
+        "epoch": trainer.state.epoch,
+    }

@@ -1,0 +1,1 @@
+"""Checkpoints: found, proven whole, written beside training, and unsharded."""

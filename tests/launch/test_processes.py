@@ -1,0 +1,104 @@
+"""What a machine that is too small, or a launch that goes wrong, is turned into."""
+
+import errno
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors import SafetensorError
+
+from clm.errors import MachineError
+from clm.launch import faults, preflight, processes
+from tests.tiny import ROOT
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), "lower per_device_train_batch_size"),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"), "out of memory"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "lower per_device_train_batch_size"),
+        (SafetensorError("I/O error: No space left on device (os error 28)"), "the disk is full"),
+        (RuntimeError("PytorchStreamWriter failed writing file data/0"), "the disk took no more"),
+        (RuntimeError("DataLoader timed out after 5 seconds"), "has hung"),
+        (
+            RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer"),
+            "another process of this run is gone",
+        ),
+        (RuntimeError("[gloo/...] Timed out waiting 5000ms for recv"), "gives no answer .ddp_timeout"),
+        (OSError(errno.ENOSPC, "No space left on device", "out/checkpoint-3"), r"disk is full \(out/checkpoint-3\)"),
+    ],
+)
+def test_faults_of_the_machine_say_what_to_change(error, said):
+    with pytest.raises(MachineError, match=said) as caught, faults.machine_faults():
+        raise error
+    assert caught.value.exit_code == 74 and "\n" not in str(caught.value)
+
+
+def test_other_faults_stay_what_they_are():
+    with pytest.raises(OSError, match="Input/output"), faults.machine_faults():
+        raise OSError(errno.EIO, "Input/output error")
+
+
+def test_the_status_follows_the_run(tmp_path):
+    def status():
+        return json.loads((tmp_path / "run_status.json").read_text())
+
+    with processes.status_of(tmp_path, total_steps=5):
+        assert status()["state"] == "running"
+    assert (status()["state"], status()["exit_code"], processes.finished_steps(tmp_path)) == ("finished", 0, 5)
+    with pytest.raises(MachineError), processes.status_of(tmp_path, total_steps=6):
+        raise MachineError("the disk\nis full")
+    assert (status()["state"], status()["exit_code"], status()["reason"]) == ("failed", 74, "the disk is full")
+    assert processes.finished_steps(tmp_path) is None
+
+
+def test_an_accelerate_file_in_the_launchers_command_is_named(monkeypatch):
+    words = [
+        "/bin/python",
+        "/bin/accelerate",
+        "launch",
+        "--config_file",
+        "a.yaml",
+        "run_clm.py",
+        "--config_file",
+        "b.yaml",
+    ]
+    monkeypatch.setattr(preflight, "_launcher", lambda: words)
+    assert preflight.accelerate_file() == "a.yaml"
+    monkeypatch.setattr(preflight, "_launcher", lambda: [*words[:3], "--config_file=c.yaml", *words[5:]])
+    assert preflight.accelerate_file() == "c.yaml"
+
+
+WAITING = """
+import sys, time
+from datetime import timedelta
+from accelerate import PartialState
+from clm.launch import processes
+
+state = PartialState(cpu=True, timeout=timedelta(seconds=2))
+with processes.processes():
+    with processes.first_of_each_machine():
+        if state.is_local_main_process:
+            time.sleep(5)
+        print("at", round(time.monotonic(), 2), flush=True)
+"""
+
+
+def test_the_others_wait_for_the_text_longer_than_for_a_message():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    both = []
+    for rank in ("0", "1"):
+        place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        environment = {**os.environ, **place, "PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true"}
+        both.append(subprocess.Popen([sys.executable, "-c", WAITING], env=environment, stdout=-1, stderr=-1, text=True))
+    said = [process.communicate(timeout=120) for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    first, second = (float(out.split("at ")[1]) for out, _ in said)
+    assert second >= first - 0.01
