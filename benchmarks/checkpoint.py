@@ -9,19 +9,18 @@ of its round less that of the round without one; medians. Writes benchmarks/resu
 
 import argparse
 import json
-import platform
 import shutil
 import statistics
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
 from transformers import GPT2Config
 from transformers.utils.logging import disable_progress_bar
 
-from clm.launch import hardware
+from benchmarks.machine import machine
+from clm.cores import usable_cores
 from clm.model.gpt2 import GPT2LMHeadModel
 from clm.training.checkpoint.snapshot import distinct, save, write_safetensors
 from clm.training.checkpoint.writer import CheckpointWriter
@@ -91,7 +90,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=6, help="in a round; they must take longer than a save")
-    parser.add_argument("--threads", type=int, default=hardware.usable_cores(), help="of training, on a CPU")
+    parser.add_argument("--threads", type=int, default=usable_cores(), help="of training, on a CPU")
     parser.add_argument("--tokens", type=int, default=256, help="in a step")
     args = parser.parse_args()
     disable_progress_bar()
@@ -130,14 +129,6 @@ def summarize(rounds: dict[str, list]) -> dict[str, float]:
         "beside_to_stock": added["beside"] / added["stock"],
         "beside_to_blocking": added["beside"] / added["blocking"],
         "waited_at_the_end": statistics.median(each["waited"] for each in rounds["beside"]),
-    }
-
-
-def machine() -> dict[str, str]:
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    cores = f"{hardware.usable_cores()} cores"
-    return {"device": hardware.device_name(device), "cores": cores, "system": platform.platform()} | {
-        package: version(package) for package in ("torch", "transformers")
     }
 
 

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 import transformers
 
+from benchmarks.machine import machine
 from benchmarks.memory import peak_rss
-from benchmarks.prepare import machine
 from clm.evaluation.forward import from_logits, probe
 from clm.evaluation.scoring import Documents, document_nats, precision
 from clm.evaluation.text import EncodedText

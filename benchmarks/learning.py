@@ -15,6 +15,7 @@ import os
 import statistics
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from unittest.mock import patch
@@ -24,16 +25,20 @@ import torch
 from torch.optim import Muon
 from transformers import TrainerCallback
 
-import run_clm
-from benchmarks.checkpoint import machine
+from benchmarks.machine import machine
 from clm.config.recipe import load
 from clm.data.blocks import Blocks
 from clm.data.order import EpochOrder
 from clm.data.prepare import open_text, prepare
 from clm.evaluation.scoring import score_store
-from clm.files import Made, write_json
+from clm.evaluation.validation import evaluate
+from clm.files import write_json
+from clm.launch.start import start
+from clm.rollback import Made
 from clm.training import optim
+from clm.training.build import make_trainer
 from clm.training.callbacks.progress import TrainingProgress
+from clm.training.text import RunText
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULT = ROOT / "benchmarks" / "results" / "learning.json"
@@ -131,10 +136,12 @@ def train(name: str, seed: int, folder: Path) -> float:
         # The split is by a fixed seed, whatever the run's.
         data = prepare(recipe.data, open_text(recipe.data, 42), False, lambda _: None, made)
         with redirect_stdout(StringIO()):
-            args, _ = run_clm.start(recipe, Path(keys["output_dir"]))
+            args, _ = start(recipe)
         blocks = Blocks(data.train, recipe.data.block_size, shifted=recipe.data.shift_blocks)
         identity = {"text": "", "tokenizer": "", "total_steps": args.max_steps}
-        trainer = run_clm.make_trainer(recipe, args, data, blocks, identity, None, None, None)
+        text = RunText(data, blocks, args.max_steps, identity)
+        evaluated = partial(evaluate, text=text, args=args)
+        trainer = make_trainer(recipe, args, text, evaluated, lambda _: None)
         trainer.remove_callback(TrainingProgress)
         if share:
             trainer.add_callback(Average(share))

@@ -8,24 +8,21 @@ turns.
 """
 
 import argparse
-import datetime
 import json
 import os
-import platform
 import shutil
 import statistics
 import subprocess
 import sys
-from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks import prepare_texts
+from benchmarks.machine import machine
 
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / ".cache" / "benchmarks"
 RESULT = ROOT / "benchmarks" / "results" / "prepare.json"
 BLOCK_SIZE = 1024
-PACKAGES = ("torch", "transformers", "datasets", "tokenizers", "gigatoken", "numpy", "pyarrow")
 
 
 def main() -> None:
@@ -169,23 +166,6 @@ def row(name: str, values: list[float], at_least: float | None = None, at_most: 
         target, verdict = f"≤ {at_most:g}", "yes" if median <= at_most else "NO"
     spread = f"{min(values):.4g} to {max(values):.4g}" if len(values) > 1 else ""
     return f"| {name} | {median:.4g} | {spread} | {target} | {verdict} |"
-
-
-def machine() -> dict:
-    """What the numbers hold for."""
-    names = [line for line in _lines(Path("/proc/cpuinfo")) if line.startswith("model name")]
-    return {
-        "cpu": names[0].partition(":")[2].strip() if names else platform.processor() or platform.machine(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "packages": {name: version(name) for name in PACKAGES},
-        "date": datetime.date.today().isoformat(),
-    }
-
-
-def _lines(path: Path) -> list[str]:
-    return path.read_text("utf-8").splitlines() if path.exists() else []
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import os
 import statistics
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 
@@ -22,13 +23,17 @@ import torch
 import transformers
 from transformers import GPT2Config, Trainer, TrainingArguments, set_seed
 
-import run_clm
-from benchmarks.checkpoint import machine
-from clm.config.recipe import load
+from benchmarks.machine import machine
+from clm.config.recipe import Recipe, load
 from clm.data.blocks import Blocks
 from clm.data.prepare import Prepared, open_text, prepare
 from clm.evaluation.scoring import score_store
-from clm.files import Made, write_json
+from clm.evaluation.validation import evaluate
+from clm.files import write_json
+from clm.launch.start import start
+from clm.rollback import Made
+from clm.training.build import make_trainer
+from clm.training.text import RunText
 
 RESULT = Path(__file__).resolve().parent / "results" / "time_to_loss.json"
 STANDARD_RATES = (5e-4, 1e-3, 2e-3, 4e-3)
@@ -120,10 +125,12 @@ def ours(data: Prepared, keys: dict, spec: dict) -> tuple[torch.nn.Module, float
     """This project, as run_clm.py trains."""
     keys = {**keys, "learning_rate": spec["rate"], "max_steps": spec["steps"], "seed": spec["seed"]}
     recipe = _recipe(keys | spec.get("keys", {}))
-    args, _ = run_clm.start(recipe, Path(keys["output_dir"]))
+    args, _ = start(recipe)
     blocks = Blocks(data.train, recipe.data.block_size, recipe.data.sampling)
     identity = {"text": "", "tokenizer": "", "total_steps": args.max_steps}
-    return _timed(run_clm.make_trainer(recipe, args, data, blocks, identity, None, None, None))
+    text = RunText(data, blocks, args.max_steps, identity)
+    evaluated = partial(evaluate, text=text, args=args)
+    return _timed(make_trainer(recipe, args, text, evaluated, lambda _: None))
 
 
 def _timed(trainer: Trainer) -> tuple[torch.nn.Module, float]:
@@ -133,7 +140,7 @@ def _timed(trainer: Trainer) -> tuple[torch.nn.Module, float]:
     return trainer.accelerator.unwrap_model(trainer.model), seconds
 
 
-def _recipe(keys: dict) -> run_clm.Recipe:
+def _recipe(keys: dict) -> Recipe:
     file = Path(keys["cache_dir"]) / f"recipe-{os.getpid()}.json"
     write_json(file, keys)
     recipe = load(file)

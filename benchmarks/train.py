@@ -17,7 +17,8 @@ import sys
 import torch
 
 from benchmarks import prepare_texts
-from benchmarks.prepare import ROOT, WORK, machine, row
+from benchmarks.machine import machine
+from benchmarks.prepare import ROOT, WORK, row
 from clm.launch import hardware
 from clm.model.flops import flops_per_token, measured_matmul_rate
 

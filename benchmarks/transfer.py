@@ -19,7 +19,7 @@ from accelerate.state import AcceleratorState
 from filelock import FileLock
 
 import run_clm
-from benchmarks.checkpoint import machine
+from benchmarks.machine import machine
 from clm.files import read_json, write_json
 from clm.sweep.transfer import WIDTH_POWER
 

@@ -7,9 +7,9 @@ from itertools import product
 
 import numpy as np
 
+from clm.config.fields import MUON
 from clm.explain.forecast import Constants, Law, forecast
 from clm.runs.curve import Curve
-from clm.training.optim import MUON
 from clm.training.schedule import learning_rates
 
 SHARES = (0.25, 0.33, 0.5)

@@ -21,7 +21,8 @@ from calibration.table import RUNS, Run
 from clm.config.recipe import load
 from clm.data.prepare import open_text, prepare
 from clm.evaluation.scoring import unigram_loss
-from clm.files import Made, read_json, write_text
+from clm.files import read_json, write_text
+from clm.rollback import Made
 
 ROOT = Path(__file__).resolve().parent.parent
 CURVES = ROOT / "clm" / "explain" / "references" / "small_runs.json"

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from clm.training.optim import MUON
+from clm.config.fields import MUON
 
 EVALUATIONS = 25
 LOGS = 100

@@ -4,6 +4,10 @@ Each carries one line that says what is wrong, where, and what to do. `run_clm.p
 to stderr and leave with `exit_code`; every other exception is a defect and keeps its traceback.
 """
 
+import os
+import sys
+from collections.abc import Callable
+
 
 class UserError(Exception):
     """The input is at fault: a recipe, a file, a folder, a name."""
@@ -24,3 +28,20 @@ class Stopped(BaseException):
     """
 
     exit_code = 75
+
+
+def exit_code_of(program: Callable[[], None]) -> int:
+    """Run a program; its exit code: 0 for done, 2 for a fault in the input, 74 for the machine's, 75 for a stop.
+
+    Of a run's processes only the first prints the line. A fault of the machine is printed by the first process of each
+    machine, because each machine has its own log.
+    """
+    try:
+        program()
+    except (UserError, MachineError, Stopped) as error:
+        rank = "LOCAL_RANK" if isinstance(error, MachineError) else "RANK"
+        if os.environ.get(rank, "0") == "0":
+            kind = "stopped" if isinstance(error, Stopped) else "error"
+            print(f"{kind}: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0

@@ -1,8 +1,11 @@
-"""Progress of long work: a bar with rate and time left on a terminal, nothing where nobody watches."""
+"""What long work tells: lines, and on a terminal a bar with rate and time left."""
 
 import sys
+from collections.abc import Callable
 
 from tqdm import tqdm
+
+Say = Callable[[str], None]  # prints a line; does nothing on all processes but the main one
 
 
 class ByteProgress:

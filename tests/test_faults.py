@@ -16,8 +16,10 @@ from safetensors.torch import load_file
 
 import run_clm
 from clm.data.blocks import Blocks
+from clm.evaluation import validation
 from clm.launch import run_lock
 from clm.model.gpt2 import GPT2LMHeadModel
+from clm.training import text
 from clm.training.checkpoint import manifest as seal
 from clm.training.checkpoint.writer import CheckpointWriter
 from clm.training.trainer import ClmTrainer
@@ -187,11 +189,11 @@ def ask_to_stop(monkeypatch, owner: object, name: str, call: int, after: bool = 
     ("owner", "name", "call", "saved"),
     [
         (ClmTrainer, "training_step", 8, 3),  # of 3 micro-batches a step: in the third step
-        (run_clm, "score_store", 3, 3),  # in the third evaluation
+        (validation, "score_store", 3, 3),  # in the third evaluation
         (CheckpointWriter, "start", 4, 5),  # as checkpoint-4 begins to be saved, so in the fifth step
-        (run_clm, "score_store", 7, 6),  # in the last evaluation, after training
+        (validation, "score_store", 7, 6),  # in the last evaluation, after training
         (ClmTrainer, "export", 1, 6),
-        (run_clm, "prepare", 1, None),
+        (text, "prepare", 1, None),
         (run_clm, "make_trainer", 1, None),
     ],
     ids=["step", "evaluation", "save", "last evaluation", "export", "preparation", "model"],

@@ -12,7 +12,7 @@ from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from clm.config.fields import CHOICES, RANGES, REFUSED, TRAINING_DEFAULTS, TYPES
 from clm.config.recipe import KEYS, load, parse
 from clm.errors import UserError
-from clm.training.optim import training_arguments
+from clm.launch.start import training_arguments
 
 SHIPPED = sorted((Path(__file__).parents[1] / "recipes").glob("*.json"))
 BASE = {"dataset_name": "python-docs"}
@@ -81,7 +81,9 @@ BAD_VALUES = [
     ({"seed": -1}, ["seed"]),
     ({"seed": 2**32}, ["seed"]),
     ({"max_steps": 10**30}, ["max_steps"]),
+    ({"validation_split_percentage": 0}, ["validation_split_percentage is 0", "above 0 and below 100"]),
     ({"validation_split_percentage": 100}, ["validation_split_percentage"]),
+    ({"document_separator": ""}, ["document_separator", "isn't empty"]),
     ({"output_dir": ""}, ["output_dir", "isn't empty"]),
     ({"cache_dir": "a\u0000b"}, ["cache_dir"]),
     ({"train_file": []}, ["train_file"]),
@@ -285,6 +287,15 @@ def test_accumulation_follows_from_the_global_batch(recipe_file):
     assert load(recipe_file({"global_batch_size": 24})).accumulation(1) == 3  # of the stock 8 a device
 
 
+def test_a_step_has_the_sequences_of_all_processes(recipe_file):
+    plain = load(recipe_file({"per_device_train_batch_size": 4, "gradient_accumulation_steps": 3}))
+    assert (plain.micro_batch, plain.sequences_per_step(1), plain.sequences_per_step(2)) == (4, 12, 24)
+    whole = load(recipe_file({"global_batch_size": 32}))
+    assert whole.micro_batch == TrainingArguments.per_device_train_batch_size == 8
+    assert whole.sequences_per_step(1) == whole.sequences_per_step(4) == 32
+    assert "not a multiple" in message(whole.sequences_per_step, 3)
+
+
 def test_one_of_the_two_batch_keys_replaces_the_other_of_the_recipe(recipe_file):
     path = recipe_file({"gradient_accumulation_steps": 8})
     recipe = load(path, {"global_batch_size": 16})
@@ -316,8 +327,9 @@ def test_overrides_are_in_what_is_saved(recipe_file, tmp_path):
     assert recipe.training["remove_unused_columns"] is False
 
 
-def test_there_are_four_shipped_recipes():
-    assert {path.stem for path in SHIPPED} == {"own-text", "quickstart", "wt103", "wt103-seed"}
+def test_every_shipped_recipe_is_in_their_table():
+    page = (SHIPPED[0].parent / "README.md").read_text("utf-8")
+    assert SHIPPED and [path.name for path in SHIPPED if f"]({path.name})" not in page] == []
 
 
 def test_the_tables_name_keys_and_values_that_exist():

@@ -40,6 +40,7 @@ def test_the_command_of_the_readme_trains_and_leaves_a_model_that_loads(workplac
         "data.json",
         "environment.json",
         "report.html",
+        "explanation.json",
         "loss_curve.png",
     ):
         assert Path("out", name).is_file()

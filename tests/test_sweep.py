@@ -53,7 +53,8 @@ def test_a_killed_sweep_goes_on_where_it_was_and_a_diverged_trial_is_one(workpla
     assert len(list(Path(".cache/tokens").glob("*train*/store.json"))) == 1
 
 
-def test_a_hopeless_trial_is_ended(workplace):
+def test_a_hopeless_trial_is_ended(workplace, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     recipe = make_sweep(tokens=64 * 30_000).recipe({}, output_dir="sweep/trial-0")
     Path("sweep").mkdir()
     assert trial.run(recipe, lambda _: True).kind == "pruned"

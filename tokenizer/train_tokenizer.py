@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repositor
 from clm.config.recipe import parse
 from clm.data.prepare import open_text, prepare_tokenizer
 from clm.errors import MachineError, UserError
-from clm.files import Made
+from clm.rollback import Made
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -103,9 +103,11 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     "ddp_find_unused_parameters": False,
 }
 
+MUON = "muon"  # the one optimizer that transformers doesn't have
+
 # Narrower or wider than the field's own annotation: `none` is a value of report_to, and so on.
 TYPES: dict[str, Any] = {
-    "optim": str,  # ours has muon, too
+    "optim": str,  # MUON too
     "report_to": str | list[str],
     "eval_steps": float,
     "include_num_input_tokens_seen": str,
@@ -194,7 +196,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "activation_function": _words(
         "gelu_new gelu gelu_fast gelu_pytorch_tanh quick_gelu relu relu2 relu6 leaky_relu silu swish mish tanh"
     ),
-    "optim": ("adamw_torch_fused", "muon", "adamw_torch", "adafactor", "sgd", "adagrad", "rmsprop"),
+    "optim": ("adamw_torch_fused", MUON, "adamw_torch", "adafactor", "sgd", "adagrad", "rmsprop"),
     "report_to": _words(
         "none all tensorboard wandb trackio mlflow comet_ml azure_ml clearml codecarbon dagshub dvclive "
         "flyte neptune swanlab"

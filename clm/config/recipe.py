@@ -1,6 +1,6 @@
 """A recipe: one flat JSON file and what the command line overrides, checked as a whole before any work.
 
-The keys and their limits are in `recipe_fields.py`; TrainingArguments' own come from the installed version.
+The keys and their limits are in `fields.py`; TrainingArguments' own come from the installed version.
 Precedence: command line, recipe, default. Every fault is a UserError of one line.
 """
 
@@ -78,16 +78,21 @@ class Recipe:
         ours = asdict(self.model) | asdict(self.data) | asdict(self.run)
         return ours | {key: value for key, value in self.training.items() if key not in REFUSED}
 
-    def accumulation(self, world_size: int) -> int:
-        """Batches an optimizer step in each of `world_size` processes; UserError where that isn't whole."""
+    @property
+    def micro_batch(self) -> int:
+        """Sequences that a process takes through the model at once."""
+        return self.training.get("per_device_train_batch_size", TrainingArguments.per_device_train_batch_size)
+
+    def accumulation(self, processes: int) -> int:
+        """Micro-batches that each of `processes` processes adds up to an optimizer step; UserError if not whole."""
         given, total = self.training.get("gradient_accumulation_steps"), self.run.global_batch_size
         if total is None:
             return given or 1
-        batch = self.training.get("per_device_train_batch_size", TrainingArguments.per_device_train_batch_size)
-        steps, rest = divmod(total, batch * world_size)
-        product = f"per_device_train_batch_size {batch} x {world_size} process(es)"
+        batch = self.micro_batch
+        steps, rest = divmod(total, batch * processes)
+        product = f"per_device_train_batch_size {batch} x {processes} process(es)"
         if rest:
-            fitting = [size for size in range(1, batch) if total % (size * world_size) == 0]
+            fitting = [size for size in range(1, batch) if total % (size * processes) == 0]
             remedy = f"per_device_train_batch_size {fitting[-1]}" if fitting else "another number of processes"
             raise UserError(f"{self.path}: global_batch_size {total} is not a multiple of {product}: set {remedy}")
         if given not in (None, steps):
@@ -96,6 +101,10 @@ class Recipe:
                 f"gradient_accumulation_steps {steps}, not {given}: leave one of the two out"
             )
         return steps
+
+    def sequences_per_step(self, processes: int) -> int:
+        """Sequences of an optimizer step, over all processes; UserError as for the accumulation."""
+        return self.micro_batch * self.accumulation(processes) * processes
 
 
 def parse(argv: Sequence[str]) -> Recipe:

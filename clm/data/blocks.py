@@ -13,6 +13,7 @@ these of the 9 tokens above: [t2 t3 t4 t5]->[t3 t4 t5 t6] and, since the last on
 it has as many as the tail lacks (here two, t5 and t6) twice: less than a block of either.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,6 +50,11 @@ class EpochSteps:
 def count_steps(samples: int, samples_per_step: int) -> EpochSteps:
     """Optimizer steps in an epoch of `samples`, `samples_per_step` = batch x accumulation x processes."""
     return EpochSteps(samples // samples_per_step, samples % samples_per_step > 0)
+
+
+def total_steps(epoch: EpochSteps, max_steps: int, num_train_epochs: float) -> int:
+    """Optimizer steps of a whole run, as the Trainer counts them: max_steps, else the epochs' steps rounded up."""
+    return max_steps if max_steps > 0 else math.ceil(num_train_epochs * max(epoch.total, 1))
 
 
 def tokens_trained(step: int, samples: int, samples_per_step: int, block_size: int) -> int:

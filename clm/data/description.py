@@ -8,7 +8,7 @@ from clm.data.store.token_store import TokenStore
 DATA_FILE = "data.json"
 
 
-def describe(data: Prepared) -> dict[str, Any]:
+def counts_of_splits(data: Prepared) -> dict[str, Any]:
     """What data.json holds: tokenizer, and the counts and document lengths of both splits."""
     return {
         "tokenizer": data.tokenizer_origin,

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,9 @@ from clm.data.sources.documents import Source
 from clm.data.store import builder, token_store
 from clm.data.store.token_store import TokenStore
 from clm.errors import UserError
-from clm.files import Made, read_json
+from clm.files import read_json
+from clm.progress import Say
+from clm.rollback import Made
 
 TOKENIZERS = Path("tokenizer")
 DEFAULT_VOCAB_SIZE = 32_000
@@ -70,9 +71,7 @@ def _trained_tokenizer(options: DataOptions, train: Source) -> tuple[Path, dict]
     return TOKENIZERS / f"{train.name}-{vocab_size}-{digest(fingerprint)[:8]}", fingerprint
 
 
-def prepare_tokenizer(
-    options: DataOptions, train: Source, say: Callable[[str], None], made: Made
-) -> tuple[PreTrainedTokenizerBase, str]:
+def prepare_tokenizer(options: DataOptions, train: Source, say: Say, made: Made) -> tuple[PreTrainedTokenizerBase, str]:
     """The recipe's tokenizer and where it came from: loaded, found again, or trained now (which `made` is told).
 
     Raises:
@@ -154,9 +153,7 @@ def _anywhere(fingerprint: Any) -> Any:
     return {key: _anywhere(value) for key, value in fingerprint.items()} | sizes
 
 
-def prepare(
-    options: DataOptions, text: splits.Splits, verify: bool, say: Callable[[str], None], made: Made
-) -> Prepared:
+def prepare(options: DataOptions, text: splits.Splits, verify: bool, say: Say, made: Made) -> Prepared:
     """Everything from text to token ids, reusing what is there when its fingerprint fits.
 
     Raises:

@@ -1,10 +1,9 @@
 """The byte-level BPE tokenizer: train it, load it, know it again."""
 
-import contextlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -13,10 +12,10 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 from clm.data.sources.documents import Source
 from clm.data.sources.downloads import hub_cache, why_unreachable
 from clm.errors import UserError
-from clm.progress import ByteProgress
+from clm.files import read_json
+from clm.progress import ByteProgress, Say
 
 END_OF_TEXT = "<|endoftext|>"
-Say = Callable[[str], None]
 FINGERPRINT_FILE = "fingerprint.json"
 TOKENIZER_VERSION = 2  # of the settings below; another one trains anew
 
@@ -110,9 +109,7 @@ def load(path_or_repo: str, cache_dir: str) -> PreTrainedTokenizerBase:
 
 def trained_with(folder: Path) -> dict | None:
     """The fingerprint that a tokenizer of ours was saved with; None if there is none at `folder`."""
-    with contextlib.suppress(OSError, ValueError):
-        return json.loads((folder / FINGERPRINT_FILE).read_text("utf-8"))
-    return None
+    return read_json(folder / FINGERPRINT_FILE)
 
 
 def write(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:

@@ -13,7 +13,7 @@ UNITS = {
 }
 
 
-def describe(result: dict[str, Any]) -> str:
+def result_page(result: dict[str, Any]) -> str:
     """The result on one screen."""
     form = f", {result['text_form']} form" if result["text_form"] else ""
     windows = f"block_size {result['block_size']:,}, stride {result['stride']:,}"

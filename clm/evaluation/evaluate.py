@@ -1,7 +1,6 @@
 """`python -m clm evaluate`: a model's numbers on a text, with what they divide by and how sure they are."""
 
 import argparse
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from clm.data.sources.files import FileSource, find_files
 from clm.data.sources.splits import Source, open_split, own_separator
 from clm.errors import MachineError, UserError
 from clm.evaluation import published
-from clm.evaluation.display import UNITS, describe
+from clm.evaluation.display import UNITS, result_page
 from clm.evaluation.forward import positions_of, probe
 from clm.evaluation.intervals import bootstrap
 from clm.evaluation.loading import check_weights, first_token, load_model
@@ -23,8 +22,9 @@ from clm.evaluation.scoring import Documents, Score, document_nats, precision
 from clm.evaluation.text import EncodedText, encode
 from clm.files import read_json, write_json
 from clm.launch import hardware, preflight
+from clm.launch.writable import check_output
+from clm.progress import Say
 
-Say = Callable[[str], None]
 DEFAULT_BLOCK_SIZE = 1024
 
 
@@ -74,20 +74,11 @@ def run(args: argparse.Namespace) -> None:
         "stride": stride,
         "precision": "bf16" if bf16 else "fp32",
     }
-    say(describe(result))
+    say(result_page(result))
     if compared:
         say(f"\n{published.table(compared)}")
     if args.output is not None and state.is_main_process:
         write_json(args.output, {**result, "published": compared})
-
-
-def check_output(path: Path) -> None:
-    """Raise UserError where no file can be written at `path`, before any work."""
-    if path.is_dir():
-        raise UserError(f"--output {path}: is a folder; name a file")
-    if not path.absolute().parent.is_dir():
-        raise UserError(f"--output {path}: there is no folder {path.parent}")
-    preflight.check_writable("--output", path.absolute().parent)
 
 
 def open_source(args: argparse.Namespace, recipe: dict[str, Any]) -> tuple[Source, str | None]:

@@ -8,8 +8,9 @@ import torch
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
+from clm.data.blocks import IGNORED
 from clm.errors import UserError
-from clm.model.loss import IGNORED, token_losses
+from clm.model.loss import token_losses
 
 # (rows, width) int64 ids and aligned labels, both on the CPU -> (rows, width) fp32 nats on the model's device, 0 where
 # the label is IGNORED.

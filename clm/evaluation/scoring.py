@@ -11,10 +11,10 @@ import torch
 from torch import distributed
 from transformers import PreTrainedModel
 
+from clm.data.blocks import IGNORED
 from clm.data.store.token_store import TokenStore
 from clm.evaluation.forward import TokenLosses, from_hidden_states
 from clm.evaluation.windows import Windows, batches, cut
-from clm.model.loss import IGNORED
 from clm.progress import StepProgress
 
 

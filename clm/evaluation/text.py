@@ -1,7 +1,7 @@
 """A text to be scored: its documents' ids by the model's own tokenizer, and what each document is divided by."""
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,9 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from clm.data.sources.documents import Source
 from clm.data.sources.packed import Batch
 from clm.data.store import encoder as encoders
-from clm.progress import ByteProgress
-
-Say = Callable[[str], None]
+from clm.progress import ByteProgress, Say
 
 
 @dataclass(frozen=True)

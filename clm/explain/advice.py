@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from clm.config.fields import MUON
 from clm.explain import references
 from clm.explain.expected import Model
 from clm.explain.forecast import Law
 from clm.explain.outlook import decays, pairs
 from clm.explain.scaling import TOKENS_PER_PARAMETER, critical_batch_tokens, usual_learning_rate
 from clm.explain.setup import Setup
-from clm.training.optim import MUON
 from clm.training.schedule import warmup_steps
 
 SMALLEST_GAIN = 0.01  # nats: what is expected to give less isn't given

@@ -1,7 +1,6 @@
 """A loss explained, of a recipe or a run: what it means, whether it is normal, where it ends, what would help."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from textwrap import fill
 from typing import Any
 
@@ -9,10 +8,10 @@ from clm.config.recipe import Recipe
 from clm.errors import UserError
 from clm.explain import advice, faults, normal, outlook, sections
 from clm.explain.evidence import Evidence
-from clm.explain.run_folder import of_run
 from clm.explain.scaling import usual_learning_rate
-from clm.explain.setup import Setup, of_recipe
+from clm.explain.setup import Setup, of_recipe, of_run
 from clm.runs.curve import Curve
+from clm.runs.record import RunRecord
 
 LARGEST_LOSS = 100  # nats a token
 FEWEST_LOSSES = 4  # of a run, before its curve is one
@@ -48,17 +47,18 @@ def explain_recipe(recipe: Recipe, step: int, loss: float, dataset_tokens: int |
     }
 
 
-def explain_run(run_dir: Path) -> dict[str, Any]:
-    """Explain a run's folder, finished or not.
+def explain_run(run: RunRecord) -> dict[str, Any]:
+    """Explain a run, finished or not.
 
     Raises:
-        UserError: it isn't a run's folder, or its curve is too short.
+        UserError: its folder has no recipe or no saved state, or its curve is too short.
     """
-    run = of_run(run_dir)
-    setup, curve = run.setup, run.curve
-    if len(curve.train_losses) + len(curve.losses) < FEWEST_LOSSES:
-        known = len(curve.train_losses) + len(curve.losses)
-        raise UserError(f"{run_dir}: {known} losses are no curve yet: log at least {FEWEST_LOSSES} (logging_steps)")
+    setup, curve = of_run(run), run.curve
+    if not run.histories:
+        raise UserError(f"{run.folder}: the run has saved no state yet: no trainer_state.json, here or in a checkpoint")
+    known = len(curve.train_losses) + len(curve.losses)
+    if known < FEWEST_LOSSES:
+        raise UserError(f"{run.folder}: {known} losses are no curve yet: log at least {FEWEST_LOSSES} (logging_steps)")
     step, loss, kind = _latest(curve)
     verdict = normal.verdict(setup, step, loss, kind == "training")
     made = outlook.of_run(setup, curve)
@@ -78,14 +78,6 @@ def explain_run(run_dir: Path) -> dict[str, Any]:
         "numbers": sections.numbers(setup, step, loss) | {"gradient_noise_scale": curve.noise_scale},
         "sections": sections.all_of(setup, step, loss, kind, verdict, made, what_if, given, found),
     }
-
-
-def for_report(run_dir: Path) -> dict[str, Any] | None:
-    """As explain_run; None where there is nothing to explain yet."""
-    try:
-        return explain_run(run_dir)
-    except UserError:
-        return None
 
 
 def verdict_line(setup: Setup, log_history: Sequence[dict[str, Any]]) -> str | None:
@@ -109,14 +101,13 @@ def verdict_line(setup: Setup, log_history: Sequence[dict[str, Any]]) -> str | N
 
 def evidence(setup: Setup, curve: Curve, histories: Sequence[Sequence[dict[str, Any]]] = ()) -> Evidence:
     """What the checks for faults look at."""
-    batch = setup.recipe.training.get("per_device_train_batch_size", 8)
     return Evidence(
         curve=curve,
         vocab_size=setup.vocab_size,
         unigram=setup.text.unigram_entropy,
         tokens_per_step=setup.tokens_per_step,
         tokens_per_pass=setup.text.tokens,
-        accumulation=max(1, setup.sequences_per_step // batch),
+        accumulation=max(1, setup.sequences_per_step // setup.recipe.micro_batch),
         peak_rate=setup.peak_rate,
         usual_rate=usual_learning_rate(setup.non_embedding_parameters),
         histories=histories,
@@ -147,7 +138,7 @@ def _forecast(made: Any) -> dict[str, Any] | None:
     return {"final_loss": final, "low": low, "high": high, "level": 0.8, "curve": curve}
 
 
-def describe(explained: dict[str, Any]) -> str:
+def explanation_page(explained: dict[str, Any]) -> str:
     """The explanation as a page for the terminal."""
     lines = [f"{explained['recipe']}, step {explained['step']:,}"]
     for section in explained["sections"]:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from statistics import NormalDist
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from clm.files import read_json
 from clm.runs.curve import Curve
 
 LEVEL = 0.8
-NORMAL_QUANTILE = 1.2816  # of LEVEL, two-sided
+NORMAL_QUANTILE = NormalDist().inv_cdf(0.5 + LEVEL / 2)  # two-sided
 MEMORY_SHARE = 0.03  # of all steps: how long a fall of the learning rate takes to sink in
 SKIPPED_SHARE = 0.06  # of all steps, and
 PLATEAU = 0.94  # of the unigram entropy: while a model learns how often each token occurs, no power law holds

@@ -6,7 +6,7 @@ import numpy as np
 
 from clm.explain import references
 from clm.explain.expected import Expectation
-from clm.explain.forecast import PLATEAU
+from clm.explain.forecast import NORMAL_QUANTILE, PLATEAU
 from clm.explain.setup import Setup
 
 EARLY = 0.3  # of the steps
@@ -63,7 +63,9 @@ def _confidence(expectation: Expectation, loss: float, text: str | None) -> str:
     share = expectation.share_below(loss)
     side = f"{share:.0%} of such runs would be lower"
     known = "" if text else "; this text is none of the references', which widens the band"
-    return f"80 % band, ±{1.2816 * expectation.sd:.2f}; {side}; nearest reference: {expectation.nearest}{known}"
+    return (
+        f"80 % band, ±{NORMAL_QUANTILE * expectation.sd:.2f}; {side}; nearest reference: {expectation.nearest}{known}"
+    )
 
 
 def band(setup: Setup, last_step: int, of_training: bool, points: int = 40) -> list[list[float]] | None:

@@ -32,7 +32,6 @@ class LossLaw:
 
 
 CHINCHILLA = LossLaw(1.69, 406.4, 0.34, 410.7, 0.28)  # Hoffmann et al. 2022 (arXiv 2203.15556), approach 3
-CHINCHILLA_REFIT = LossLaw(1.8172, 482.01, 0.3478, 2085.43, 0.3658)  # Besiroglu et al. 2024 (arXiv 2404.10102)
 
 
 def effective_tokens(unique: float, seen: float) -> float:

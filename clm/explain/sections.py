@@ -51,17 +51,17 @@ def all_of(
     advice: Sequence[dict[str, Any]],
     findings: Sequence[dict[str, str]],
 ) -> list[dict[str, Any]]:
-    """Every part, {"title", "lines"}, in the order in which one asks."""
+    """Every part, {"key", "title", "lines"}, in the order in which one asks."""
     known = numbers(setup, step, loss)
     parts = (
-        (f"What a {kind} loss of {loss:.2f} means", _meaning(setup, loss, known)),
-        ("How much it has seen", _seen(setup, step, known)),
-        ("Is it normal?", [verdict.sentence, f"How sure: {verdict.confidence}."]),
-        ("Where it will end", _end(setup, step, made, what_if)),
-        ("What would help", _help(advice)),
-        ("What is wrong", [f"{fault['name']}: {fault['text']}" for fault in findings] or _nothing(step, kind)),
+        ("meaning", f"What a {kind} loss of {loss:.2f} means", _meaning(setup, loss, known)),
+        ("seen", "How much it has seen", _seen(setup, step, known)),
+        ("normal", "Is it normal?", [verdict.sentence, f"How sure: {verdict.confidence}."]),
+        ("end", "Where it will end", _end(setup, step, made, what_if)),
+        ("advice", "What would help", _help(advice)),
+        ("findings", "What is wrong", [f"{each['name']}: {each['text']}" for each in findings] or _nothing(step, kind)),
     )
-    return [{"title": title, "lines": lines} for title, lines in parts]
+    return [{"key": key, "title": title, "lines": lines} for key, title, lines in parts]
 
 
 def targets(setup: Setup) -> Sequence[float]:

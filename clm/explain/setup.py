@@ -1,36 +1,25 @@
 """What a recipe's loss is to be held against: its model, text, batch and schedule."""
 
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from clm.config.recipe import Recipe
-from clm.data import text_size
-from clm.data.blocks import EpochSteps, count_samples, count_steps, tokens_trained
+from clm.config.fields import MUON
+from clm.config.recipe import Recipe, load
+from clm.data.blocks import EpochSteps, count_samples, count_steps, tokens_trained, total_steps
+from clm.data.description import DATA_FILE
 from clm.data.prepare import DEFAULT_VOCAB_SIZE
 from clm.errors import UserError
+from clm.explain import training_text
 from clm.explain.expected import Situation
 from clm.explain.forecast import Law
-from clm.explain.scaling import typical_unigram_entropy, unigram_entropy
-from clm.plan import plan
-from clm.training.optim import MUON
+from clm.explain.scaling import typical_unigram_entropy
+from clm.explain.training_text import Text
+from clm.model.size import parameters_of
+from clm.numbers import count
+from clm.runs.record import RunRecord
 from clm.training.schedule import FOLLOWS_THE_LOSS, learning_rates
-
-# Words of well-known training splits, as WikiText's published figures count them: (dataset, configuration) -> words.
-KNOWN_WORDS = {("Salesforce/wikitext", "wikitext-103-raw-v1"): 103_227_021}
-
-
-@dataclass(frozen=True)
-class Text:
-    """What is known of a training text. Entropies in nats a token; None is not measured."""
-
-    tokens: int
-    tokens_from: str
-    words: int | None = None
-    bytes: int | None = None
-    unigram_entropy: float | None = None
-    unigram_loss: float | None = None  # on the validation text
 
 
 @dataclass(frozen=True)
@@ -55,12 +44,12 @@ class Setup:
     @cached_property
     def parameters(self) -> int:
         """All of the model's."""
-        return plan.count_parameters(self.recipe, self.vocab_size)
+        return parameters_of(self.recipe, self.vocab_size).total
 
     @property
     def non_embedding_parameters(self) -> int:
         """Without the token and position tables, as scaling laws count them."""
-        return self.parameters - plan.embedding_parameters(self.recipe, self.vocab_size)
+        return parameters_of(self.recipe, self.vocab_size).non_embedding
 
     def samples(self, sampling: str) -> int:
         """Samples in an epoch of `blocks` or `windows`."""
@@ -75,7 +64,7 @@ class Setup:
         """Optimizer steps of the whole run."""
         training = self.recipe.training
         epoch = self.epoch(self.recipe.data.sampling)
-        return plan.total_steps(epoch, training.get("max_steps", -1), training.get("num_train_epochs", 3.0))
+        return total_steps(epoch, training.get("max_steps", -1), training.get("num_train_epochs", 3.0))
 
     def tokens_at(self, step: int) -> int:
         """Tokens trained on by `step`."""
@@ -152,21 +141,29 @@ def of_recipe(recipe: Recipe, dataset_tokens: int | None = None) -> Setup:
     Raises:
         UserError: nothing tells how long the text is, or it is too short for a block.
     """
-    vocab_size = recipe.data.vocab_size or DEFAULT_VOCAB_SIZE
-    store = None
-    with suppress(UserError):  # the text itself may be elsewhere
-        store = text_size.find_store(recipe, vocab_size)
-    if dataset_tokens:
-        text = Text(dataset_tokens, "given")
-    elif store is not None:
-        totals = store.totals
-        origin, entropy = f"the token store at {store.folder}", unigram_entropy(store.counts)
-        text = Text(store.tokens, origin, totals.words, totals.bytes, entropy)
-    else:
-        words = KNOWN_WORDS.get((recipe.data.dataset_name, recipe.data.dataset_config_name))
-        text = Text(*text_size.tokens_of_text(recipe, vocab_size), words)
-    if count_samples(text.tokens, recipe.data.block_size, recipe.data.sampling) == 0:
-        size = recipe.data.block_size
+    vocab_size, size = recipe.data.vocab_size or DEFAULT_VOCAB_SIZE, recipe.data.block_size
+    text = training_text.of_recipe(recipe, vocab_size, dataset_tokens)
+    if count_samples(text.tokens, size, recipe.data.sampling) == 0:
         raise UserError(f"{text.tokens:,} tokens are too few for one block of {size:,} and the token after it")
-    batch = recipe.training.get("per_device_train_batch_size", 8)
-    return Setup(recipe, vocab_size, batch * recipe.accumulation(1), text)
+    return Setup(recipe, vocab_size, recipe.sequences_per_step(1), text)
+
+
+def of_statistics(recipe: Recipe, statistics: Mapping[str, Any], sequences_per_step: int) -> Setup:
+    """The set-up of a run that is about to start, whose text is known in `statistics` (data.json)."""
+    return Setup(recipe, statistics["vocab_size"], sequences_per_step, training_text.of_statistics(statistics))
+
+
+def of_run(run: RunRecord) -> Setup:
+    """The set-up of a run, finished or not.
+
+    Raises:
+        UserError: its folder has no recipe, or nothing in it tells how long the text is.
+    """
+    if not run.recipe:
+        raise UserError(f"{run.folder}: not a run's folder: it has no recipe.json")
+    recipe = load(run.folder / "recipe.json")
+    sequences = count(run.identity.get("sequences_per_step")) or recipe.sequences_per_step(1)
+    text = training_text.of_statistics(run.data) or training_text.of_log(recipe, run.log, sequences)
+    if text is None:
+        raise UserError(f"{run.folder}: its log doesn't tell how long the text is, and {DATA_FILE} isn't there")
+    return Setup(recipe, run.vocab_size or DEFAULT_VOCAB_SIZE, sequences, text)

@@ -2,7 +2,7 @@
 
 import math
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +14,12 @@ from clm.config.recipe import Recipe, load
 from clm.data.prepare import open_text, prepare
 from clm.data.store.token_store import TokenStore
 from clm.errors import UserError
-from clm.files import Made
 from clm.hub.access import Target, open_repository
-from clm.progress import StepProgress
+from clm.progress import Say, StepProgress
+from clm.rollback import Made
 
 SHARD_TOKENS = 100_000_000
 _GROUP_TOKENS = 1_000_000  # of a row group, which is what a reader holds in memory
-Say = Callable[[str], None]
 
 
 def push_tokenizer(api: HfApi, run_dir: Path, target: Target) -> str:

@@ -14,12 +14,12 @@ from huggingface_hub import HfApi
 from clm.errors import MachineError, Stopped, UserError
 from clm.hub import access
 from clm.hub.push import push
-from clm.launch import processes
+from clm.launch import processes, status
+from clm.progress import Say
 from clm.training.checkpoint.writer import Saved
 
 TRIES = 5  # of a push that somebody waits for
 _FIRST_WAIT, _LONGEST_WAIT = 2.0, 300.0  # seconds between two tries, doubled each time
-Say = Callable[[str], None]
 
 
 def again_and_again(work: Callable[[], str], name: str, tries: int = TRIES) -> str:
@@ -70,7 +70,7 @@ class Uploads:
             self._over.set()
             self._wake.set()
             self._thread.join()
-            if self._pending or processes.finished_steps(self._run_dir) is not None:
+            if self._pending or status.finished_steps(self._run_dir) is not None:
                 self._say(f"pushing to {self._target.name}")
                 work = partial(push, self._api, self._run_dir, self._target)
                 self._say(f"pushed to {again_and_again(work, self._target.name, tries)}")

@@ -1,7 +1,7 @@
 """Back from the Hub: the newest checkpoint that was pushed, put where the run would have it."""
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,12 @@ from huggingface_hub.hf_api import RepoFolder
 
 from clm.errors import MachineError, UserError
 from clm.hub import access
+from clm.progress import Say
 from clm.training.callbacks import samples as sample_log
 from clm.training.checkpoint import find as checkpoint
 from clm.training.checkpoint.writer import publish
 
 _STAGING = ".fetch.tmp"  # stays where a download is killed; the next one goes on with it
-Say = Callable[[str], None]
 
 
 def fetch(run_dir: Path, training: Mapping[str, Any], needs_best: bool, say: Say) -> None:

@@ -18,8 +18,9 @@ from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils.sha import git_hash
 
 from clm.errors import UserError
+from clm.explain.explanation import EXPLANATION_FILE
 from clm.hub.access import WITH_CHECKPOINTS, Target, open_repository
-from clm.launch import processes
+from clm.launch import status
 from clm.report import card
 from clm.training.callbacks import samples as sample_log
 from clm.training.checkpoint import find as checkpoint
@@ -30,7 +31,7 @@ ABOUT = ("recipe.json", "data.json", "environment.json")
 # What other people need of a finished run's folder. Checkpoints, locks and logs stay here.
 PUBLISHED = (
     *("README.md", *MODEL, *ABOUT, "*_results.json", "trainer_state.json"),
-    *("energy.json", sample_log.FILE, "report.html", "loss_curve.png"),
+    *("energy.json", sample_log.FILE, EXPLANATION_FILE, "report.html", "loss_curve.png"),
 )
 
 
@@ -41,7 +42,7 @@ def push(api: HfApi, run_dir: Path, target: Target) -> str:
         UserError: there is nothing in it to push, or the Hub refuses.
         Exception: the Hub can't be reached, or is in trouble.
     """
-    steps = processes.finished_steps(run_dir)
+    steps = status.finished_steps(run_dir)
     with _staged(run_dir, target) as checkpoints:
         if steps is None and (not checkpoints or target.strategy == "end"):
             raise UserError(

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
+from clm.cores import usable_cores
 from clm.launch import hardware
 
 ENVIRONMENT_FILE = "environment.json"
@@ -19,10 +20,10 @@ def environment(args: TrainingArguments) -> dict[str, Any]:
     """What environment.json holds: device, precision, processes, the machine, and versions."""
     device = args.device.type
     return {
-        "device": _cpu_name() if device == "cpu" else hardware.device_name(device),
+        "device": cpu_name() if device == "cpu" else hardware.device_name(device),
         "precision": "bf16" if args.bf16 else "fp32",
         "processes": args.world_size,
-        "cpu_cores": hardware.usable_cores(),
+        "cpu_cores": usable_cores(),
         "cpu_threads": torch.get_num_threads(),
         "memory_gb": _memory_gb(),
         "system": f"{platform.system()} {platform.machine()}",
@@ -30,7 +31,7 @@ def environment(args: TrainingArguments) -> dict[str, Any]:
     }
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
     """The processor as its maker calls it, where Linux tells."""
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()

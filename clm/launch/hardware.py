@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from clm.cores import usable_cores
+
 
 @dataclass
 class Decision:
@@ -37,11 +39,6 @@ def has_bf16(device: str) -> bool:
     if device == "cpu":
         return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return False
-
-
-def usable_cores() -> int:
-    """CPU cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def fit(training: dict[str, Any]) -> Decision:

@@ -4,18 +4,17 @@ import os
 import socket
 from contextlib import suppress
 from pathlib import Path
-from tempfile import TemporaryFile, mkstemp
+from tempfile import mkstemp
 
 from accelerate import PartialState
-from accelerate.commands.config.config_args import default_yaml_config_file, load_config_from_file
 from accelerate.utils import gather_object
 from torch import distributed
 from transformers import TrainingArguments
 from transformers.integrations import integration_utils
 
+from clm.config.fields import MUON
 from clm.errors import UserError
-
-_MODULE = "accelerate/commands/launch.py"  # of `python -m accelerate.commands.launch`
+from clm.launch.launcher import asks_for, processes_asked_for
 
 
 def check_precision(bf16: bool) -> None:
@@ -48,7 +47,7 @@ def check_processes() -> None:
             f"the launcher started {launched} processes, but they don't see each other (each counts {processes}): on "
             "a machine without GPUs set ACCELERATE_USE_CPU=true, or launch one process"
         )
-    asked = _processes_asked_for()
+    asked = processes_asked_for()
     if processes == 1 and asked > 1:
         raise UserError(
             f"{asked} processes were asked for, but the launcher started one: launch with `accelerate launch "
@@ -63,31 +62,42 @@ def check_engine(args: TrainingArguments) -> None:
         UserError: it is FSDP or DeepSpeed without GPUs, FSDP1, Megatron-LM, ZeRO-3, or DeepSpeed with checkpoints.
     """
     for engine in ("FSDP", "DeepSpeed"):
-        if _asks_for(engine.upper()) and args.device.type != "cuda":
+        if asks_for(engine.upper()) and args.device.type != "cuda":
             raise UserError(
                 f"the accelerate file asks for {engine}, which accelerate would run as DDP on a machine without GPUs, "
                 "unsaid: launch with --config_file recipes/accelerate/ddp.yaml"
             )
-    if _asks_for("FSDP") and os.environ.get("FSDP_VERSION", "1") != "2":
+    if asks_for("FSDP") and os.environ.get("FSDP_VERSION", "1") != "2":
         raise UserError(
             "the accelerate file asks for FSDP's first version, whose weights can't be saved whole here: set "
             "fsdp_version: 2, as recipes/accelerate/fsdp2.yaml does"
         )
-    if _asks_for("MEGATRON_LM") or os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE") == "3":
-        engine = "Megatron-LM" if _asks_for("MEGATRON_LM") else "DeepSpeed's ZeRO-3"
+    if asks_for("MEGATRON_LM") or os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE") == "3":
+        engine = "Megatron-LM" if asks_for("MEGATRON_LM") else "DeepSpeed's ZeRO-3"
         raise UserError(
             f"the accelerate file asks for {engine}, which cuts weights up in a way that this program doesn't know: "
             "launch with --config_file recipes/accelerate/fsdp2.yaml"
         )
-    if _asks_for("DEEPSPEED") and args.save_strategy != "no":
+    if asks_for("DEEPSPEED") and args.save_strategy != "no":
         raise UserError(
             "DeepSpeed keeps its optimizer states to itself, so nothing can be saved to go on from: launch with "
             "--config_file recipes/accelerate/fsdp2.yaml, or add --save_strategy no --load_best_model_at_end false"
         )
 
 
-def _asks_for(engine: str) -> bool:
-    return os.environ.get(f"ACCELERATE_USE_{engine}", "").lower() in ("1", "true", "yes")
+def check_optimizer(optim: str) -> None:
+    """Stop a launch under which Muon would see pieces of a matrix, whose orthogonalisation is another one.
+
+    FSDP2's shards multiply as full matrices do, so there it is right.
+
+    Raises:
+        UserError: it is DeepSpeed.
+    """
+    if optim == MUON and asks_for("DEEPSPEED"):
+        raise UserError(
+            "optim muon needs whole matrices, and the accelerate file asks for DeepSpeed, which cuts them up: set "
+            "optim to adamw_torch_fused, or launch without it"
+        )
 
 
 def check_shared(folder: Path) -> None:
@@ -118,45 +128,6 @@ def check_shared(folder: Path) -> None:
         )
 
 
-def _launcher() -> list[str]:
-    """The command that started this process, from `accelerate` on; empty where that can't be seen, or is another."""
-    try:
-        words = Path(f"/proc/{os.getppid()}/cmdline").read_text().split("\0")
-    except OSError:
-        return []
-    names = ("accelerate", "accelerate-launch", "accelerate.commands.launch")
-    started = [number for number, word in enumerate(words) if word.endswith(_MODULE) or Path(word).name in names]
-    return words[started[0] :] if started else []
-
-
-def _launcher_option(name: str) -> str:
-    words = _launcher()
-    for word, following in zip(words[1:], [*words[2:], ""], strict=False):
-        if word.endswith(".py"):  # from here on they are the script's
-            break
-        if word == name:
-            return following
-        if word.startswith(f"{name}="):
-            return word.removeprefix(f"{name}=")
-    return ""
-
-
-def _processes_asked_for() -> int:
-    """By the launcher's command line, else by the accelerate file in force; 0 where neither says."""
-    asked = _launcher_option("--num_processes")
-    if asked.isdigit():
-        return int(asked)
-    file = accelerate_file()
-    return load_config_from_file(file).num_processes or 0 if file != "none" else 0
-
-
-def accelerate_file() -> str:
-    """The accelerate configuration in force, as the launcher's command line and defaults tell."""
-    if given := _launcher_option("--config_file"):
-        return given
-    return default_yaml_config_file if _launcher() and Path(default_yaml_config_file).is_file() else "none"
-
-
 def check_trackers(names: list[str]) -> None:
     """Stop where a tracker of `report_to` can't report.
 
@@ -173,23 +144,3 @@ def check_trackers(names: list[str]) -> None:
     for name in names:
         if name not in there:
             raise UserError(f"report_to {name}: the package for it isn't installed; install it or leave {name} out")
-
-
-def check_writable(key: str, folder: Path) -> None:
-    """Stop before any work if `folder`, which is the recipe's `key`, can't be written.
-
-    Raises:
-        UserError: it, or the folder it would be made in, isn't a writable folder.
-    """
-    existing = folder
-    while not existing.exists() and existing != existing.parent:
-        existing = existing.parent
-    if not existing.is_dir():
-        raise UserError(f"{key} {folder}: {existing} is a file; set another {key}")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise UserError(f"{key} {folder}: no permission to write in {existing}; set another {key}")
-    try:  # root may write anywhere, it seems, but not on a read-only disk, nor in /proc
-        with TemporaryFile(dir=existing):
-            pass
-    except OSError as error:
-        raise UserError(f"{key} {folder}: {existing} can't be written ({error.strerror}); set another {key}") from None

@@ -1,21 +1,17 @@
-"""A run's outer life: its processes, and how far it got."""
+"""The processes of a run: which one prints and writes, and when they wait for each other."""
 
 import os
-import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, TypeVar
 
 from accelerate import PartialState
 from torch import distributed
 from transformers import TrainingArguments
 
-from clm.errors import MachineError, Stopped, UserError
-from clm.files import read_json, write_json
+from clm.errors import MachineError, UserError
 
-STATUS_FILE = "run_status.json"
 _T = TypeVar("_T")
 
 
@@ -38,23 +34,6 @@ def on_main(work: Callable[[], _T]) -> _T:
     if error:
         raise error
     return result
-
-
-def write_status(
-    output_dir: Path, state: str, total_steps: int, exit_code: int | None = None, reason: str | None = None
-) -> None:
-    """Say in run_status.json how the run of `total_steps` stands: running, stopped, failed or finished."""
-    write_json(
-        output_dir / STATUS_FILE,
-        {
-            "state": state,
-            "exit_code": exit_code,
-            "reason": reason,
-            "total_steps": total_steps,
-            "host": socket.gethostname(),
-            "process": os.getpid(),
-        },
-    )
 
 
 def join_on_cpu(training: dict[str, Any]) -> None:
@@ -96,29 +75,3 @@ def processes() -> Iterator[None]:
     finally:
         if distributed.is_initialized():
             distributed.destroy_process_group()
-
-
-@contextmanager
-def status_of(output_dir: Path, total_steps: int) -> Iterator[None]:
-    """Keep run_status.json true from the first step to the last: running, then finished, stopped or failed."""
-    if not main_process():
-        yield
-        return
-    output_dir.mkdir(parents=True, exist_ok=True)
-    write_status(output_dir, "running", total_steps)
-    try:
-        yield
-    except BaseException as error:
-        exit_code = getattr(error, "exit_code", 1)
-        reason = " ".join(str(error).split()) or type(error).__name__
-        with suppress(OSError):  # on a full disk the reason itself has no room
-            state = "stopped" if isinstance(error, Stopped) else "failed"
-            write_status(output_dir, state, total_steps, exit_code, reason)
-        raise
-    write_status(output_dir, "finished", total_steps, exit_code=0)
-
-
-def finished_steps(output_dir: Path) -> int | None:
-    """The planned steps of the run that finished in `output_dir`; None if none did."""
-    status = read_json(output_dir / STATUS_FILE) or {}
-    return status.get("total_steps") if status.get("state") == "finished" else None

@@ -4,20 +4,21 @@ import errno
 import fcntl
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
 from clm.errors import UserError
 from clm.launch import processes
+from clm.progress import Say
 
 LOCK_FILE = ".lock"
 _NO_LOCKS_HERE = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 @contextmanager
-def held(output_dir: Path, say: Callable[[str], None]) -> Iterator[None]:
+def held(output_dir: Path, say: Say) -> Iterator[None]:
     """Make `output_dir` and hold its lock, for all processes of a run; a folder made here and left empty goes again.
 
     The kernel lets go of the lock when its process ends, however it ends, so a lock file that a dead process has left
@@ -53,7 +54,7 @@ def taken(output_dir: Path) -> bool:
     return False
 
 
-def _take(output_dir: Path, say: Callable[[str], None]) -> TextIO:
+def _take(output_dir: Path, say: Say) -> TextIO:
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
         return _lock(output_dir / LOCK_FILE, say)
@@ -63,7 +64,7 @@ def _take(output_dir: Path, say: Callable[[str], None]) -> TextIO:
         ) from None
 
 
-def _lock(path: Path, say: Callable[[str], None]) -> TextIO:
+def _lock(path: Path, say: Say) -> TextIO:
     while True:
         file = path.open("a+", encoding="utf-8")
         try:

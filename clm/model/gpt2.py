@@ -6,8 +6,9 @@ from transformers import GPT2Config, PreTrainedTokenizerBase
 from transformers.modeling_outputs import CausalLMOutputWithCrossAttentions
 
 from clm.config.recipe import ModelOptions
+from clm.data.blocks import IGNORED
 from clm.model import attention, liger
-from clm.model.loss import IGNORED, summed_cross_entropy
+from clm.model.loss import summed_cross_entropy
 
 
 class GPT2LMHeadModel(transformers.GPT2LMHeadModel):
@@ -33,7 +34,8 @@ class GPT2LMHeadModel(transformers.GPT2LMHeadModel):
 
         Args:
             input_ids: (batch, block_size) int64.
-            labels: (batch, block_size) int64, aligned: labels[i] is the token after input_ids[i]; -100 isn't counted.
+            labels: (batch, block_size) int64, aligned: labels[i] is the token after input_ids[i]. IGNORED ones
+                aren't counted.
             num_items_in_batch: labels in the whole optimizer step, over all micro-batches and processes; the loss is
                 this batch's sum divided by it. By default the labels of this batch.
         """

@@ -4,7 +4,8 @@ from importlib import metadata
 
 import torch
 
-from clm.model.loss import IGNORED, compute_dtype
+from clm.data.blocks import IGNORED
+from clm.model.loss import compute_dtype
 
 OLDEST = (0, 8, 5)  # the first that it was tried with; `accum_dtype` is there since 0.6.2
 

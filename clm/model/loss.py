@@ -8,9 +8,10 @@ Hsu et al. 2024, arXiv 2410.10989).
 
 import torch
 
+from clm.data.blocks import IGNORED
+
 CHUNK_ELEMENTS = 2**22  # of logits at a time: 16 MB in fp32
 GROUP_ELEMENTS = 2**26  # of their gradient kept for one matmul into the weight's: 128 MB in bf16
-IGNORED = -100
 
 
 def _chunk_rows(vocab_size: int) -> int:

@@ -1,5 +1,6 @@
 """A plan as a page for the terminal: what is an estimate has a ~, and its assumption below."""
 
+from clm.numbers import duration
 from clm.plan.launches import Launch
 from clm.plan.plan import Plan
 
@@ -7,7 +8,7 @@ _MEMORY = ("weights", "gradients", "optimizer", "activations", "loss", "total")
 _NAMES = {"dataset_tokens": "training text", "seconds": "time", "communication": "network", "dollars": "cost"}
 
 
-def describe(plan: Plan) -> str:
+def plan_page(plan: Plan) -> str:
     """The page."""
     about = "~" if plan.notes["dataset_tokens"].startswith("estimate") else ""
     rows = [
@@ -35,11 +36,6 @@ def describe(plan: Plan) -> str:
             *(f"{_NAMES.get(key, key)}: {note}" for key, note in plan.notes.items()),
         ]
     )
-
-
-def duration(seconds: float) -> str:
-    """Hours, or minutes."""
-    return f"{seconds / 3600:,.1f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min"
 
 
 def _columns(rows: list[tuple[str, str, str]]) -> list[str]:

@@ -1,20 +1,16 @@
 """What a recipe will need, before it runs: parameters, steps, memory, time, money. Trains nothing, writes nothing."""
 
-import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
-from transformers import GPT2LMHeadModel
-
 from clm.config.recipe import Recipe
-from clm.data.blocks import EpochSteps, count_samples, count_steps, tokens_trained
+from clm.data.blocks import count_samples, count_steps, tokens_trained, total_steps
 from clm.data.prepare import DEFAULT_VOCAB_SIZE
 from clm.data.text_size import tokens_of_text
 from clm.errors import UserError
 from clm.launch import hardware
 from clm.model.flops import flops_per_token
-from clm.model.gpt2 import model_config
+from clm.model.size import Parameters, parameters_of
 from clm.plan import devices, memory
 from clm.plan.devices import Device
 from clm.plan.launches import Launch, launches
@@ -52,11 +48,6 @@ class Plan:
     notes: dict[str, str]
 
 
-def total_steps(epoch: EpochSteps, max_steps: int, num_train_epochs: float) -> int:
-    """Optimizer steps of a whole run, as the Trainer counts them: max_steps, else the epochs' steps rounded up."""
-    return max_steps if max_steps > 0 else math.ceil(num_train_epochs * max(epoch.total, 1))
-
-
 def make(recipe: Recipe, dataset_tokens: int | None = None, processes: int = 1, device: Device | None = None) -> Plan:
     """Work out a recipe's plan.
 
@@ -71,8 +62,9 @@ def make(recipe: Recipe, dataset_tokens: int | None = None, processes: int = 1, 
     data, vocab_size = recipe.data, recipe.data.vocab_size or DEFAULT_VOCAB_SIZE
     tokens, tokens_from = (dataset_tokens, "given") if dataset_tokens else tokens_of_text(recipe, vocab_size)
     device, bf16 = (device, bool(recipe.training["bf16"])) if device else this_device(recipe, processes)
-    shape = _shape(recipe, vocab_size, processes, bf16)
-    sequences = shape.batch * shape.accumulation * processes
+    parameters = parameters_of(recipe, vocab_size)
+    shape = _shape(recipe, parameters, vocab_size, processes, bf16)
+    sequences = recipe.sequences_per_step(processes)
     samples = count_samples(tokens, data.block_size, data.sampling)
     if samples == 0:
         raise UserError(f"{tokens:,} tokens are too few for one block of {data.block_size:,} and the token after it")
@@ -88,7 +80,7 @@ def make(recipe: Recipe, dataset_tokens: int | None = None, processes: int = 1, 
         device_memory=device.memory,
         processes=processes,
         parameters=shape.parameters,
-        non_embedding_parameters=shape.parameters - embedding_parameters(recipe, vocab_size),
+        non_embedding_parameters=parameters.non_embedding,
         tokens_per_step=sequences * data.block_size,
         sequences_per_step=sequences,
         dataset_tokens=tokens,
@@ -115,33 +107,17 @@ def this_device(recipe: Recipe, processes: int) -> tuple[Device, bool]:
     return devices.this_one(hardware.device_type(fitted), bf16, processes), bf16
 
 
-def _meta_model(recipe: Recipe, vocab_size: int) -> GPT2LMHeadModel:
-    with torch.device("meta"):
-        return GPT2LMHeadModel(model_config(recipe.model, recipe.data.block_size, vocab_size, 0))
-
-
-def count_parameters(recipe: Recipe, vocab_size: int) -> int:
-    """All parameters of the recipe's model, a tied head counted once."""
-    return _meta_model(recipe, vocab_size).num_parameters()
-
-
-def embedding_parameters(recipe: Recipe, vocab_size: int) -> int:
-    """Those of the token and position tables."""
-    return (vocab_size + recipe.data.block_size) * recipe.model.n_embd
-
-
-def _shape(recipe: Recipe, vocab_size: int, processes: int, bf16: bool) -> Shape:
-    model, options = _meta_model(recipe, vocab_size), recipe.model
-    blocks = list(model.transformer.h.parameters())
+def _shape(recipe: Recipe, parameters: Parameters, vocab_size: int, processes: int, bf16: bool) -> Shape:
+    options = recipe.model
     return Shape(
-        parameters=model.num_parameters(),
-        blocks=sum(weight.numel() for weight in blocks),
-        matrices=sum(weight.numel() for weight in blocks if weight.ndim == 2),
+        parameters=parameters.total,
+        blocks=parameters.blocks,
+        matrices=parameters.matrices,
         n_layer=options.n_layer,
         n_embd=options.n_embd,
         vocab_size=vocab_size,
         block_size=recipe.data.block_size,
-        batch=recipe.training.get("per_device_train_batch_size", 8),
+        batch=recipe.micro_batch,
         accumulation=recipe.accumulation(processes),
         optim=recipe.training.get("optim", "adamw_torch_fused"),
         bf16=bf16,

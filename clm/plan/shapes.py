@@ -7,11 +7,12 @@ from typing import Any
 from clm.config.recipe import Recipe
 from clm.errors import UserError
 from clm.explain import references
+from clm.explain.forecast import NORMAL_QUANTILE
 from clm.explain.scaling import TOKENS_PER_PARAMETER, usual_learning_rate
 from clm.explain.setup import Setup, of_recipe
 from clm.model.flops import flops_per_token
+from clm.numbers import duration, large
 from clm.plan.devices import Device, assumptions
-from clm.report.rows import duration, large
 
 HEAD = 64  # of GPT-2 and GPT-3: the width of a head
 # Widths for each layer. Within these the loss hardly depends on it: Kaplan et al. 2020 (arXiv 2001.08361), figure 5.
@@ -117,11 +118,11 @@ def _expected(setup: Setup, steps: int, tokens: int, of_token: float, rate: floa
     )
 
 
-def describe(shapes: list[Shape], recipe: Recipe, device: Device) -> str:
+def shapes_table(shapes: list[Shape], recipe: Recipe, device: Device) -> str:
     """The shapes as a table for the terminal, the lowest loss first."""
     rows = [("n_layer", "n_embd", "n_head", "parameters", "tokens", "passes", "FLOPs", "time", "loss", "80 %")]
     for shape in shapes:
-        low, high = shape.loss - 1.28 * shape.sd, shape.loss + 1.28 * shape.sd
+        low, high = shape.loss - NORMAL_QUANTILE * shape.sd, shape.loss + NORMAL_QUANTILE * shape.sd
         note = f"{low:.2f} to {high:.2f}" + ("" if shape.covered else ", far from any reference run")
         sizes = (str(shape.n_layer), str(shape.n_embd), str(shape.n_head), large(shape.parameters), large(shape.tokens))
         ends = (f"{shape.passes:.2g}", f"{shape.flops:.1e}", duration(shape.seconds), f"{shape.loss:.2f}", note)

@@ -8,11 +8,11 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 
 from clm.evaluation import published
-from clm.explain import explain
+from clm.explain.explanation import explanation_of
 from clm.files import write_text
+from clm.numbers import UNKNOWN, duration, fixed, number, whole
 from clm.report import rows as page_rows
-from clm.report.rows import UNKNOWN, fixed, whole
-from clm.runs.record import Json, RunRecord, number, read_run
+from clm.runs.record import Json, RunRecord, read_run
 
 FILE = "README.md"
 _UNITS = {
@@ -53,7 +53,7 @@ def finished(run_dir: Path, name: str) -> str:
     sections = [
         page_rows.lead(run) + " " + _training(run),
         _section("On the validation text", _table(page_rows.measures(run)) + "\n\n" + _how_scored(run)),
-        _section("Is that normal?", _verdict(run_dir)),
+        _section("Is that normal?", _verdict(run)),
         _section("Beside published results", _comparison(run)),
         _section(
             "Training",
@@ -121,7 +121,7 @@ def _fenced(text: str, language: str = "") -> str:
 
 
 def _training(run: RunRecord) -> str:
-    took = page_rows.duration(page_rows.seconds(run))
+    took = duration(page_rows.seconds(run))
     passes = fixed(page_rows.epochs(run), 2)
     return f"It saw {whole(page_rows.tokens(run))} tokens in {run.step:,} steps ({passes} epochs), which took {took}."
 
@@ -133,13 +133,13 @@ def _how_scored(run: RunRecord) -> str:
     )
 
 
-def _verdict(run_dir: Path) -> str:
-    explained = explain.for_report(run_dir)
+def _verdict(run: RunRecord) -> str:
+    explained = explanation_of(run)
     return explained["verdict"]["sentence"] if explained else ""
 
 
 def _comparison(run: RunRecord) -> str:
-    compared = page_rows.beside(run)
+    compared = page_rows.published_rows(run)
     if not compared:
         return ""
     return (
@@ -187,7 +187,7 @@ def _reproduce(run: RunRecord) -> str:
     processes = run.environment.get("processes")
     launcher = f"--multi_gpu --num_processes {processes} " if number(processes) and processes > 1 else ""
     command = f"accelerate launch {launcher}run_clm.py --config recipe.json --output_dir runs/again"
-    rows = [row for row in page_rows.machine(run) if row[1] != UNKNOWN]
+    rows = [row for row in page_rows.machine_rows(run) if row[1] != UNKNOWN]
     return "\n\n".join(
         [
             _fenced(command, "shell"),

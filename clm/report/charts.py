@@ -1,4 +1,4 @@
-"""A run's log as curves: every point with its step, tokens and seconds, and no more points than a page can show."""
+"""A run's log as lines of charts. A point has its step, tokens and seconds; a line has as many as a page can show."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from clm.runs.record import RunRecord, number
+from clm.numbers import number
+from clm.runs.record import RunRecord
 
-MOST_POINTS = 1000  # of one curve: more than a screen has columns
+MOST_POINTS = 1000  # of one line: more than a screen has columns
 PANELS = (  # key of the log, title, unit
     ("learning_rate", "Learning rate", ""),
     ("grad_norm", "Gradient norm", "before clipping"),
@@ -20,7 +21,7 @@ PANELS = (  # key of the log, title, unit
 
 
 @dataclass(frozen=True)
-class Curve:
+class Line:
     """One line of a chart. Its points are rows of (step, tokens or None, seconds or None, value).
 
     A band's rows have two values, low and high. `shape` is "line", "dots" (a line with its points), "dashes" or
@@ -37,12 +38,12 @@ class Curve:
 
 @dataclass(frozen=True)
 class Chart:
-    """Curves that share their axes."""
+    """Lines that share their axes."""
 
     key: str
     title: str
     unit: str
-    curves: list[Curve] = field(default_factory=list)
+    lines: list[Line] = field(default_factory=list)
 
 
 class Axes:
@@ -70,14 +71,14 @@ def loss_chart(runs: Sequence[RunRecord], names: Sequence[str], explanation: dic
     for place, (run, name) in enumerate(zip(runs, names, strict=True)):
         prefix = f"{name}: " if len(runs) > 1 else ""
         axes = Axes(run)
-        _add(chart, Curve(f"{prefix}training", "training", place, "line", _logged(run, "loss", axes)))
-        _add(chart, Curve(f"{prefix}validation", "validation", place, "dots", _logged(run, "eval_loss", axes)))
+        _add(chart, Line(f"{prefix}training", "training", place, "line", _logged(run, "loss", axes)))
+        _add(chart, Line(f"{prefix}validation", "validation", place, "dots", _logged(run, "eval_loss", axes)))
         if len(runs) == 1 and explanation:
             forecast = (explanation.get("forecast") or {}).get("curve") or []
-            _add(chart, Curve("expected", "expected", place, "band", axes.points(explanation.get("band") or [], 2)))
-            _add(chart, Curve("forecast", "forecast", place, "dashes", axes.points(forecast, 1)))
+            _add(chart, Line("expected", "expected", place, "band", axes.points(explanation.get("band") or [], 2)))
+            _add(chart, Line("forecast", "forecast", place, "dashes", axes.points(forecast, 1)))
             low_and_high = [[row[0], *row[2:4]] for row in forecast if len(row) >= 4]
-            _add(chart, Curve("forecast's interval", "forecast", place, "band", axes.points(low_and_high, 2)))
+            _add(chart, Line("forecast's interval", "forecast", place, "band", axes.points(low_and_high, 2)))
     return chart
 
 
@@ -85,7 +86,7 @@ def validation_chart(runs: Sequence[RunRecord], names: Sequence[str]) -> Chart:
     """Validation loss of the runs alone, where there are many."""
     chart = Chart("loss", "Validation loss", "nats per token")
     for place, (run, name) in enumerate(zip(runs, names, strict=True)):
-        _add(chart, Curve(name, "validation", place, "dots", _logged(run, "eval_loss", Axes(run))))
+        _add(chart, Line(name, "validation", place, "dots", _logged(run, "eval_loss", Axes(run))))
     return chart
 
 
@@ -96,15 +97,15 @@ def panels(runs: Sequence[RunRecord], names: Sequence[str]) -> list[Chart]:
         chart = Chart(key, title, unit)
         for place, (run, name) in enumerate(zip(runs, names, strict=True)):
             label = name if len(runs) > 1 else title.lower()
-            _add(chart, Curve(label, "other", place, "line", _logged(run, key, Axes(run))))
-        if chart.curves:
+            _add(chart, Line(label, "other", place, "line", _logged(run, key, Axes(run))))
+        if chart.lines:
             charts.append(chart)
     return charts
 
 
-def _add(chart: Chart, curve: Curve) -> None:
-    if curve.points:
-        chart.curves.append(curve)
+def _add(chart: Chart, line: Line) -> None:
+    if line.points:
+        chart.lines.append(line)
 
 
 def _logged(run: RunRecord, key: str, axes: Axes) -> list[list[float | None]]:

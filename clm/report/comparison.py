@@ -4,8 +4,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from clm.numbers import duration, fixed, number, shown
 from clm.report import rows as page_rows
-from clm.runs.record import RunRecord, number
+from clm.runs.record import RunRecord
 
 # name, unit, value of a run, digits, whether the lowest is the best
 _RESULTS = (
@@ -39,8 +40,8 @@ def results(runs: Sequence[RunRecord]) -> list[tuple[str, str, list[str], int | 
         comparable = _same(runs, "text") and (name not in _PER_TOKEN or _same(runs, "tokenizer"))
         clear = lowest_is_best and comparable and len(known) > 1 and known.count(min(known)) == 1
         best = values.index(min(known)) if clear else None
-        rows.append((name, unit, [page_rows.fixed(value, digits) for value in values], best))
-    rows.append(("time", "in training", [page_rows.duration(page_rows.seconds(run)) for run in runs], None))
+        rows.append((name, unit, [fixed(value, digits) for value in values], best))
+    rows.append(("time", "in training", [duration(page_rows.seconds(run)) for run in runs], None))
     return rows
 
 
@@ -55,7 +56,7 @@ def warnings(runs: Sequence[RunRecord]) -> list[str]:
 
 def differences(runs: Sequence[RunRecord]) -> list[tuple[str, list[tuple[str, list[str]]], str]]:
     """(title, rows of what differs, what to say where nothing does) for recipes and machines."""
-    machines = [dict(page_rows.machine(run)) for run in runs]
+    machines = [dict(page_rows.machine_rows(run)) for run in runs]
     recipe_rows = _differing([{**run.recipe, "output_dir": None} for run in runs])
     return [
         ("What differs in the recipes", recipe_rows, "Nothing: the recipes are the same."),
@@ -65,7 +66,7 @@ def differences(runs: Sequence[RunRecord]) -> list[tuple[str, list[tuple[str, li
 
 def _differing(tables: Sequence[dict[str, Any]]) -> list[tuple[str, list[str]]]:
     keys = dict.fromkeys(key for table in tables for key in table)
-    rows = [(key, [page_rows.shown(table.get(key)) for table in tables]) for key in keys]
+    rows = [(key, [shown(table.get(key)) for table in tables]) for key in keys]
     return [(key, values) for key, values in rows if len(set(values)) > 1]
 
 

@@ -2,8 +2,8 @@
 
 from io import BytesIO
 
+from clm.numbers import large
 from clm.report.charts import loss_chart
-from clm.report.rows import large
 from clm.runs.record import RunRecord
 
 _STYLE = {"training": {"color": "#83878f", "linewidth": 1.2}, "validation": {"color": "#1f5fbf", "linewidth": 2.2}}
@@ -16,17 +16,17 @@ def draw(run: RunRecord) -> bytes | None:
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter
 
-    curves = loss_chart([run], [run.name]).curves
-    if not curves:
+    lines = loss_chart([run], [run.name]).lines
+    if not lines:
         return None
-    by_tokens = all(point[1] is not None for curve in curves for point in curve.points)
+    by_tokens = all(point[1] is not None for line in lines for point in line.points)
     figure = Figure(figsize=(8, 4.5), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    for curve in curves:
-        across, values = zip(*((point[1 if by_tokens else 0], point[3]) for point in curve.points), strict=True)
-        marker = "o" if curve.shape == "dots" or len(values) == 1 else None
-        axes.plot(across, values, label=curve.name, marker=marker, markersize=4, **_STYLE[curve.role])
+    for line in lines:
+        across, values = zip(*((point[1 if by_tokens else 0], point[3]) for point in line.points), strict=True)
+        marker = "o" if line.shape == "dots" or len(values) == 1 else None
+        axes.plot(across, values, label=line.name, marker=marker, markersize=4, **_STYLE[line.role])
     axes.set_title(run.name, parse_math=False)
     axes.set(xlabel="tokens" if by_tokens else "steps", ylabel="loss, nats per token")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: large(value)))

@@ -15,26 +15,24 @@ from typing import Any
 from jinja2 import ChainableUndefined, Environment, FileSystemLoader
 
 from clm.errors import UserError
+from clm.explain.explanation import Explanation
 from clm.files import write_bytes
+from clm.numbers import fixed, percent, shown, whole
 from clm.report import comparison, rows
 from clm.report.charts import Chart, loss_chart, panels
 from clm.report.loss_plot import draw
 from clm.runs.record import RunRecord, read_run
 
 PAGE = Path(__file__).parent / "page"
+_SHOWN_OTHERWISE = {"normal": "verdict", "advice": "advice", "findings": "findings"}  # section -> part of explanation
 REPORT_FILE, PLOT_FILE, COMPARISON_FILE = "report.html", "loss_curve.png", "comparison.html"
-# {"verdict": {"label": "below" | "within" | "above" | "can't say", "sentence", "confidence"},
-#  "forecast": {"final_loss", "low", "high", "level", "curve": [[step, loss, low, high], ...]},
-#  "band": [[step, low, high], ...], "advice": [{"title", "gain_nats", "cost", "text"}, ...],
-#  "findings": [{"name", "text"}, ...], "sections": [{"title", "lines": [...]}, ...]}; any may be missing or None
-Explanation = dict[str, Any]
 
 
 def write_report(folder: Path, explanation: Explanation | None = None, output: Path | None = None) -> list[Path]:
     """Write a run's report.html and, if it has a curve, loss_curve.png into its folder; the files written.
 
     Args:
-        explanation: verdict, forecast, band, advice, findings and sections, as far as there are any.
+        explanation: as in the run's explanation.json; any part of it may be missing or None.
         output: another file for the page, and then there is no picture.
 
     Raises:
@@ -71,7 +69,7 @@ def _write(files: dict[Path, bytes]) -> list[Path]:
 def run_page(run: RunRecord, explanation: Explanation | None = None) -> str:
     """The page of one run."""
     explanation = explanation or {}
-    recipe = {key: rows.shown(value) for key, value in run.recipe.items()}
+    recipe = {key: shown(value) for key, value in run.recipe.items()}
     return render(
         "run.html",
         [loss_chart([run], [run.name], explanation), *panels([run], [run.name])],
@@ -81,17 +79,18 @@ def run_page(run: RunRecord, explanation: Explanation | None = None) -> str:
         lead=rows.lead(run),
         state=rows.state(run),
         explanation=explanation,
+        sections=_sections(explanation),
         verdict=explanation.get("verdict"),
         forecast=explanation.get("forecast"),
         figures=rows.figures(run),
-        beside=rows.beside(run),
+        published=rows.published_rows(run),
         charts_note=_charts_note(run),
         measures=rows.measures(run),
         samples=rows.samples(run),
         text=rows.text(run),
         recipe=list(recipe.items()),
         main_keys=[(key, recipe[key]) for key in rows.MAIN_KEYS if run.recipe.get(key) is not None],
-        machine=rows.machine(run) + rows.cost(run),
+        machine=rows.machine_rows(run) + rows.cost(run),
         command=rows.command(run),
     )
 
@@ -111,6 +110,12 @@ def comparison_page(runs: Sequence[RunRecord]) -> str:
     )
 
 
+def _sections(explanation: Explanation) -> list[dict[str, Any]]:
+    """The sections of an explanation without those that the page shows as something else than lines."""
+    told = {key for key, part in _SHOWN_OTHERWISE.items() if explanation.get(part)}
+    return [section for section in explanation.get("sections") or [] if section.get("key") not in told]
+
+
 def _charts_note(run: RunRecord) -> str:
     points = sum("loss" in entry for entry in run.log)
     if points == 0:
@@ -128,7 +133,7 @@ def render(template: str, charts: Sequence[Chart], **values: Any) -> str:
         f"default-src 'none'; img-src data:; script-src '{_digest(script)}'; style-src '{_digest(css)}'; "
         "base-uri 'none'; form-action 'none'"
     )
-    drawn = _rounded([asdict(chart) for chart in charts if chart.curves])
+    drawn = _rounded([asdict(chart) for chart in charts if chart.lines])
     data = json.dumps(drawn, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
     pages = Environment(
         loader=FileSystemLoader(PAGE),
@@ -137,7 +142,7 @@ def render(template: str, charts: Sequence[Chart], **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    pages.filters |= {name: getattr(rows, function) for name, function in _FILTERS.items()}
+    pages.filters |= {"count": whole, "fixed": fixed, "percent": percent}
     return pages.get_template(template).render(css=css, script=script, policy=policy, charts=data, **values)
 
 
@@ -148,9 +153,6 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _rounded(part) for key, part in value.items()}
     return [_rounded(part) for part in value] if isinstance(value, list) else value
-
-
-_FILTERS = {"count": "whole", "fixed": "fixed", "percent": "percent"}
 
 
 def _digest(text: str) -> str:

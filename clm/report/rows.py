@@ -1,14 +1,12 @@
 """What the tables of a report say: rows of text from a run's record, each figure with its unit."""
 
-import json
 import math
 import shlex
-from typing import Any
 
 from clm.evaluation import published
-from clm.runs.record import Json, RunRecord, count, number
+from clm.numbers import UNKNOWN, count, duration, fixed, large, number, shown, whole
+from clm.runs.record import Json, RunRecord
 
-UNKNOWN = "not known"
 Row = tuple[str, str, str]
 
 MAIN_KEYS = (
@@ -17,56 +15,6 @@ MAIN_KEYS = (
     "num_train_epochs", "optim", "learning_rate", "lr_scheduler_type", "warmup_steps", "weight_decay", "resid_pdrop",
     "bf16", "seed",
 )  # fmt: skip
-
-
-# Numbers as text; anything else is "not known"
-
-
-def whole(value: Any) -> str:
-    """12,345."""
-    return UNKNOWN if count(value) is None else f"{value:,}"
-
-
-def fixed(value: Any, digits: int = 4) -> str:
-    """1,234.5678."""
-    return UNKNOWN if number(value) is None else f"{value:,.{digits}f}"
-
-
-def percent(value: Any) -> str:
-    """80 %."""
-    return UNKNOWN if number(value) is None else f"{100 * value:.0f} %"
-
-
-def large(value: Any) -> str:
-    """1.24 M."""
-    if number(value) is None:
-        return UNKNOWN
-    for unit, factor in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
-        if value >= factor:
-            return f"{value / factor:.3g} {unit}"
-    return f"{value:.3g}"
-
-
-def duration(seconds: Any) -> str:
-    """1 min 2 s, 3 h 25 min, 2 d 4 h."""
-    if number(seconds) is None:
-        return UNKNOWN
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s" if minutes else f"{rest} s"
-    return f"{minutes // 60} h {minutes % 60} min" if minutes < 1440 else f"{minutes // 1440} d {minutes // 60 % 24} h"
-
-
-def shown(value: Any) -> str:
-    """A recipe's value as one would write it."""
-    if value is None:
-        return "none"
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-# Rows
 
 
 def lead(run: RunRecord) -> str:
@@ -104,7 +52,7 @@ def epochs(run: RunRecord) -> float | None:
     return next((number(entry.get("epoch")) for entry in reversed(run.log) if "epoch" in entry), None)
 
 
-def beside(run: RunRecord) -> list[Json]:
+def published_rows(run: RunRecord) -> list[Json]:
     """Published results on the validation text, this run among them; none unless it is WikiText-103's."""
     if number(run.metrics.get("word_perplexity")) is None or not run.parameters:
         return []
@@ -178,7 +126,7 @@ def cost(run: RunRecord) -> list[tuple[str, str]]:
     return [("time in training", duration(seconds(run))), ("energy", energy)]
 
 
-def machine(run: RunRecord) -> list[tuple[str, str]]:
+def machine_rows(run: RunRecord) -> list[tuple[str, str]]:
     """Hardware and versions."""
     about, versions = run.environment, run.environment.get("versions")
     cores = f"{shown(about['cpu_cores'])} cores, " if "cpu_cores" in about else ""

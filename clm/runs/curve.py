@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from clm.numbers import number
+
 
 @dataclass(frozen=True)
 class Curve:
@@ -21,11 +23,12 @@ class Curve:
 
     @classmethod
     def of(cls, log_history: Sequence[Mapping[str, Any]]) -> "Curve":
-        """The curve of a trainer_state.json's log_history."""
-        train = [(entry["step"], entry["loss"]) for entry in log_history if "loss" in entry]
-        validation = [(entry["step"], entry["eval_loss"]) for entry in log_history if "eval_loss" in entry]
-        scales = [entry["gradient_noise_scale"] for entry in log_history if "gradient_noise_scale" in entry]
-        return cls.from_points(train, validation, scales[-1] if scales else None)
+        """The curve of a trainer_state.json's log_history; what isn't a finite number in it is left out."""
+        train, validation, scales = (
+            [(entry["step"], entry[key]) for entry in log_history if number(entry.get(key)) is not None]
+            for key in ("loss", "eval_loss", "gradient_noise_scale")
+        )
+        return cls.from_points(train, validation, scales[-1][1] if scales else None)
 
     @classmethod
     def from_points(

@@ -1,21 +1,25 @@
 """A run's folder, read into plain data. Nothing in it is trusted: numbers are checked, the rest stays text."""
 
 import json
-import math
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from clm.data.blocks import count_samples, tokens_trained
 from clm.errors import UserError
+from clm.model.size import count_parameters
+from clm.numbers import count, number
+from clm.runs.curve import Curve
 
 Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What a run's folder tells; what it doesn't have is empty. Each entry of `log` has a whole number as `step`.
+    """What a run's folder tells; what it doesn't have is empty. Each logged entry has a whole number as `step`.
 
+    `log` is the newest saved state's, `histories` the logs of all of them: the folder's own, then its checkpoints'.
     `metrics` is eval_results.json or, where a run isn't finished, the evaluation with the lowest loss so far.
     """
 
@@ -25,6 +29,7 @@ class RunRecord:
     step: int
     total_steps: int | None
     log: list[Json]
+    histories: list[list[Json]]
     recipe: Json
     identity: Json
     trained: Json
@@ -38,6 +43,11 @@ class RunRecord:
     def name(self) -> str:
         """The folder's own name."""
         return self.folder.resolve().name
+
+    @cached_property
+    def curve(self) -> Curve:
+        """The losses of the log."""
+        return Curve.of(self.log)
 
     @property
     def best(self) -> Json | None:
@@ -56,12 +66,9 @@ class RunRecord:
         sizes = [count(self.recipe.get(key)) for key in ("n_layer", "n_embd", "block_size")] + [self.vocab_size]
         if not all(sizes):
             return None
-        layers, width, positions, vocab_size = sizes
-        inner = count(self.recipe.get("n_inner")) or 4 * width
-        block = 4 * width**2 + 2 * width * inner + inner + 9 * width  # matrices, then biases and both LayerNorms
-        tables = (vocab_size + positions) * width
-        head = 0 if self.recipe.get("tie_word_embeddings", True) else vocab_size * width
-        return tables + layers * block + 2 * width + head
+        shape = dict(zip(("n_layer", "n_embd", "block_size", "vocab_size"), sizes, strict=True))
+        tied, inner = bool(self.recipe.get("tie_word_embeddings", True)), count(self.recipe.get("n_inner"))
+        return count_parameters(**shape, n_inner=inner, tie_word_embeddings=tied).total
 
     def tokens_at(self, step: int) -> int | None:
         """Tokens trained on by `step`; short last steps of epochs are known where the data is."""
@@ -72,17 +79,6 @@ class RunRecord:
         tokens = count(text.get("tokens")) if isinstance(text, dict) else None
         samples = count_samples(tokens, block, str(self.recipe.get("sampling"))) if tokens else 0
         return tokens_trained(step, samples, sequences, block) if samples else step * sequences * block
-
-
-def number(value: Any) -> float | int | None:
-    """`value` if it is a finite number, else None."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return value if is_number and -math.inf < value < math.inf else None
-
-
-def count(value: Any) -> int | None:
-    """`value` if it is a whole number of 0 or more, else None."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
 def read_run(folder: Path) -> RunRecord:
@@ -98,8 +94,7 @@ def read_run(folder: Path) -> RunRecord:
     if not states and not recipe:
         raise UserError(f"{folder}: not a run's folder: it has no trainer_state.json, no checkpoint and no recipe.json")
     newest = max(states, key=lambda state: count(state.get("global_step")) or 0, default={})
-    log = newest.get("log_history")
-    log = [entry for entry in log if _is_entry(entry)] if isinstance(log, list) else []
+    log = _entries(newest)
     status, trained = _object(folder / "run_status.json"), _object(folder / "train_results.json")
     step = count(newest.get("global_step")) or max((entry["step"] for entry in log), default=0)
     finished = status.get("state") == "finished" or (step > 0 and trained.get("train_steps") == step)
@@ -111,6 +106,7 @@ def read_run(folder: Path) -> RunRecord:
         step=step,
         total_steps=count(status.get("total_steps")) or count(newest.get("max_steps")),
         log=log,
+        histories=[_entries(state) for state in states],
         recipe=recipe,
         identity=_object(folder / "run_identity.json"),
         trained=trained if finished else {},
@@ -129,6 +125,11 @@ def _best(log: list[Json]) -> Json | None:
 
 def _checkpoint_states(folder: Path) -> list[Path]:
     return sorted(folder.glob("checkpoint-*/trainer_state.json"))
+
+
+def _entries(state: Json) -> list[Json]:
+    logged = state.get("log_history")
+    return [entry for entry in logged if _is_entry(entry)] if isinstance(logged, list) else []
 
 
 def _is_entry(entry: Any) -> bool:

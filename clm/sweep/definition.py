@@ -99,8 +99,7 @@ class Sweep:
 
 def tokens_per_step(recipe: Recipe) -> int:
     """Of a recipe on one process."""
-    batch = recipe.training.get("per_device_train_batch_size", 8)
-    return batch * recipe.accumulation(1) * recipe.data.block_size
+    return recipe.sequences_per_step(1) * recipe.data.block_size
 
 
 def read(path: Path) -> Sweep:

@@ -10,7 +10,7 @@ import optuna
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from clm.report.rows import shown
+from clm.numbers import brief, shown
 from clm.sweep import pruning
 from clm.sweep.definition import Sweep
 from clm.sweep.pruning import Replay
@@ -32,7 +32,7 @@ class Flat:
     def __str__(self) -> str:
         if self.choices:
             return ", ".join(map(shown, self.choices))
-        return number(self.low) if self.low == self.high else f"{number(self.low)} to {number(self.high)}"
+        return brief(self.low) if self.low == self.high else f"{brief(self.low)} to {brief(self.high)}"
 
 
 @dataclass(frozen=True)
@@ -81,11 +81,6 @@ class Findings:
                 f"The base recipe's own values end at {self.start.value:.4f}, {self.above(self.start):.4f} above."
             )
         return lines
-
-
-def number(value: Any) -> str:
-    """Three digits of a value, as one would type it."""
-    return f"{value:.3g}" if isinstance(value, float) else shown(value)
 
 
 def find(sweep: Sweep, trials: Sequence[FrozenTrial]) -> Findings | None:

@@ -4,12 +4,13 @@ from pathlib import Path
 
 from clm.errors import UserError
 from clm.files import write_bytes
+from clm.numbers import brief
 from clm.report.charts import validation_chart
 from clm.report.report import page_bytes, render
 from clm.runs.record import read_run
 from clm.sweep import results
 from clm.sweep.definition import Sweep
-from clm.sweep.findings import Findings, number
+from clm.sweep.findings import Findings
 from clm.sweep.scatter import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, scatters
 from clm.sweep.study import repeat_of
 
@@ -33,7 +34,7 @@ def page(sweep: Sweep, found: Findings) -> str:
             runs.append(read_run(sweep.output_dir / f"trial-{trial.number}"))
         except UserError:  # its folder is gone; its figures are in the study
             continue
-        names.append(f"{trial.number}: {', '.join(number(value) for value in trial.params.values())}")
+        names.append(f"{trial.number}: {', '.join(brief(value) for value in trial.params.values())}")
     command = f"accelerate launch run_clm.py --config {sweep.output_dir / results.BEST_FILE}"
     bad = [trial for trial in found.trials if trial.user_attrs.get("reason")]
     return render(
@@ -44,7 +45,7 @@ def page(sweep: Sweep, found: Findings) -> str:
         made_by="python -m clm sweep",
         name=sweep.path.stem,
         lead=_lead(sweep, found),
-        best=[(flat.key, number(flat.best), f"as good: {flat}") for flat in found.flat],
+        best=[(flat.key, brief(flat.best), f"as good: {flat}") for flat in found.flat],
         loss=found.best.value,
         tolerance=found.tolerance,
         sure=found.sure,

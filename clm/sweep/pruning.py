@@ -7,7 +7,8 @@ from pathlib import Path
 
 from clm.errors import UserError
 from clm.explain import outlook
-from clm.explain.run_folder import of_run
+from clm.explain.setup import of_run
+from clm.runs.record import read_run
 
 ORDERS = 500  # in which the finished trials are replayed
 
@@ -17,12 +18,13 @@ Row = tuple[float, float, float, float]  # step, then the final loss: lower boun
 def forecasts(folder: Path) -> tuple[Row, ...]:
     """What each evaluation of a run but its last let expect of its final loss, as far as that could be said."""
     try:
-        run = of_run(folder)
+        run = read_run(folder)
+        setup = of_run(run)
     except UserError:  # it has saved nothing yet
         return ()
     rows = []
     for step in run.curve.steps:
-        made = outlook.of_run(run.setup, run.curve.until(step))
+        made = outlook.of_run(setup, run.curve.until(step))
         if made is not None:
             middle, low, high = made.final
             rows.append((float(step), low, middle, high))

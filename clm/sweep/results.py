@@ -7,9 +7,9 @@ from optuna.trial import FrozenTrial
 
 from clm.config.recipe import merge, read_object
 from clm.files import write_json
-from clm.report.rows import duration
+from clm.numbers import brief, duration
 from clm.sweep.definition import Sweep
-from clm.sweep.findings import Findings, number
+from clm.sweep.findings import Findings
 from clm.sweep.study import repeat_of
 
 BEST_FILE, DATA_FILE, PAGE_FILE = "best.json", "sweep.json", "sweep.html"
@@ -19,7 +19,7 @@ def best_recipe(sweep: Sweep, found: Findings) -> dict[str, Any]:
     """The best trial's recipe, as short as the base recipe's file, with where its values come from."""
     keys = sweep.overrides(found.best.params)
     own = {key: value for key, value in keys.items() if value is not None}
-    values = ", ".join(f"{flat.key} {number(flat.best)} (as good: {flat})" for flat in found.flat)
+    values = ", ".join(f"{flat.key} {brief(flat.best)} (as good: {flat})" for flat in found.flat)
     return merge(read_object(sweep.base.path), own) | {
         "about": f"{sweep.path}: {values}. {' '.join(found.sure)}",
         "output_dir": f"runs/{sweep.path.stem}-best",
@@ -68,7 +68,7 @@ def _row(found: Findings, trial: FrozenTrial) -> list[str]:
     elif above is not None and above <= found.tolerance:
         said = "equal to the best"
     seconds = duration(attributes["seconds"]) if "seconds" in attributes else ""
-    values = [number(value) for value in trial.params.values()]
+    values = [brief(value) for value in trial.params.values()]
     return [*values, loss, "" if above is None else f"{above:+.4f}", said, seconds]
 
 
@@ -83,7 +83,7 @@ def table(sweep: Sweep, found: Findings) -> str:
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
     lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
     lines += ["", *found.sure]
-    lines += [f"{flat.key}: {number(flat.best)}; as good: {flat}" for flat in found.flat]
+    lines += [f"{flat.key}: {brief(flat.best)}; as good: {flat}" for flat in found.flat]
     if found.importances:
         lines.append("importance: " + ", ".join(f"{key} {share:.0%}" for key, share in found.importances.items()))
     lines += replay_lines(found)

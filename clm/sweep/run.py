@@ -5,15 +5,15 @@ from pathlib import Path
 
 from clm.data.prepare import open_text, prepare
 from clm.errors import MachineError, UserError
-from clm.files import Made
-from clm.launch import preflight
+from clm.launch.writable import check_writable
+from clm.numbers import brief
+from clm.progress import Say
+from clm.rollback import Made
 from clm.sweep import page, pruning, results, trial
 from clm.sweep.definition import Sweep
-from clm.sweep.findings import Findings, find, number
+from clm.sweep.findings import Findings, find
 from clm.sweep.study import Outcome, Study, Taken, best_of
 from clm.training.checkpoint.find import folders_in, step_of
-
-Say = Callable[[str], None]
 
 
 def run(sweep: Sweep, say: Say) -> Findings:
@@ -25,8 +25,8 @@ def run(sweep: Sweep, say: Say) -> Findings:
         Stopped: by a signal; the same command takes the trial under way up again.
     """
     recipe = sweep.recipe({})
-    preflight.check_writable("output_dir", sweep.output_dir)
-    preflight.check_writable("cache_dir", Path(recipe.data.cache_dir))
+    check_writable("output_dir", sweep.output_dir)
+    check_writable("cache_dir", Path(recipe.data.cache_dir))
     with Made() as made:  # once, for all trials
         prepare(recipe.data, open_text(recipe.data, recipe.training["seed"]), False, say, made)
         study = Study(sweep)
@@ -51,7 +51,7 @@ def run(sweep: Sweep, say: Say) -> Findings:
 
 
 def _described(taken: Taken) -> str:
-    values = ", ".join(f"{key} {number(value)}" for key, value in taken.values.items())
+    values = ", ".join(f"{key} {brief(value)}" for key, value in taken.values.items())
     return f"{values}, repeat {taken.repeat}" if taken.repeat else values
 
 

@@ -8,8 +8,8 @@ from typing import Any
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial
 
-from clm.report.rows import shown
-from clm.sweep.findings import Findings, Flat, number
+from clm.numbers import brief, shown
+from clm.sweep.findings import Findings, Flat
 from clm.sweep.space import is_log
 from clm.sweep.study import repeat_of
 
@@ -51,9 +51,7 @@ def _scatter(found: Findings, flat: Flat, known: Sequence[FrozenTrial], losses: 
     for trial in sorted(known, key=lambda trial: -trial.user_attrs["loss"]):  # the best one on top
         loss, above = trial.user_attrs["loss"], found.above(trial)
         kind = "best" if trial is found.best else "equal" if above <= found.tolerance else "other"
-        says = (
-            f"trial {trial.number}: {', '.join(f'{k} {number(v)}' for k, v in trial.params.items())}: loss {loss:.4f}"
-        )
+        says = f"trial {trial.number}: {', '.join(f'{k} {brief(v)}' for k, v in trial.params.items())}: loss {loss:.4f}"
         points.append((_across(space, trial.params[flat.key]), up(loss), "beyond" if loss > high else kind, says))
     edges = None if flat.choices else (_across(space, flat.low) - 3, _across(space, flat.high) + 3)
     return Scatter(

@@ -12,8 +12,9 @@ from clm.config.recipe import Recipe, load, merge, read_object
 from clm.errors import UserError
 from clm.explain.setup import of_recipe
 from clm.files import write_json
+from clm.numbers import brief
 from clm.sweep.definition import Sweep, tokens_per_step
-from clm.sweep.findings import Findings, number
+from clm.sweep.findings import Findings
 
 WIDTH_POWER = -1.0  # of the learning rate, under
 WIDTH_SOURCES = dict.fromkeys(
@@ -70,7 +71,7 @@ def write(sweep: Sweep, found: Findings, target: Recipe) -> tuple[Path, list[Cha
     small = sweep.recipe(found.best.params)
     changed = changes(small, target, found.best.params)
     new = {change.key: change.after for change in changed if change.after is not None}
-    said = "; ".join(f"{change.key} {number(change.after)}" for change in changed if change.after is not None)
+    said = "; ".join(f"{change.key} {brief(change.after)}" for change in changed if change.after is not None)
     about = (
         f"{target.path} with what {sweep.path} found, by the rules of docs/sweeps.md: {said or 'nothing'}; not tried"
     )
@@ -112,7 +113,7 @@ def _size(recipe: Recipe, steps: int, optim: str | None = None) -> Size:
 def _batch(ours: Size, theirs: Size, target: Recipe) -> tuple[Size, Change]:
     """Batch as the square root of the tokens of the whole run."""
     tokens = ours.batch * (theirs.tokens / ours.tokens) ** BATCH_POWER
-    device = target.training.get("per_device_train_batch_size", 8)
+    device = target.micro_batch
     sequences = device * max(1, round(tokens / target.data.block_size / device))
     new = sequences * target.data.block_size
     reason = (
@@ -140,7 +141,7 @@ def _learning_rate(ours: Size, theirs: Size, found: float, before: float) -> Cha
     ):
         rate *= factor
         reasons += [f"x {factor:.3g} for {what}"] if factor != 1 else []
-    return Change("learning_rate", before, float(f"{rate:.3g}"), " ".join([number(found), *reasons]))
+    return Change("learning_rate", before, float(f"{rate:.3g}"), " ".join([brief(found), *reasons]))
 
 
 def _weight_decay(ours: Size, theirs: Size, small: Recipe, target: Recipe, rate: float) -> Change:
@@ -161,11 +162,11 @@ def _other(key: str, value: Any, target: Recipe) -> Change:
     return Change(key, before, None, "depends on the size in ways for which there is no rule: the larger recipe's own")
 
 
-def describe(path: Path, changed: list[Change]) -> str:
+def transfer_page(path: Path, changed: list[Change]) -> str:
     """What was written, and why."""
     lines = [""]
     for change in changed:
-        after = "left as it is" if change.after is None else f"{number(change.before)} -> {number(change.after)}"
+        after = "left as it is" if change.after is None else f"{brief(change.before)} -> {brief(change.after)}"
         lines.append(f"{change.key}: {after}; {change.reason}")
     lines.append(
         "Not applied: longer runs tend to want lower rates (Bjorck et al. 2024, arXiv 2409.19913). Try half of it, too."

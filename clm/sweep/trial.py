@@ -12,13 +12,13 @@ from clm.config.recipe import Recipe
 from clm.errors import Stopped
 from clm.files import read_json, write_json
 from clm.launch import run_lock
-from clm.launch.processes import STATUS_FILE
 from clm.launch.signals import FOLLOW_PARENT
+from clm.launch.status import STATUS_FILE
 from clm.runs.record import read_run
 from clm.sweep import pruning
 from clm.sweep.study import Outcome
 
-PROGRAM = Path(__file__).resolve().parent.parent.parent / "run_clm.py"
+PROGRAM = (sys.executable, "-m", "run_clm")  # found where this package was found
 POLL_SECONDS = 1.0
 
 
@@ -41,7 +41,7 @@ def run(recipe: Recipe, hopeless: Callable[[Path], bool]) -> Outcome:
     with folder.with_name(f"{folder.name}.log").open("a", encoding="utf-8") as log:
         # In a session of its own, so that Ctrl-C reaches it once: from here.
         process = subprocess.Popen(
-            [sys.executable, str(PROGRAM), "--config", str(config)],
+            [*PROGRAM, "--config", str(config)],
             stdout=log,
             stderr=subprocess.STDOUT,
             env={**os.environ, FOLLOW_PARENT: "1"},

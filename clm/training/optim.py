@@ -1,16 +1,11 @@
 """Muon for the blocks' matrices and AdamW for the rest, as one optimizer (`optim: muon`)."""
 
-import os
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch.optim import AdamW, Muon, Optimizer
 from transformers import TrainingArguments
-
-from clm.errors import UserError
-
-MUON = "muon"
 
 
 class PiecewiseMuon(Muon):
@@ -65,27 +60,3 @@ class MuonAndAdamW(Optimizer):
         self._muon.step()
         self._adamw.step()
         return loss
-
-
-def training_arguments(training: dict[str, Any]) -> TrainingArguments:
-    """TrainingArguments of these keywords, whose `optim` may be `muon`, which its own check wouldn't let through."""
-    own = training.get("optim") == MUON
-    args = TrainingArguments(**{key: value for key, value in training.items() if key != "optim" or not own})
-    if own:
-        args.optim = MUON
-    return args
-
-
-def check_launch(optim: str) -> None:
-    """Stop a launch under which Muon would see pieces of a matrix, whose orthogonalisation is another one.
-
-    FSDP2's shares multiply as whole matrices do, so there it is right.
-
-    Raises:
-        UserError: it is DeepSpeed.
-    """
-    if optim == MUON and os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() in ("1", "true", "yes"):
-        raise UserError(
-            "optim muon needs whole matrices, and the accelerate file asks for DeepSpeed, which cuts them up: set "
-            "optim to adamw_torch_fused, or launch without it"
-        )

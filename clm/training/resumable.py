@@ -1,81 +1,95 @@
 """A Trainer that can be stopped at any instant: it goes on, bit for bit, from what it saved."""
 
-import copy
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-from accelerate.utils import gather_object
 from torch import distributed
 from transformers import EarlyStoppingCallback
 from transformers.trainer_callback import ExportableState
 
-from clm.errors import MachineError, Stopped
-from clm.files import write_json
-from clm.launch import processes as lifecycle
+from clm.errors import Stopped
 from clm.launch import signals
-from clm.training.callbacks.loss_spikes import LossSpikes
 from clm.training.checkpoint import find as checkpoint
-from clm.training.checkpoint import manifest, rng
-from clm.training.checkpoint.snapshot import save, write_model
-from clm.training.checkpoint.writer import CheckpointWriter, Saved
-from clm.training.sharded import WholeTrainer
-
-_PROCESSES = "rng_state.pth"  # a list: for each process its random generators and the losses not logged yet
+from clm.training.checkpoint import rng
+from clm.training.checkpoint.contents import PROCESSES_FILE
+from clm.training.saving import SavingTrainer
 
 
-class ResumableTrainer(WholeTrainer):
-    """Saves whole checkpoints beside training, stops where `signals` ask for it, and takes a run up exactly.
+class ResumableTrainer(SavingTrainer):
+    """Stops where `signals` ask for it, after the step under way, and goes on from a checkpoint exactly.
 
     Args:
-        identity: what makes this run this run; saved with every checkpoint.
-        resume_from: the checkpoint that `train` will be given.
-        saved: CheckpointWriter's.
-        kwargs: the Trainer's own.
+        kwargs: SavingTrainer's, and the Trainer's own.
     """
 
-    def __init__(self, *, identity: dict[str, Any], resume_from: Path | None, saved: Saved, **kwargs: Any) -> None:
-        self._identity, self._resume_from = identity, resume_from
-        self._taken_up, self._save_due, self._steps_in_epoch = resume_from is None, False, 1
+    def __init__(self, **kwargs: Any) -> None:
+        self._steps_in_epoch, self._batches_in_epoch = 1, None  # of this process; known once an epoch begins
+        self._random: dict[str, Any] | None = None  # where the generators have to stand at the next batch
         super().__init__(**kwargs)
-        self._spikes, self._loss_before = LossSpikes(), torch.zeros((), device=self.args.device)
-        self.add_callback(self._spikes)  # so that checkpoints keep what it knows
-        self._writer = CheckpointWriter(Path(self.args.output_dir), self.args.save_total_limit, resume_from, saved)
-        # What save_pretrained would write into config.json.
-        self.model.config.architectures, self.model.config.dtype = [type(self.model).__name__], self.model.dtype
-        # Asking each other at every step goes past the accelerators, which would have to stop for it.
+        self._resumed = self._resume_from is None
+        if not self._resumed:
+            self.args.eval_on_start = False  # the first start has done it
+        self._loss_before = torch.zeros((), device=self.args.device)
+        # Processes ask each other at every step whether to stop. They ask on the CPU, so that no GPU waits for it.
         patience = timedelta(seconds=self.args.ddp_timeout)
         self._group = distributed.new_group(timeout=patience, backend="gloo") if self.args.world_size > 1 else None
-        # The writer's own: a tokenizer that encodes can't be saved by another thread meanwhile.
-        self._tokenizer = copy.deepcopy(self.processing_class)
 
     # The loop
 
-    def train(self, *args: Any, **kwargs: Any) -> Any:
-        """As the stock one; whatever ends it, what is being saved is."""
-        try:
-            return super().train(*args, **kwargs)
-        finally:
-            self._writer.close()
+    @property
+    def first_step(self) -> int:
+        """The optimizer step at which this process began."""
+        return self._initial_global_step
 
     def _run_epoch(self, **kwargs: Any) -> None:
-        self._steps_in_epoch = kwargs["num_update_steps_per_epoch"]
-        self._take_up()
+        """Train an epoch, or what a resumed run has left of it.
+
+        The stock Trainer would draw every batch that was trained on, to skip it. Here the order starts where it is told
+        to, and the stock Trainer is given an epoch that has only the rest.
+        """
+        steps, batches = kwargs["num_update_steps_per_epoch"], kwargs["steps_in_epoch"]
+        self._steps_in_epoch, self._batches_in_epoch = steps, batches
+        if self.state.global_step == self.first_step:
+            logged = [entry["elapsed_seconds"] for entry in self.state.log_history if "elapsed_seconds" in entry]
+            self.throughput.start(self.first_step, max(logged, default=0.0))
+        self._resume()
         if self._is_over():
             self.control.should_training_stop = True
             return
-        super()._run_epoch(**kwargs)
+        steps_done = self.state.global_step % steps
+        batches_done = steps_done * self.args.gradient_accumulation_steps
+        kwargs["train_dataloader"].batch_sampler.start_at(kwargs["epoch"], batches_done)
+        if steps_done == 0:
+            self._restore_generators()  # an epoch's start draws from them
+        rest = {"num_update_steps_per_epoch": steps - steps_done, "steps_in_epoch": batches - batches_done}
+        super()._run_epoch(**kwargs | rest | {"steps_trained_in_current_epoch": 0, "resume_from_checkpoint": None})
         self._save_or_stop()
 
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
+        """The next optimizer step's batches; the time until they are there is counted."""
+        with self.throughput.waiting_for("data"):
+            batches = super().get_batch_samples(*args, **kwargs)
+        self._restore_generators()  # making the first batches of a resumed epoch drew from them
+        return batches
+
     def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
+        self._count_epochs()
         try:
             super()._maybe_log_save_evaluate(*args, **kwargs)
         except Stopped:  # in an evaluation: what is saved says that it is still to be done
             self._save_and_stop()
+        if self.args.load_best_model_at_end and self.state.best_global_step == self.state.global_step:
+            self._save_due = True  # the stock Trainer forgets a best evaluation between two saves
         self._loss_before = self._tr_loss.clone()
         if not self._ends_epoch():  # else what the epoch's end brings comes first, or a resumed run would miss it
             self._save_or_stop()
+
+    def _count_epochs(self) -> None:
+        """Set `state.epoch`: of a resumed epoch the stock Trainer counts only the rest."""
+        if self._batches_in_epoch is not None:
+            epochs, steps = divmod(self.state.global_step, self._steps_in_epoch)
+            self.state.epoch = epochs + steps * self.args.gradient_accumulation_steps / self._batches_in_epoch
 
     def _ends_epoch(self) -> bool:
         return self.control.should_training_stop or self.state.global_step % self._steps_in_epoch == 0
@@ -89,20 +103,11 @@ class ResumableTrainer(WholeTrainer):
         )
 
     def _finalize_training(self, *args: Any) -> Any:
-        self._take_up()  # where no epoch was left to run
+        self._resume()  # where no epoch was left to run
         self._finish_saving()
         return super()._finalize_training(*args)
 
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log; the mean loss at the end is that of the whole run, not of this start."""
-        if "train_loss" in logs:
-            logs["train_loss"] = self._total_loss_scalar / max(1, self.state.global_step)
-        super().log(logs, start_time)
-
     # Stopping and saving
-
-    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
-        self._save_due = True  # once all else that belongs to this step is done
 
     def _save_or_stop(self) -> None:
         if self._save_due:
@@ -125,78 +130,14 @@ class ResumableTrainer(WholeTrainer):
         distributed.all_reduce(flags, distributed.ReduceOp.MAX, self._group)
         return bool(flags)
 
-    def _start_saving(self) -> None:
-        self._save_due = False
-        self.store_flos()
-        self._remember_best()
-        processes = gather_object([self._process_state()])  # every process has got here, and says how it stands
-        live = self.whole_tensors()
-        if self.args.should_save:
-            self._update_callback_states()
-            model, state = self.accelerator.unwrap_model(self.model, keep_torch_compile=False), copy.copy(self.state)
-            state.log_history = list(state.log_history)
-            state.stateful_callbacks = copy.deepcopy(state.stateful_callbacks)
-            scheduler = copy.deepcopy(self.lr_scheduler.state_dict())
-
-            def write(folder: Path, tensors: dict[str, Any]) -> dict[str, Any]:
-                state.save_to_json(str(folder / "trainer_state.json"))
-                write_json(folder / checkpoint.IDENTITY_FILE, self._identity)
-                parts = {"optimizer.pt": tensors["optimizer"], "scheduler.pt": scheduler, _PROCESSES: processes}
-                weights = write_model(folder, model, self._tokenizer, tensors["model"])
-                return weights | {name: save(value, folder / name) for name, value in parts.items()}
-
-            keep = {self._best(), self._folder(self._spikes.saved_step)}
-            self._writer.start(state.global_step, live, write, self._facts(), keep)
-
-    def _facts(self) -> dict[str, Any]:
-        data = {key: self._identity[key] for key in ("text", "tokenizer")}
-        return {
-            "world_size": self.args.world_size,
-            "recipe": manifest.fingerprint(self._identity),
-            "data": manifest.fingerprint(data),
-        }
-
-    def _finish_saving(self) -> None:
-        """Wait for what is being written.
-
-        Raises:
-            MachineError: it couldn't be; on every process.
-        """
-        fault = lifecycle.on_main(self._writer.wait)
-        if fault:
-            raise MachineError(f"the last checkpoint isn't saved: {fault}: make room, then run the same command again")
-
-    def _remember_best(self) -> None:
-        if self.args.load_best_model_at_end and self.state.best_global_step == self.state.global_step:
-            self.state.best_model_checkpoint = str(self._folder(self.state.global_step))
-
-    def _folder(self, step: int) -> Path:
-        return Path(self.args.output_dir) / f"checkpoint-{step}"
-
-    def _best(self) -> Path | None:
-        return Path(self.state.best_model_checkpoint) if self.state.best_model_checkpoint else None
-
-    def _update_callback_states(self) -> None:
-        for callback in [*self.callback_handler.callbacks, self.control]:
-            if isinstance(callback, ExportableState):
-                self.state.stateful_callbacks[type(callback).__name__] = callback.state()
-
-    def _process_state(self) -> dict[str, Any]:
-        return {
-            "random": rng.get(),
-            "loss": self._tr_loss.item(),
-            "total_loss": self._total_loss_scalar,
-            "last_logged": self._globalstep_last_logged,
-        }
-
     # Resuming
 
-    def _take_up(self) -> None:
+    def _resume(self) -> None:
         """Be where the checkpoint was, once, as far as the stock Trainer doesn't see to it."""
-        if self._taken_up:
+        if self._resumed:
             return
-        self._taken_up = True
-        processes = torch.load(self._resume_from / _PROCESSES, weights_only=True)
+        self._resumed = True
+        processes = torch.load(self._resume_from / PROCESSES_FILE, weights_only=True)
         mine = processes[self.args.process_index % len(processes)]
         if len(processes) == self.args.world_size:
             loss = mine["loss"]
@@ -206,8 +147,14 @@ class ResumableTrainer(WholeTrainer):
         self._total_loss_scalar, self._globalstep_last_logged = mine["total_loss"], mine["last_logged"]
         self._loss_before = self._tr_loss.clone()
         self._random = mine["random"]
-        self._load_rng_state(None)
+        rng.put(self._random)
         self._evaluate_what_is_due()
+
+    def _restore_generators(self) -> None:
+        """Let the random generators of a resumed run stand where they stood; once."""
+        if self._random is not None:
+            rng.put(self._random)
+            self._random = None
 
     def _evaluate_what_is_due(self) -> None:
         """Do the evaluation in which the run was stopped, and the save that was to follow it."""
@@ -217,32 +164,11 @@ class ResumableTrainer(WholeTrainer):
             self._maybe_log_save_evaluate(self._tr_loss, None, self.model, None, 0, None, 0.0)
             self._save_or_stop()
 
-    def go_back_to(self, step: int) -> bool:
-        """Take weights and optimizer from the checkpoint of `step`, and nothing else; False where it can't be done."""
-        folder = self._folder(step)
-        if lifecycle.on_main(lambda: self._writer.wait() or manifest.fault(folder)):
-            return False
-        self._load_from_checkpoint(str(folder))
-        self._load_optimizer(folder)
-        return True
-
-    def _load_rng_state(self, checkpoint: str | None) -> None:
-        """Set the generators; the stock Trainer calls it once the first batches are there, whose making draws, too."""
-        rng.put(self._random)
-
     def _load_callback_state(self) -> None:
-        """Take up the callbacks' counts (of evaluations without a better loss); their settings are the recipe's."""
+        """Give the callbacks their counts (of evaluations without a better loss); the recipe has their settings."""
         for callback in self.callback_handler.callbacks:
             saved = self.state.stateful_callbacks.get(type(callback).__name__)
             if isinstance(callback, ExportableState) and saved:
                 vars(callback).update(saved["attributes"])
         best = checkpoint.best_of(self._resume_from) if self.args.load_best_model_at_end else None
         self.state.best_model_checkpoint = str(best) if best else None
-
-    def _load_best_model(self) -> None:
-        fault = lifecycle.on_main(lambda: manifest.fault(self._best()))
-        if fault:
-            raise MachineError(
-                f"{self._best()}, the best model, can't be used: {fault}; run the same command again to make it anew"
-            )
-        super()._load_best_model()

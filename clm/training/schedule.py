@@ -1,4 +1,7 @@
-"""The learning rate at any step of a recipe, as the Trainer will set it, without training."""
+"""The one home of learning rates: what the Trainer sets, and what plan, explain and forecast assume.
+
+A new schedule is a branch in `scheduler`, and its name among `lr_scheduler_type`'s values.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.optim.lr_scheduler import LRScheduler
 from transformers import get_scheduler
 
 FOLLOWS_THE_LOSS = ("reduce_lr_on_plateau", "greedy")  # unknown before the run
@@ -17,23 +21,31 @@ def warmup_steps(training: Mapping[str, Any], total_steps: int) -> int:
     return math.ceil(total_steps * given) if given < 1 else int(given)
 
 
-def learning_rates(training: Mapping[str, Any], total_steps: int, steps: Sequence[int]) -> np.ndarray | None:
-    """The learning rate at each of `steps` (of 1 to total_steps), or None for a schedule that follows the loss.
+def scheduler(optimizer: torch.optim.Optimizer, training: Mapping[str, Any], total_steps: int) -> LRScheduler:
+    """The schedule of a run of `total_steps`, which sets the learning rate of `optimizer` at each of its steps.
 
     Args:
-        training: TrainingArguments' keywords: lr_scheduler_type, lr_scheduler_kwargs, learning_rate, warmup_steps.
+        training: TrainingArguments' keywords: lr_scheduler_type, lr_scheduler_kwargs, warmup_steps.
     """
-    kind = training.get("lr_scheduler_type", "linear")
-    if kind in FOLLOWS_THE_LOSS:
-        return None
-    rate = training["learning_rate"]
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=rate)
-    scheduler = get_scheduler(
-        kind,
+    return get_scheduler(
+        training.get("lr_scheduler_type", "linear"),
         optimizer,
         num_warmup_steps=warmup_steps(training, total_steps),
         num_training_steps=total_steps,
         scheduler_specific_kwargs=dict(training.get("lr_scheduler_kwargs") or {}),
     )
-    factor = scheduler.lr_lambdas[0]
+
+
+def learning_rates(training: Mapping[str, Any], total_steps: int, steps: Sequence[int]) -> np.ndarray | None:
+    """The learning rate after each of `steps` is taken, or None for a schedule that follows the loss.
+
+    Args:
+        steps: optimizer steps; 0 is the start of the run, so rate 0 is the one that the first step is taken with.
+        training: TrainingArguments' keywords: lr_scheduler_type, lr_scheduler_kwargs, learning_rate, warmup_steps.
+    """
+    if training.get("lr_scheduler_type") in FOLLOWS_THE_LOSS:
+        return None
+    rate = training["learning_rate"]
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=rate)
+    factor = scheduler(optimizer, training, total_steps).lr_lambdas[0]
     return rate * np.array([factor(step) for step in steps])

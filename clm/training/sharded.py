@@ -43,9 +43,6 @@ class WholeTrainer(Trainer):
     def _unwrapped(self) -> torch.nn.Module:
         return self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
 
-    def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
-        return sharding.gather(super()._get_grad_norm(model, grad_norm), keep=True)
-
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
         if not sharding.is_sharded(self.model):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
@@ -54,12 +51,6 @@ class WholeTrainer(Trainer):
         own = self._unwrapped()  # not the compiled one, which has other names
         result = own.load_state_dict(sharding.share_out(tensors, own), strict=False)
         self._issue_warnings_after_load(result)
-
-    def _load_best_model(self) -> None:
-        if sharding.is_sharded(self.model):
-            self._load_from_checkpoint(self.state.best_model_checkpoint)
-        else:
-            super()._load_best_model()
 
     def _load_optimizer(self, folder: Path) -> None:
         state = torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)

@@ -1,35 +1,34 @@
 """The Trainer's subclass: what the stock one gets wrong for this job, and nothing else."""
 
-import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import torch
 from torch import distributed
 from torch.utils.data import DataLoader
 
+from clm.config.fields import MUON
 from clm.data.blocks import Blocks
 from clm.data.order import EpochOrder
-from clm.errors import MachineError
 from clm.files import sync
-from clm.model.loss import IGNORED
-from clm.training import optim
+from clm.training import optim, schedule
 from clm.training.callbacks.noise_scale import GradientNoiseScale
+from clm.training.checkpoint import sharding
 from clm.training.checkpoint.find import EXPORT_STAGING
 from clm.training.checkpoint.snapshot import distinct, write_model
 from clm.training.resumable import ResumableTrainer
-from clm.training.throughput import Throughput
+from clm.training.step import Step, refuse_not_finite
 
 
 class ClmTrainer(ResumableTrainer):
     """Trains on `Blocks` in `EpochOrder`, evaluates by `evaluate_fn`, exports what other tools load.
 
+    What it and its base classes override of the stock Trainer is listed in `hooks.py`.
+
     Args:
         evaluate_fn: model -> metrics with "eval_loss"; called on every process, returns the same on all.
-        throughput: the run's clock.
         loss_spike: what becomes of a step whose loss is far above those before: "warn", "skip" or "rollback".
         kwargs: ResumableTrainer's, and the Trainer's own.
     """
@@ -39,24 +38,18 @@ class ClmTrainer(ResumableTrainer):
         *,
         train_dataset: Blocks,
         evaluate_fn: Callable[[torch.nn.Module], dict[str, float]],
-        throughput: Throughput,
         loss_spike: str,
         **kwargs: Any,
     ) -> None:
-        self._evaluate_fn, self._loss_spike, self.throughput = evaluate_fn, loss_spike, throughput
-        self._noise_scale, self._micro_batch = GradientNoiseScale(), 0
+        self._evaluate_fn, self._loss_spike = evaluate_fn, loss_spike
+        self._noise_scale = GradientNoiseScale()
         super().__init__(train_dataset=train_dataset, **kwargs)
         self.add_callback(self._noise_scale)  # so that checkpoints keep what it knows
         # The stock Trainer turns the cache off in the config, and would save it so: generation would crawl.
         self.model.config.use_cache = True
 
-    @property
-    def first_step(self) -> int:
-        """The optimizer step at which this process took the run up."""
-        return self._initial_global_step
-
     def get_train_dataloader(self) -> DataLoader:
-        """Batches in `EpochOrder`, this process's share only, so accelerate has nothing to split."""
+        """Batches in `EpochOrder`: only this process's shard, so accelerate has nothing to split."""
         order = EpochOrder(
             len(self.train_dataset),
             self._train_batch_size,
@@ -79,17 +72,27 @@ class ClmTrainer(ResumableTrainer):
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
         """The recipe's optimizer; of `muon` the stock Trainer knows nothing."""
-        if self.optimizer is None and self.args.optim == optim.MUON:
+        if self.optimizer is None and self.args.optim == MUON:
             self.optimizer = optim.MuonAndAdamW(self.model if model is None else model, self.args)
         return super().create_optimizer(model)
 
-    def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
-        """The next optimizer step's batches; the time until they are there is counted."""
-        with self.throughput.waiting_for("data"):
-            return super().get_batch_samples(*args, **kwargs)
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> torch.optim.lr_scheduler.LRScheduler:
+        """The recipe's schedule, by the function that plan, explain and forecast ask."""
+        if self.lr_scheduler is None:
+            optimizer = self.optimizer if optimizer is None else optimizer
+            self.lr_scheduler = schedule.scheduler(optimizer, vars(self.args), num_training_steps)
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log, the loss with the speed since the last time and the gradient noise scale in tokens, where known."""
+        """Log: the loss with the speed since the last time and, where it is known, the noise scale in tokens.
+
+        The mean loss at the end is made that of the whole run: the stock one is of this start only.
+        """
+        if "train_loss" in logs:
+            logs["train_loss"] = self._total_loss_scalar / max(1, self.state.global_step)
         with self.throughput.waiting_for("logging"):
             if "loss" in logs:
                 logs = {**logs, **self.throughput.read(self.state.global_step)}
@@ -97,64 +100,42 @@ class ClmTrainer(ResumableTrainer):
                     logs["gradient_noise_scale"] = round(tokens)
             super().log(logs, start_time)
 
-    def _start_saving(self) -> None:
-        with self.throughput.waiting_for("saving"):
-            super()._start_saving()
-
-    def _finish_saving(self) -> None:
-        with self.throughput.waiting_for("saving"):
-            super()._finish_saving()
-
     def num_examples(self, dataloader: DataLoader) -> int:
         """Samples in an epoch."""
         return len(self.train_dataset)
-
-    def _run_epoch(self, **kwargs: Any) -> None:
-        if self.state.global_step == self.first_step:
-            logged = [entry["elapsed_seconds"] for entry in self.state.log_history if "elapsed_seconds" in entry]
-            self.throughput.start(self.first_step, max(logged, default=0.0))
-        epoch, resumed = kwargs["epoch"], kwargs["epoch"] == kwargs["epochs_trained"]
-        first_batch = kwargs["steps_trained_in_current_epoch"] if resumed else 0
-        kwargs["train_dataloader"].batch_sampler.start_at(epoch, first_batch)
-        # The stock Trainer would walk past every batch that was trained on; the order starts where it is told to.
-        with patch("transformers.trainer.skip_first_batches", lambda dataloader, _: dataloader):
-            super()._run_epoch(**kwargs)
 
     def training_step(
         self, model: torch.nn.Module, inputs: dict[str, torch.Tensor], num_items_in_batch: Any = None
     ) -> torch.Tensor:
         """As the stock one; the gradients of a step's first micro-batch tell the gradient noise scale."""
         loss = super().training_step(model, inputs, num_items_in_batch)
-        if self._micro_batch == 0 and not self.accelerator.sync_gradients:
-            labels = int((inputs["labels"] != IGNORED).sum())
-            if labels:
-                share = labels * self.args.world_size / float(num_items_in_batch)
-                self._noise_scale.first_micro_batch(model.parameters(), labels, share)
-        self._micro_batch += 1
         self._step_labels = num_items_in_batch
+        if not self.accelerator.sync_gradients:  # others follow
+            processes = self.args.world_size
+            self._noise_scale.after_micro_batch(model.parameters(), inputs["labels"], num_items_in_batch, processes)
         return loss
 
+    # An optimizer step, before it is taken
+
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
-        norm = super()._get_grad_norm(model, grad_norm)  # called before every optimizer step, clipping or not
-        loss, (epoch, batch) = self._step_loss(), divmod(self.state.global_step, self._steps_in_epoch)
-        rate = self._get_learning_rate()
-        step = (
-            f"step {self.state.global_step + 1:,} (learning rate {rate:.3g}, batch {batch + 1:,} of epoch {epoch + 1})"
-        )
-        for name, value in (("gradient", norm), ("loss", loss)):
-            if not math.isfinite(value):
-                raise MachineError(
-                    f"the {name} isn't finite at {step}: lower learning_rate or warm up for longer; "
-                    "the last checkpoint is whole"
-                )
-        self._noise_scale.whole_step(float(norm), int(self._step_labels))
-        self._micro_batch = 0
-        before = self._spikes.mean
-        if self._spikes.is_one(loss):
-            done = self._meet_spike(model)
-            if self.args.should_save:
-                print(f"warning: the loss of {step} is {loss:.4f}, after a mean of {before:.4f}: {done}", flush=True)
+        norm = sharding.gather(super()._get_grad_norm(model, grad_norm), keep=True)
+        step = self._step_to_take(float(norm))
+        refuse_not_finite(step)
+        self._noise_scale.full_step(step.gradient_norm, step.labels)
+        self._check_for_spike(model, step)
         return norm
+
+    def _step_to_take(self, gradient_norm: float) -> Step:
+        epoch, step = divmod(self.state.global_step, self._steps_in_epoch)
+        return Step(
+            number=self.state.global_step + 1,
+            epoch=epoch + 1,
+            number_in_epoch=step + 1,
+            learning_rate=self._get_learning_rate(),
+            loss=self._step_loss(),
+            gradient_norm=gradient_norm,
+            labels=int(self._step_labels),
+        )
 
     def _step_loss(self) -> float:
         """The loss of the step under way, in nats a token, over all processes."""
@@ -163,14 +144,23 @@ class ClmTrainer(ResumableTrainer):
             distributed.all_reduce(loss, group=self._group)
         return loss.item() / self.args.world_size
 
-    def _meet_spike(self, model: torch.nn.Module) -> str:
+    def _check_for_spike(self, model: torch.nn.Module, step: Step) -> None:
+        mean = self._spikes.mean
+        if self._spikes.is_one(step.loss):
+            done = self._answer_spike(model)
+            if self.args.should_save:
+                print(f"warning: the loss of {step} is {step.loss:.4f}, after a mean of {mean:.4f}: {done}", flush=True)
+
+    def _answer_spike(self, model: torch.nn.Module) -> str:
         """Do what `loss_spike` asks for, and say what that was."""
         if self._loss_spike == "warn":
             return "loss_spike skip or rollback would leave it out"
-        model.zero_grad()  # what has no gradient, the optimizer leaves alone
+        model.zero_grad()  # an optimizer leaves a weight without a gradient alone
         if self._loss_spike == "rollback" and self.go_back_to(self._spikes.saved_step):
             return f"back to the weights of step {self._spikes.saved_step:,}, and on with the next batch"
         return "the weights stay as they were"
+
+    # Evaluation and export
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Score the whole validation text, log it, and tell the callbacks."""
@@ -185,17 +175,6 @@ class ClmTrainer(ResumableTrainer):
             self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
             self.callback_handler.model = trained
         return metrics
-
-    def _evaluate(self, trial: Any, ignore_keys_for_eval: Any, skip_scheduler: bool = False) -> dict[str, float]:
-        if skip_scheduler and self.state.global_step:  # eval_on_start, which only a run's first start does
-            return {}
-        return super()._evaluate(trial, ignore_keys_for_eval, skip_scheduler)
-
-    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
-        is_best = super()._determine_best_metric(metrics, trial)
-        if is_best and self.args.load_best_model_at_end:
-            self.control.should_save = True  # the stock Trainer forgets a best evaluation between two saves
-        return is_best
 
     def export(self, model: torch.nn.Module) -> None:
         """Put a whole `model` and the tokenizer into output_dir for other tools, each file whole or not at all.

@@ -16,7 +16,7 @@ from clm.data.sources.files import FileSource
 from clm.data.sources.packed import Batch
 from clm.data.store.encoder import ReferenceEncoder
 from clm.errors import UserError
-from clm.files import Made
+from clm.rollback import Made
 from tests.data.small import mixed_text
 
 OPTIONS = DataOptions(

@@ -53,11 +53,6 @@ def test_the_same_file_on_both_sides_is_refused(tmp_path, opened):
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({}, "dataset_name, train_file: give one"),
-        ({"dataset_name": "python-docs", "train_file": "a.txt"}, "dataset_name, train_file: give one"),
-        ({"dataset_name": "python-docs", "document_separator": ""}, "document_separator: is empty"),
-        ({"dataset_name": "python-docs", "validation_split_percentage": 0}, "0 is not between 0 and 100"),
-        ({"dataset_name": "python-docs", "validation_split_percentage": 100}, "100 is not between 0 and 100"),
         ({"train_file": "/no/such.txt"}, "train_file: there is no file /no/such.txt"),
         ({"dataset_name": "/"}, "/ is a file or folder here; give it as train_file"),
     ],

@@ -5,10 +5,10 @@ import torch
 import transformers
 from torch.nn import functional as F
 
+from clm.data.blocks import IGNORED
 from clm.errors import UserError
 from clm.evaluation import forward
 from clm.evaluation.forward import from_logits, probe
-from clm.model.loss import IGNORED
 from tests.evaluation.saved import small_model
 
 SHAPE = {

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from clm.explain.explain import explain_run
+from clm.runs.record import read_run
 from tests.tiny import run, write_recipe
 
 BASE = {
@@ -53,4 +54,4 @@ def findings(*argv: str, **changes: Any) -> list[str]:
     """The names of what is wrong with a run of BASE with these changes."""
     write_recipe(**(BASE | changes))
     assert run(*argv) == 0
-    return [fault["name"] for fault in explain_run(Path("out"))["findings"]]
+    return [fault["name"] for fault in explain_run(read_run(Path("out")))["findings"]]

@@ -12,10 +12,12 @@ from clm.data.blocks import Blocks
 from clm.data.order import EpochOrder
 from clm.explain import faults
 from clm.explain.evidence import Evidence
+from clm.explain.explain import explain_run
 from clm.explain.references import entries
 from clm.explain.scaling import usual_learning_rate
 from clm.model import gpt2
 from clm.runs.curve import Curve
+from clm.runs.record import read_run
 from tests.explain.planted import findings, sentences, write_texts
 
 
@@ -113,9 +115,8 @@ def test_overfitting_and_its_best_step():
     assert "overfitting" in findings(n_embd=64, learning_rate=1e-2, shift_blocks=False)
     log = json.loads(Path("out/trainer_state.json").read_text())["log_history"]
     best = min((entry for entry in log if "eval_loss" in entry), key=lambda entry: entry["eval_loss"])["step"]
-    from clm.explain.explain import explain_run
-
-    (text,) = [fault["text"] for fault in explain_run(Path("out"))["findings"] if fault["name"] == "overfitting"]
+    explained = explain_run(read_run(Path("out")))
+    (text,) = [fault["text"] for fault in explained["findings"] if fault["name"] == "overfitting"]
     assert f"at step {best} was the best" in text
 
 

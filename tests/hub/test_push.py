@@ -95,7 +95,7 @@ def test_checkpoints_of_later_steps_are_another_runs(hub, copy):
 
 def test_an_unfinished_run_is_called_one_and_claims_nothing(hub, copy):
     push(access.client(), Path("out"), target("every_save"))
-    assert {"eval_results.json", "report.html", "trainer_state.json"} <= set(files(hub))
+    assert {"eval_results.json", "explanation.json", "report.html", "trainer_state.json"} <= set(files(hub))
     assert ModelCard(files(hub)["README.md"].decode()).data.eval_results
     unfinish()
     said = push(access.client(), Path("out"), target("every_save"))

@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 
 from clm.errors import MachineError
-from clm.launch import faults, preflight, processes
+from clm.launch import faults, launcher, status
 from tests.tiny import ROOT
 
 
@@ -45,16 +45,16 @@ def test_other_faults_stay_what_they_are():
 
 
 def test_the_status_follows_the_run(tmp_path):
-    def status():
+    def written():
         return json.loads((tmp_path / "run_status.json").read_text())
 
-    with processes.status_of(tmp_path, total_steps=5):
-        assert status()["state"] == "running"
-    assert (status()["state"], status()["exit_code"], processes.finished_steps(tmp_path)) == ("finished", 0, 5)
-    with pytest.raises(MachineError), processes.status_of(tmp_path, total_steps=6):
+    with status.status_of(tmp_path, total_steps=5):
+        assert written()["state"] == "running"
+    assert (written()["state"], written()["exit_code"], status.finished_steps(tmp_path)) == ("finished", 0, 5)
+    with pytest.raises(MachineError), status.status_of(tmp_path, total_steps=6):
         raise MachineError("the disk\nis full")
-    assert (status()["state"], status()["exit_code"], status()["reason"]) == ("failed", 74, "the disk is full")
-    assert processes.finished_steps(tmp_path) is None
+    assert (written()["state"], written()["exit_code"], written()["reason"]) == ("failed", 74, "the disk is full")
+    assert status.finished_steps(tmp_path) is None
 
 
 def test_an_accelerate_file_in_the_launchers_command_is_named(monkeypatch):
@@ -68,10 +68,10 @@ def test_an_accelerate_file_in_the_launchers_command_is_named(monkeypatch):
         "--config_file",
         "b.yaml",
     ]
-    monkeypatch.setattr(preflight, "_launcher", lambda: words)
-    assert preflight.accelerate_file() == "a.yaml"
-    monkeypatch.setattr(preflight, "_launcher", lambda: [*words[:3], "--config_file=c.yaml", *words[5:]])
-    assert preflight.accelerate_file() == "c.yaml"
+    monkeypatch.setattr(launcher, "_launcher", lambda: words)
+    assert launcher.accelerate_file() == "a.yaml"
+    monkeypatch.setattr(launcher, "_launcher", lambda: [*words[:3], "--config_file=c.yaml", *words[5:]])
+    assert launcher.accelerate_file() == "c.yaml"
 
 
 WAITING = """

@@ -75,7 +75,7 @@ def test_a_second_signal_ends_the_process_at_once():
         assert b"stopped at once" in process.stderr.read()
 
 
-@pytest.mark.parametrize("program", [[str(ROOT / "run_clm.py")], ["-m", "clm"]])
+@pytest.mark.parametrize("program", [[str(ROOT / "run_clm.py")], ["-m", "clm", "report", "run"]])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_while_the_program_is_being_imported_is_one_line(tmp_path, number, program):
     (tmp_path / "torch.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(60)\n")
@@ -101,7 +101,7 @@ def test_a_signal_in_a_command_unwinds_it_and_is_one_line(monkeypatch, capsys):
         finally:
             left.append("tidily")
 
-    monkeypatch.setattr("clm.__main__.write_report", interrupted)
+    monkeypatch.setattr("clm.commands.report.read_run", interrupted)
     assert main(["report", "runs/any"]) == 75 and left == ["tidily"]
     assert capsys.readouterr().err == "stopped: by SIGINT; run the same command again to go on\n"
 

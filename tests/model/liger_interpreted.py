@@ -8,9 +8,9 @@ The interpreter has to be chosen before Triton is first imported.
 import torch
 
 from clm.config.recipe import ModelOptions
+from clm.data.blocks import IGNORED
 from clm.model import liger, loss
 from clm.model.gpt2 import GPT2LMHeadModel, model_config
-from clm.model.loss import IGNORED
 
 TINY = ModelOptions(n_layer=1, n_head=2, n_embd=16, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0)
 

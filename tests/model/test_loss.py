@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from clm.data.blocks import IGNORED
 from clm.model import loss as loss_module
-from clm.model.loss import IGNORED, summed_cross_entropy, token_losses
+from clm.model.loss import summed_cross_entropy, token_losses
 
 
 @pytest.fixture(autouse=True)

@@ -7,13 +7,13 @@ from clm.runs.record import read_run
 from tests.runs.run_folder import explanation, make_run, write
 
 
-def curves(chart):
-    return {curve.name: curve.points for curve in chart.curves}
+def points(chart):
+    return {line.name: line.points for line in chart.lines}
 
 
 def test_a_point_has_step_tokens_seconds_and_value(tmp_path):
     run = read_run(make_run(tmp_path / "made"))
-    found = curves(loss_chart([run], ["made"]))
+    found = points(loss_chart([run], ["made"]))
     assert found["training"][:2] == [[1, 16, 2.0, 4.9], [2, 32, 4.0, 4.8]]
     assert found["validation"] == [[5, 80, 10.0, 4.75], [10, 160, 20.0, 4.25]]
     assert [chart.key for chart in panels([run], ["made"])] == [
@@ -31,7 +31,7 @@ def test_logged_tokens_win_over_counted_ones_and_time_may_be_missing(tmp_path):
 
 def test_band_and_forecast_lie_on_the_same_axes_and_go_on_at_the_mean_pace(tmp_path):
     run = read_run(make_run(tmp_path / "made"))
-    found = curves(loss_chart([run], ["made"], explanation()))
+    found = points(loss_chart([run], ["made"], explanation()))
     assert found["expected"] == [[1, 16, 2.0, 3, 6], [10, 160, 20.0, 3, 5]]
     assert found["forecast"] == [[10, 160, 20.0, 4], [20, 320, 40.0, 3.5]]
     assert found["forecast's interval"] == [[10, 160, 20.0, 4, 4], [20, 320, 40.0, 3, 4]]
@@ -40,7 +40,7 @@ def test_band_and_forecast_lie_on_the_same_axes_and_go_on_at_the_mean_pace(tmp_p
 def test_several_runs_keep_their_names_apart(tmp_path):
     runs = [read_run(make_run(tmp_path / name)) for name in ("a", "b")]
     chart = loss_chart(runs, ["a", "b"])
-    assert [(curve.name, curve.run) for curve in chart.curves] == [
+    assert [(line.name, line.run) for line in chart.lines] == [
         ("a: training", 0), ("a: validation", 0), ("b: training", 1), ("b: validation", 1)
     ]  # fmt: skip
 

@@ -66,6 +66,26 @@ def test_an_explanation_comes_first(tmp_path):
     assert "3.250 to 3.750 with 80 % confidence" in text and "about 0.10 nats lower · cost: So it is." in text
 
 
+def test_findings_advice_and_the_verdict_are_said_once(tmp_path):
+    part = explanation() | {
+        "verdict": {"label": "within", "sentence": "a verdict", "confidence": "sure"},
+        "advice": [{"title": "t", "gain_nats": 0.1, "cost": "c", "text": "some advice"}],
+        "findings": [{"name": "n", "text": "a finding"}],
+        "sections": [
+            {"key": "seen", "title": "How much it has seen", "lines": ["a line"]},
+            {"key": "normal", "title": "Is it normal?", "lines": ["a verdict"]},
+            {"key": "advice", "title": "What would help", "lines": ["some advice"]},
+            {"key": "findings", "title": "What is wrong", "lines": ["a finding"]},
+        ],
+    }
+    run = read_run(make_run(tmp_path / "made"))
+    text = Elements(run_page(run, part)).text
+    for said in ("a verdict", "some advice", "a finding", "a line", "What would help", "What is wrong"):
+        assert text.count(said) == 1, said
+    text = Elements(run_page(run, part | {"advice": [], "findings": []})).text  # then the sections say that
+    assert text.count("some advice") == 1 and text.count("a finding") == 1 and "Is it normal?" not in text
+
+
 @pytest.mark.parametrize("key", list(explanation()))
 def test_every_key_of_an_explanation_is_optional(tmp_path, key):
     part = explanation()

@@ -56,5 +56,5 @@ def explanation(words: str = "It is.") -> dict:
         "band": [[1, 3, 6], [10, 3, 5]],
         "advice": [{"title": words, "gain_nats": 0.1, "cost": words, "text": words}],
         "findings": [{"name": words, "text": words}],
-        "sections": [{"title": words, "lines": [words]}],
+        "sections": [{"key": "seen", "title": words, "lines": [words]}],
     }

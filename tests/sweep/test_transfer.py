@@ -79,4 +79,4 @@ def test_the_scaled_recipe_is_one_and_says_where_it_is_from(target):
     raw = json.loads(path.read_text())
     assert raw["learning_rate"] == load(path).training["learning_rate"] == 0.01 / 8 * 2 and raw["n_embd"] == 128
     assert "sweep.json" in raw["about"] and "not tried" in raw["about"]
-    assert "learning_rate: 0.01 -> 0.0025" in transfer.describe(path, made)
+    assert "learning_rate: 0.01 -> 0.0025" in transfer.transfer_page(path, made)

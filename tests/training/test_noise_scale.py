@@ -19,7 +19,7 @@ def test_it_finds_the_noise_scale_of_gradients_that_are_made():
         small, rest = (true + 3 * torch.randn(100, generator=chance) / n**0.5 for n in (64, 448))
         weights.grad = small * 64 / 512
         scale.first_micro_batch([weights], tokens=64, share=64 / 512)
-        scale.whole_step(float(((64 * small + 448 * rest) / 512).norm()), tokens=512)
+        scale.full_step(float(((64 * small + 448 * rest) / 512).norm()), tokens=512)
     assert scale.tokens() == pytest.approx(225, rel=0.2)
 
 

@@ -7,6 +7,8 @@ import torch
 from transformers import GPT2Config
 
 from clm.errors import UserError
+from clm.launch import preflight
+from clm.launch.start import training_arguments
 from clm.model.gpt2 import GPT2LMHeadModel
 from clm.training import optim
 from tests.tiny import run, write_recipe
@@ -18,7 +20,7 @@ def _model_and_arguments(tmp_path):
     torch.manual_seed(0)
     model = GPT2LMHeadModel(GPT2Config(vocab_size=50, n_positions=8, n_layer=2, n_head=2, n_embd=16, **ENDS))
     recipe = {"optim": "muon", "learning_rate": 0.01, "weight_decay": 0.5, "adam_beta2": 0.9}
-    return model, optim.training_arguments({**recipe, "output_dir": str(tmp_path), "use_cpu": True})
+    return model, training_arguments({**recipe, "output_dir": str(tmp_path), "use_cpu": True})
 
 
 def _give_gradients(model, seed):
@@ -80,9 +82,9 @@ def test_a_loaded_state_goes_on_bit_for_bit_and_follows_a_schedule(tmp_path):
 
 def test_muon_is_refused_where_matrices_are_cut_up(monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
-    optim.check_launch("adamw_torch_fused")
+    preflight.check_optimizer("adamw_torch_fused")
     with pytest.raises(UserError, match="optim muon needs whole matrices"):
-        optim.check_launch("muon")
+        preflight.check_optimizer("muon")
 
 
 def test_muon_takes_no_optim_args(tmp_path, monkeypatch, capsys):

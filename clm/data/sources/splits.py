@@ -9,7 +9,6 @@ from clm.data.sources.holdout import HoldOut, Side
 from clm.data.sources.hub_rows import HubSource, load_splits
 from clm.data.sources.packed import Batch
 from clm.data.sources.python_docs import PythonDocs
-from clm.data.sources.separators import NAMED_SEPARATORS
 from clm.errors import UserError
 
 __all__ = ["Batch", "Source", "Splits", "open_sources"]
@@ -47,19 +46,12 @@ def open_sources(
 ) -> Splits:
     """The training and the validation text that a recipe names; reads none of it yet.
 
+    The values are those of a checked recipe: either dataset_name or train_file is given.
+
     Validation is validation_file, else the dataset's own `validation` split, else validation_split_percentage
     (5 if not given) of the training documents. `streaming` leaves a Hub dataset on the Hub, and chooses the
     percentage without a first pass over the text. Raises UserError for what can't be found or opened.
     """
-    if (dataset_name is None) == (not train_file):
-        raise UserError("dataset_name, train_file: give one of the two")
-    if document_separator == "":
-        raise UserError(
-            f"document_separator: is empty; one of {', '.join(NAMED_SEPARATORS)}, or a text between documents"
-        )
-    percentage = validation_split_percentage
-    if percentage is not None and not 0 < percentage < 100:
-        raise UserError(f"validation_split_percentage: {percentage:g} is not between 0 and 100")
 
     def open_files(paths: list[Path]) -> FileSource:
         return FileSource(paths, text_column, document_separator, Path(cache_dir))
@@ -89,9 +81,9 @@ def open_sources(
         validation = open_files(paths)
         return Splits(train, validation, f"validation text: {validation.origin}")
     if own_validation is not None:
-        unused = "; validation_split_percentage isn't used" if percentage is not None else ""
+        unused = "; validation_split_percentage isn't used" if validation_split_percentage is not None else ""
         return Splits(train, own_validation, f"validation text: {own_validation.origin}{unused}")
-    whole = HoldOut(train, percentage or DEFAULT_PERCENTAGE, seed, survey=not streaming)
+    whole = HoldOut(train, validation_split_percentage or DEFAULT_PERCENTAGE, seed, survey=not streaming)
     return Splits(Side(whole, validation=False), Side(whole, validation=True))
 
 

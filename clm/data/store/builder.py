@@ -18,11 +18,13 @@ import numpy as np
 from filelock import FileLock, Timeout
 from transformers import PreTrainedTokenizerBase
 
+from clm.cores import usable_cores
 from clm.data.sources.documents import NoText, Source
-from clm.data.store.writer import Say, token_dtype, write_part
+from clm.data.store.writer import token_dtype, write_part
 from clm.errors import MachineError, UserError
-from clm.files import Made, read_json, write_bytes, write_json
-from clm.progress import StepProgress
+from clm.files import read_json, write_bytes, write_json
+from clm.progress import Say, StepProgress
+from clm.rollback import Made, lock_file
 
 
 def is_built(folder: Path, fingerprint: dict) -> bool:
@@ -55,7 +57,7 @@ def build(
                 _build_part(*job)
         else:
             _build_in_processes(folder, parts, tokenizer, fingerprint, say)
-        with FileLock(_lock(folder)):
+        with FileLock(lock_file(folder)):
             if not is_built(folder, fingerprint):
                 _join(folder, len(parts), source, tokenizer, fingerprint)
                 made.built(folder)
@@ -65,18 +67,13 @@ def _growing(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.parts")
 
 
-def _lock(path: Path) -> Path:
-    return path.with_name(f"{path.name}.lock")
-
-
 def part_folder(folder: Path, number: int) -> Path:
     """Where part `number` of the store at `folder` lies."""
     return folder / f"part-{number:05d}"
 
 
 def _workers(parts: list[Source]) -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, len(parts))
+    return min(usable_cores(), len(parts))
 
 
 def _build_part(
@@ -98,7 +95,7 @@ def _build_part(
             try:
                 for left_behind in folder.parent.glob(f"{folder.name}.tmp-{number}-*"):
                     shutil.rmtree(left_behind)
-                with FileLock(_lock(folder)):
+                with FileLock(lock_file(folder)):
                     there = is_built(folder, fingerprint) or (final / "part.json").is_file()
                 if not there:
                     write_part(staging, source, tokenizer, show, say)
@@ -112,7 +109,7 @@ def _build_part(
 
 
 def _publish(staging: Path, final: Path, folder: Path, fingerprint: dict) -> None:
-    with FileLock(_lock(folder)):
+    with FileLock(lock_file(folder)):
         final.parent.mkdir(exist_ok=True)
         write_json(final.parent / "fingerprint.json", fingerprint)
         if not final.exists():

@@ -6,7 +6,7 @@ share of every text it has to give the reference's very ids, or the whole text i
 
 import importlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
 from clm.data.sources.packed import NEVER, Batch
+from clm.progress import Say
 
 CHECKED_EVERY = 512 << 10  # bytes: one document in so many is compared with the reference
 CHECKED_BYTES = 4_096  # of its beginning
@@ -134,7 +135,7 @@ def _some_documents(batch: Batch) -> list[bytes]:
 Encoder = FastEncoder | ReferenceEncoder
 
 
-def fastest(tokenizer: PreTrainedTokenizerBase, say: Callable[[str], None]) -> Encoder:
+def fastest(tokenizer: PreTrainedTokenizerBase, say: Say) -> Encoder:
     """The fast encoder if it is installed and can read this tokenizer, else the reference, saying why."""
     try:
         return FastEncoder(tokenizer)

@@ -13,7 +13,6 @@ counts.bin, grows with neither tokens nor documents, but for a row of store.json
 """
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +25,9 @@ from clm.data.sources.documents import Source
 from clm.data.store.builder import build, is_built, part_folder
 from clm.data.store.writer import Totals, hash_text
 from clm.errors import UserError
-from clm.files import Made, read_json
+from clm.files import read_json
+from clm.progress import Say
+from clm.rollback import Made
 
 STORE_VERSION = 5
 
@@ -104,7 +105,7 @@ def open_or_build(
     tokenizer: PreTrainedTokenizerBase,
     fingerprint: dict,
     verify: bool = False,
-    say: Callable[[str], None] = print,
+    say: Say = print,
     made: Made | None = None,
 ) -> TokenStore:
     """The store at `folder` if its fingerprint is this one, else a new one in its place.

@@ -4,7 +4,7 @@ import ctypes
 import os
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -21,12 +21,11 @@ from clm.data.store import encoder as encoders
 from clm.data.store.words import count_words_and_lines
 from clm.errors import UserError
 from clm.files import write_json
-from clm.progress import ByteProgress
+from clm.progress import ByteProgress, Say
 
 MAX_DOCUMENT = 2**32 - 1  # tokens
 TRIMMED_EVERY = 128 << 20  # bytes of text
 Item = TypeVar("Item")
-Say = Callable[[str], None]
 
 
 @dataclass

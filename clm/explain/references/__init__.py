@@ -5,11 +5,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from clm.config.fields import MUON
 from clm.explain.expected import Model, Point, Situation
 from clm.explain.forecast import Law
 from clm.explain.scaling import typical_unigram_entropy
 from clm.files import read_json
-from clm.training.optim import MUON
 from clm.training.schedule import learning_rates
 
 FOLDER = Path(__file__).parent

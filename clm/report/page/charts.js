@@ -73,7 +73,7 @@ function logTicks(low, high, most) {
 }
 
 class LineChart {
-  // description: {title, unit, curves: [{name, run, shape, points}]}; all: the curves of the whole
+  // description: {title, unit, lines: [{name, run, shape, points}]}; all: the lines of the whole
   // page, which share their x axis; onCursor(x or null) is told where the cursor is.
   constructor(figure, description, { all, tall, onCursor }) {
     Object.assign(this, { description, all, tall, onCursor, cursor: null, hidden: new Set() });
@@ -83,7 +83,7 @@ class LineChart {
     this.plot = html("div", { class: "plot", tabindex: 0, role: "slider", "aria-label": `Read values in: ${description.title}` });
     const unit = description.unit ? html("span", { class: "unit" }, description.unit) : "";
     figure.append(html("figcaption", {}, html("strong", {}, description.title), " ", unit, this.position), this.legend, this.plot);
-    this.buttons = description.curves.map((curve, number) => this.makeButton(curve, number));
+    this.buttons = description.lines.map((curve, number) => this.makeButton(curve, number));
     this.plot.addEventListener("pointermove", event => this.point(event));
     this.plot.addEventListener("pointerdown", event => this.point(event));
     this.plot.addEventListener("pointerleave", event => event.pointerType === "mouse" && this.onCursor(null));
@@ -113,7 +113,7 @@ class LineChart {
   visible() {
     const at = X_AXES[this.view.axis];
     const usable = point => point[at] !== null && (!this.view.log || point[at] > 0);
-    let curves = this.description.curves.map((curve, i) => ({ ...curve, at, points: this.hidden.has(i) ? [] : curve.points.filter(usable) }));
+    let curves = this.description.lines.map((curve, i) => ({ ...curve, at, points: this.hidden.has(i) ? [] : curve.points.filter(usable) }));
     let [low, high] = extent(this.all.flatMap(curve => curve.points.filter(usable).map(point => point[at])));
     if (this.view.late) {
       low = low + (high - low) / 2;

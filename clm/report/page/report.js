@@ -21,7 +21,7 @@ function start() {
   const descriptions = JSON.parse(document.getElementById("charts-data").textContent);
   const place = document.getElementById("charts");
   if (!descriptions.length) return;
-  const all = descriptions.flatMap(chart => chart.curves);
+  const all = descriptions.flatMap(chart => chart.lines);
   const known = axis => all.some(curve => curve.points.some(point => point[X_AXES[axis]] !== null));
   const axes = Object.keys(X_AXES).filter(known);
   const form = controls(axes);

@@ -1,16 +1,18 @@
 """The gradient noise scale: the batch, in tokens, up to which a larger one saves steps almost in proportion.
 
 B_simple = tr(S) / |G|^2 with S the covariance of one token's gradient and G the true gradient: McCandlish et al. 2018
-(arXiv 1812.06162). Where a step accumulates gradients, the norm after its first micro-batch and the norm of the whole
-give unbiased estimates of both (appendix A.1); each is averaged over steps before their ratio is taken.
+(arXiv 1812.06162). Where a step accumulates gradients, the norm after its first micro-batch and the norm of the full
+step give unbiased estimates of both (appendix A.1); each is averaged over steps before their ratio is taken.
 """
 
 from collections.abc import Iterable
 from typing import Any
 
 import torch
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
+
+from clm.data.blocks import IGNORED
 
 SMOOTHING = 0.99  # of the running means, a step
 FEWEST_STEPS = 20
@@ -21,12 +23,33 @@ class GradientNoiseScale(TrainerCallback, ExportableState):
 
     def __init__(self) -> None:
         self._small: tuple[torch.Tensor, float] | None = None
+        self._step_begins = True
         self._signal = self._noise = 0.0
         self._steps = 0
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
         return {"args": {}, "attributes": {key: vars(self)[key] for key in ("_signal", "_noise", "_steps")}}
+
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Wait for the step's first micro-batch."""
+        self._step_begins = True
+
+    def after_micro_batch(
+        self, parameters: Iterable[torch.nn.Parameter], labels: torch.Tensor, step_labels: Any, processes: int
+    ) -> None:
+        """Take the gradients after a micro-batch that others follow; only a step's first one counts.
+
+        Args:
+            labels: of this process's micro-batch, (batch, block_size).
+            step_labels: how many the whole step has, over all processes.
+        """
+        if not self._step_begins:
+            return
+        self._step_begins = False
+        tokens = int((labels != IGNORED).sum())
+        if tokens:
+            self.first_micro_batch(parameters, tokens, tokens * processes / float(step_labels))
 
     @torch.no_grad()
     def first_micro_batch(self, parameters: Iterable[torch.nn.Parameter], tokens: int, share: float) -> None:
@@ -40,8 +63,8 @@ class GradientNoiseScale(TrainerCallback, ExportableState):
         if gradients:  # FSDP2 keeps them to itself until the last micro-batch
             self._small = (torch.nn.utils.get_total_norm(gradients) / share, tokens)
 
-    def whole_step(self, norm: float, tokens: int) -> None:
-        """Take the norm of the whole step's mean gradient over `tokens` labels, before clipping."""
+    def full_step(self, norm: float, tokens: int) -> None:
+        """Take the norm of the full step's mean gradient over `tokens` labels, before clipping."""
         if self._small is None:
             return
         small_norm, small = float(self._small[0]), self._small[1]

@@ -2,7 +2,6 @@
 
 import re
 import shutil
-from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from transformers import TrainingArguments
 from clm.config.recipe import DataOptions, ModelOptions
 from clm.errors import UserError
 from clm.files import STAGED_FILES, read_json
+from clm.progress import Say
 from clm.training.checkpoint import manifest
 
 IDENTITY_FILE = "run_identity.json"
@@ -96,7 +96,7 @@ def best_of(folder: Path) -> Path | None:
     return folder.parent / f"checkpoint-{step}" if isinstance(step, int) and step else None
 
 
-def newest(output_dir: Path, needs_best: bool, say: Callable[[str], None]) -> Path | None:
+def newest(output_dir: Path, needs_best: bool, say: Say) -> Path | None:
     """The newest checkpoint in `output_dir` to go on from, naming each newer one that can't be used and why.
 
     Raises:
@@ -120,7 +120,7 @@ def newest(output_dir: Path, needs_best: bool, say: Callable[[str], None]) -> Pa
     return None
 
 
-def find(output_dir: Path, wish: str | None, needs_best: bool, say: Callable[[str], None]) -> Path | None:
+def find(output_dir: Path, wish: str | None, needs_best: bool, say: Say) -> Path | None:
     """The checkpoint to go on from, or None for a fresh start.
 
     Args:
@@ -173,7 +173,7 @@ def refuse_other_run(folder: Path, identity: dict[str, Any]) -> None:
         )
 
 
-def announce(folder: Path, total_steps: int, processes: int, say: Callable[[str], None]) -> None:
+def announce(folder: Path, total_steps: int, processes: int, say: Say) -> None:
     """Say where the run goes on, and what another number of steps or processes changes.
 
     Raises:

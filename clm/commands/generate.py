@@ -1,0 +1,23 @@
+"""Let a model continue a text."""
+
+from collections.abc import Sequence
+
+from transformers.utils.logging import disable_progress_bar
+
+from clm.commands.arguments import CommandParser, count
+from clm.evaluation.loading import load_model
+from clm.model.generation import continue_prompts
+
+
+def run(words: Sequence[str]) -> None:
+    """Print how the model goes on after each prompt."""
+    parser = CommandParser("generate", __doc__)
+    parser.add_argument("--model", required=True, help="a run's folder, or a name on the Hub")
+    parser.add_argument("--prompt", required=True, action="append", help="may be given several times")
+    parser.add_argument("--max_new_tokens", type=count, default=60)
+    parser.add_argument("--seed", type=int, default=0, help="of what is sampled")
+    args = parser.parse(words)
+    disable_progress_bar()
+    model, tokenizer = load_model(args.model)
+    for sample in continue_prompts(model, tokenizer, args.prompt, args.max_new_tokens, args.seed):
+        print(f"[{sample.mode}] {sample.prompt}{sample.text}")

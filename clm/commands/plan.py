@@ -1,0 +1,48 @@
+"""What a recipe will need, before it runs; or the shapes of model that a budget allows."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from clm.commands.arguments import CommandParser, amount, count
+from clm.config.recipe import load, parse
+from clm.errors import UserError
+from clm.files import write_json
+from clm.launch.writable import check_output
+from clm.plan import devices, page, plan, shapes
+from clm.plan.devices import Device
+
+SHAPED_AFTER = Path("recipes/wt103.json")  # all else of a shape is as here, where no recipe is given
+
+
+def run(words: Sequence[str]) -> None:
+    """Print the plan of the recipe in `words`, or the shapes of a budget."""
+    parser = CommandParser("plan", __doc__, epilog="Anything else is the recipe's: --config RECIPE [--key value ...]")
+    parser.add_argument("--dataset_tokens", type=count, help="tokens of the training text, where nothing tells")
+    parser.add_argument("--processes", type=count, default=1, help="how many would train together")
+    parser.add_argument("--device", help=f"on what: {', '.join(devices.GPUS)}; default: this machine")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write it as JSON, too")
+    parser.add_argument("--budget", type=amount, metavar="FLOPS", help="shapes for so much training instead: 1e18")
+    parser.add_argument("--parameters", type=amount, help="shapes of about so many: 30e6")
+    args, recipe_words = parser.parse_known_args(words)
+    if args.output:
+        check_output(args.output)
+    device = devices.by_name(args.device) if args.device else None
+    if args.budget or args.parameters:
+        _shapes(args, recipe_words, device)
+        return
+    made = plan.make(parse(recipe_words), args.dataset_tokens, args.processes, device)
+    print(page.plan_page(made))
+    if args.output:
+        write_json(args.output, plan.as_json(made))
+
+
+def _shapes(args: argparse.Namespace, recipe_words: Sequence[str], device: Device | None) -> None:
+    if not recipe_words and not SHAPED_AFTER.is_file():
+        raise UserError(f"plan: {SHAPED_AFTER} isn't in this folder: say with --config which recipe the shapes are for")
+    recipe = parse(recipe_words) if recipe_words else load(SHAPED_AFTER)
+    device = device or plan.this_device(recipe, 1)[0]
+    found = shapes.for_budget(recipe, device, args.budget, args.parameters, args.dataset_tokens)
+    print(shapes.shapes_table(found, recipe, device))
+    if args.output:
+        write_json(args.output, shapes.as_json(found))

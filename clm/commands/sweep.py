@@ -1,0 +1,26 @@
+"""Search over recipes with small runs."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from clm.commands.arguments import CommandParser
+from clm.config.recipe import load
+from clm.sweep import definition, transfer
+from clm.sweep import run as sweep_run
+
+
+def run(words: Sequence[str]) -> None:
+    """Run the sweep, or go on with it; then write the larger recipe, where one is given."""
+    parser = CommandParser("sweep", __doc__)
+    parser.add_argument("sweep", type=Path, metavar="FILE", help="recipes/sweeps/NAME.json; the same again goes on")
+    parser.add_argument(
+        "--transfer_to", type=Path, metavar="RECIPE", help="a larger recipe, to write again with the values found"
+    )
+    args = parser.parse(words)
+    sweep = definition.read(args.sweep)
+    target = load(args.transfer_to) if args.transfer_to else None
+    say = partial(print, flush=True)
+    found = sweep_run.run(sweep, say)
+    if target:
+        say(transfer.transfer_page(*transfer.write(sweep, found, target)))

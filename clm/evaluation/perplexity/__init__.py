@@ -1,0 +1,1 @@
+"""Perplexities from sums, as a metric that `evaluate.load` takes from this folder."""

@@ -1,0 +1,78 @@
+"""explanation.json: a run's explanation, kept in its folder for report, model card and Hub."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from clm.errors import UserError
+from clm.explain.explain import explain_run
+from clm.files import read_json, write_json
+from clm.runs.record import RunRecord, read_run
+
+EXPLANATION_FILE = "explanation.json"
+# {"verdict": {"label": "below" | "within" | "above" | "can't say", "sentence", "confidence"},
+#  "forecast": {"final_loss", "low", "high", "level", "curve": [[step, loss, low, high], ...]} or None,
+#  "band": [[step, low, high], ...] or None, "advice": [{"title", "gain_nats", "cost", "text"}, ...],
+#  "findings": [{"name", "text"}, ...], "sections": [{"key", "title", "lines": [...]}, ...], "made_from", ...}
+Explanation = dict[str, Any]
+_PARTS = {
+    "verdict": dict,
+    "forecast": dict | None,
+    "band": list | None,
+    "advice": list,
+    "findings": list,
+    "sections": list,
+}
+
+
+def write_explanation(run_dir: Path) -> Explanation | None:
+    """Explain a run and keep that in its folder; None, and nothing is written, where there is nothing to explain yet.
+
+    Raises:
+        OSError: the file can't be written.
+    """
+    try:
+        made = made_anew(read_run(run_dir))
+    except UserError:
+        return None
+    keep(run_dir, made)
+    return made
+
+
+def explanation_of(run: RunRecord) -> Explanation | None:
+    """The explanation in a run's folder. Where it is missing, or is of another log, it is made anew and not kept.
+
+    None where there is nothing to explain yet.
+    """
+    kept = read_json(run.folder / EXPLANATION_FILE)
+    if _has_all_parts(kept) and kept.get("made_from") == _fingerprint(run):
+        return kept
+    try:
+        return made_anew(run)
+    except UserError:
+        return None
+
+
+def made_anew(run: RunRecord) -> Explanation:
+    """A run explained, with a fingerprint of what the explanation was made from.
+
+    Raises:
+        UserError: as explain_run.
+    """
+    return explain_run(run) | {"made_from": _fingerprint(run)}
+
+
+def keep(run_dir: Path, explanation: Explanation) -> None:
+    """Write explanation.json."""
+    write_json(run_dir / EXPLANATION_FILE, explanation)
+
+
+def _fingerprint(run: RunRecord) -> str:
+    """Of what an explanation depends on. The time of a file would not do: a copy of a folder has another one."""
+    parts = json.dumps([run.recipe, run.identity, run.data, run.log], sort_keys=True)
+    return hashlib.sha256(parts.encode()).hexdigest()
+
+
+def _has_all_parts(kept: Any) -> bool:
+    return isinstance(kept, dict) and all(isinstance(kept.get(key), kind) for key, kind in _PARTS.items())

@@ -1,0 +1,55 @@
+"""The start of a run: its recipe as TrainingArguments that fit this machine and this launch."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainingArguments
+from transformers.utils.logging import disable_progress_bar
+
+from clm.config.fields import MUON
+from clm.config.recipe import Recipe
+from clm.errors import UserError
+from clm.launch import hardware, launcher, preflight, processes
+from clm.launch.writable import check_writable
+from clm.progress import Say
+
+
+def start(recipe: Recipe) -> tuple[TrainingArguments, Say]:
+    """Fit the recipe to this machine and this launch, before any work. What is returned prints on the main process.
+
+    Raises:
+        UserError: the recipe can't run here, or the launch isn't what it looks like.
+    """
+    output_dir = Path(recipe.training["output_dir"])
+    preflight.check_precision(bool(recipe.training["bf16"]))
+    check_writable("output_dir", output_dir)
+    check_writable("cache_dir", Path(recipe.data.cache_dir))
+    decision = hardware.fit(recipe.training)
+    processes.join_on_cpu(decision.training)
+    try:
+        args = training_arguments(decision.training)
+    except (ValueError, ImportError) as error:
+        raise UserError(f"{recipe.path}: {' '.join(str(error).split())}") from None
+    args.per_device_train_batch_size = recipe.micro_batch
+    args.gradient_accumulation_steps = recipe.accumulation(args.world_size)
+    args.push_to_hub = False  # the stock Trainer would wait for the Hub, and end where that fails
+    preflight.check_processes()
+    preflight.check_engine(args)
+    preflight.check_shared(output_dir)
+    preflight.check_optimizer(args.optim)
+    preflight.check_trackers(args.report_to)
+    disable_progress_bar()  # transformers' own, one for each file of a checkpoint
+    say: Say = partial(print, flush=True) if processes.main_process() else lambda _: None
+    say(f"recipe: {recipe.path}\naccelerate file: {launcher.accelerate_file()}, processes: {args.world_size}")
+    say("\n".join(decision.lines))
+    return args, say
+
+
+def training_arguments(training: dict[str, Any]) -> TrainingArguments:
+    """TrainingArguments of these keywords. Their own check knows no `muon`, so that is set after it."""
+    muon = training.get("optim") == MUON
+    args = TrainingArguments(**{key: value for key, value in training.items() if key != "optim" or not muon})
+    if muon:
+        args.optim = MUON
+    return args

@@ -1,0 +1,58 @@
+"""Folders that a run makes before its input is known to be good, and takes away again where it isn't."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock
+
+from clm.errors import UserError
+
+
+def lock_file(folder: Path) -> Path:
+    """The file beside `folder` that processes lock before they write there."""
+    return folder.with_name(f"{folder.name}.lock")
+
+
+class Made:
+    """What a run makes before its input is known to be good: as a context, a UserError takes it away again.
+
+    A folder that somebody else built, or is building, stays.
+    """
+
+    def __init__(self) -> None:
+        self._built: set[Path] = set()
+        self._locked: list[Path] = []
+        self._parents: set[Path] = set()
+
+    @contextmanager
+    def locked(self, folder: Path) -> Iterator[None]:
+        """Make the folders above `folder` and hold its lock."""
+        self._parents.update(parent for parent in folder.parents if not parent.exists())
+        self._locked.append(folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(lock_file(folder)):
+            yield
+
+    def built(self, folder: Path) -> None:
+        """Note that `folder` is there now, and is ours."""
+        self._built.add(folder)
+
+    def __enter__(self) -> "Made":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and issubclass(kind, UserError):
+            self._take_back()
+
+    def _take_back(self) -> None:
+        for folder in self._locked:
+            with suppress(OSError), FileLock(lock_file(folder), blocking=False):
+                if folder in self._built:
+                    shutil.rmtree(folder)
+                if not folder.exists():
+                    lock_file(folder).unlink()
+        for parent in sorted(self._parents, key=lambda path: len(path.parts), reverse=True):
+            with suppress(OSError):  # not empty
+                parent.rmdir()

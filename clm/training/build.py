@@ -1,0 +1,66 @@
+"""A fresh model and the Trainer that will train or resume it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import EarlyStoppingCallback, TrainingArguments, set_seed
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+
+from clm.config.recipe import Recipe
+from clm.model.generation import DEFAULT_PROMPTS
+from clm.model.gpt2 import fresh_model
+from clm.training.callbacks.energy import EnergyMeter
+from clm.training.callbacks.progress import TrainingProgress
+from clm.training.callbacks.samples import SampleLog
+from clm.training.checkpoint.writer import Saved
+from clm.training.text import RunText
+from clm.training.throughput import throughput_of
+from clm.training.trainer import ClmTrainer
+
+
+def make_trainer(
+    recipe: Recipe,
+    args: TrainingArguments,
+    text: RunText,
+    evaluate: Callable[[torch.nn.Module], dict[str, float]],
+    verdict: Callable[[Sequence[Mapping[str, Any]]], str | None],
+    resume_from: Path | None = None,
+    saved: Saved = None,
+) -> ClmTrainer:
+    """Build them.
+
+    Args:
+        evaluate: model -> the validation text's metrics, the same on every process.
+        verdict: the log so far -> a line on whether its losses are normal, to be shown with each evaluation.
+        resume_from: the checkpoint that the Trainer will be told to resume from.
+        saved: called after each save.
+    """
+    set_seed(args.seed)
+    model = fresh_model(recipe.model, text.blocks.block_size, text.data.tokenizer)
+    model.liger, args.use_liger_kernel = args.use_liger_kernel, False  # the stock Trainer would exchange more
+    trainer = ClmTrainer(
+        model=model,
+        args=args,
+        train_dataset=text.blocks,
+        evaluate_fn=evaluate,
+        identity=text.identity,
+        resume_from=resume_from,
+        saved=saved,
+        throughput=throughput_of(model, args),
+        loss_spike=recipe.run.loss_spike,
+        eval_dataset=text.data.validation,
+        processing_class=text.data.tokenizer,
+        callbacks=[
+            TrainingProgress(verdict),
+            SampleLog(text.data.tokenizer, recipe.run.prompts or DEFAULT_PROMPTS),
+            EnergyMeter(),
+        ],
+    )
+    if recipe.run.early_stopping_patience is not None:
+        stopping = EarlyStoppingCallback(recipe.run.early_stopping_patience, recipe.run.early_stopping_threshold)
+        trainer.add_callback(stopping)
+    trainer.remove_callback(ProgressCallback)
+    trainer.remove_callback(PrinterCallback)
+    return trainer
