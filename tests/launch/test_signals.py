@@ -101,7 +101,7 @@ def test_a_signal_in_a_command_unwinds_it_and_is_one_line(monkeypatch, capsys):
         finally:
             left.append("tidily")
 
-    monkeypatch.setattr("clm.commands.report.read_run", interrupted)
+    monkeypatch.setattr("clm.commands.report.write_report", interrupted)
     assert main(["report", "runs/any"]) == 75 and left == ["tidily"]
     assert capsys.readouterr().err == "stopped: by SIGINT; run the same command again to go on\n"
 
