@@ -26,7 +26,7 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Known vulnerabilities of the pinned packages; without their database, which is on the network, it only says so.
+# Known vulnerabilities of the pinned packages. They are looked up on the network; without it, this only says so.
 audit: $(VENV)/.dev
 	@if $(BIN)/python -c 'import urllib.request; urllib.request.urlopen("https://pypi.org/pypi/numpy/2.0.0/json", timeout=10)' 2>/dev/null; \
 	then $(BIN)/pip-audit --no-deps --disable-pip -r requirements.txt; \

@@ -1,6 +1,6 @@
 """Recipe in, trained model out: `accelerate launch run_clm.py --config recipes/quickstart.json [--key value ...]`.
 
-Type the same command again to go on from the newest checkpoint. `--dry_run` says what would run and stops.
+Type the same command again to resume from the newest checkpoint. `--dry_run` says what would run and stops.
 """
 
 import sys
@@ -25,7 +25,7 @@ from clm.explain import explain
 from clm.explain.explanation import write_explanation
 from clm.explain.setup import of_statistics
 from clm.explain.training_text import text_in_figures
-from clm.hub.beside import check, uploads
+from clm.hub.background import check, uploads
 from clm.hub.fetch import fetch
 from clm.launch import acceleration, faults, processes, run_lock, status
 from clm.launch.start import start
@@ -36,7 +36,7 @@ from clm.report.report import write_report
 from clm.runs import outputs, summary
 from clm.training import resume
 from clm.training.build import make_trainer
-from clm.training.checkpoint.find import sequences_per_step
+from clm.training.checkpoint.identity import sequences_per_step
 from clm.training.text import RunText, prepare_text
 from clm.training.trainer import ClmTrainer
 
@@ -93,7 +93,7 @@ def finish(
 ) -> None:
     """Evaluate the model that is kept, write it with its results, and say what came out and where it is."""
     output_dir, tokenizer = Path(trainer.args.output_dir), text.data.tokenizer
-    model = trainer.whole_model()
+    model = trainer.full_model()
     metrics = evaluate(model, text, trainer.args)
     trainer.export(model)
     if not processes.main_process():

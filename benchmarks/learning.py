@@ -34,7 +34,7 @@ from clm.evaluation.scoring import score_store
 from clm.evaluation.validation import evaluate
 from clm.files import write_json
 from clm.launch.start import start
-from clm.rollback import Made
+from clm.rollback import Rollback
 from clm.training import optim
 from clm.training.build import make_trainer
 from clm.training.callbacks.progress import TrainingProgress
@@ -132,9 +132,9 @@ def train(name: str, seed: int, folder: Path) -> float:
     recipe = load(file)
     file.unlink()
     muon = optim.PiecewiseMuon if name == APART else Muon
-    with Made() as made, patch.object(optim, "PiecewiseMuon", muon), (patched or nullcontext)():
+    with Rollback() as rollback, patch.object(optim, "PiecewiseMuon", muon), (patched or nullcontext)():
         # The split is by a fixed seed, whatever the run's.
-        data = prepare(recipe.data, open_text(recipe.data, 42), False, lambda _: None, made)
+        data = prepare(recipe.data, open_text(recipe.data, 42), False, lambda _: None, rollback)
         with redirect_stdout(StringIO()):
             args, _ = start(recipe)
         blocks = Blocks(data.train, recipe.data.block_size, shifted=recipe.data.shift_blocks)

@@ -31,7 +31,7 @@ from clm.evaluation.scoring import score_store
 from clm.evaluation.validation import evaluate
 from clm.files import write_json
 from clm.launch.start import start
-from clm.rollback import Made
+from clm.rollback import Rollback
 from clm.training.build import make_trainer
 from clm.training.text import RunText
 
@@ -150,8 +150,8 @@ def _recipe(keys: dict) -> Recipe:
 
 def prepared(keys: dict) -> Prepared:
     recipe = _recipe(keys)
-    with Made() as made:
-        return prepare(recipe.data, open_text(recipe.data, 42), False, lambda _: None, made)
+    with Rollback() as rollback:
+        return prepare(recipe.data, open_text(recipe.data, 42), False, lambda _: None, rollback)
 
 
 def child(keys: dict, spec: dict) -> None:

@@ -22,7 +22,7 @@ from clm.config.recipe import load
 from clm.data.prepare import open_text, prepare
 from clm.evaluation.scoring import unigram_loss
 from clm.files import read_json, write_text
-from clm.rollback import Made
+from clm.rollback import Rollback
 
 ROOT = Path(__file__).resolve().parent.parent
 CURVES = ROOT / "clm" / "explain" / "references" / "small_runs.json"
@@ -39,8 +39,8 @@ def make(name: str, run: Run, texts: dict[str, str]) -> dict:
     with (WORK / f"{name}.log").open("w") as log:
         subprocess.run(command, check=True, stdout=log, stderr=subprocess.STDOUT)
     recipe = load(recipe_file)
-    with Made() as made:
-        data = prepare(recipe.data, open_text(recipe.data, recipe.training["seed"]), False, lambda _: None, made)
+    with Rollback() as rollback:
+        data = prepare(recipe.data, open_text(recipe.data, recipe.training["seed"]), False, lambda _: None, rollback)
     history = read_json(folder / "trainer_state.json")["log_history"]
     results = read_json(folder / "all_results.json")
     kept = {key: value for key, value in run.recipe(texts).items() if key not in ("train_file", "use_cpu")}

@@ -11,8 +11,8 @@ from clm.launch import signals
 # Each is a module of clm.commands, which is imported when it is asked for: most need seconds for what they import.
 COMMANDS = {
     "plan": "what a recipe will need, before it runs",
-    "explain": "is this loss normal, where does it end, what helps",
-    "report": "a run as a page; several beside each other",
+    "explain": "is this loss normal, where will it end, what would help",
+    "report": "a run as a page, or several compared on one",
     "generate": "let a model continue a text",
     "push": "a run to the Hub, or its tokenizer, or its text",
     "evaluate": "score a text with a model",

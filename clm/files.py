@@ -5,11 +5,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-STAGED_FILES = ".*.tmp-*"  # what `write_bytes` writes and renames, as a pattern
+STAGED_FILES = ".*.tmp-*"  # a pattern for the staging files of `write_bytes`
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write beside `path`, flush to disk, then rename."""
+    """Write a staging file beside `path`, flush it to disk, and rename it."""
     staging = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
         with staging.open("wb") as file:
@@ -22,7 +22,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def sync(path: Path) -> None:
-    """Flush a file to disk, or a folder's list of names, without which a new or renamed file can be lost."""
+    """Flush a file to disk, or a folder's list of names: without that a new or renamed file can be lost."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,4 +1,4 @@
-"""Folders that a run makes before its input is known to be good, and takes away again where it isn't."""
+"""What a run builds before its input is known to be good is removed again where the input is bad."""
 
 import shutil
 from collections.abc import Iterator
@@ -15,10 +15,10 @@ def lock_file(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.lock")
 
 
-class Made:
-    """What a run makes before its input is known to be good: as a context, a UserError takes it away again.
+class Rollback:
+    """The folders that a run builds. A UserError that leaves this context removes them again.
 
-    A folder that somebody else built, or is building, stays.
+    A folder that another process has built, or is building, stays.
     """
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class Made:
 
     @contextmanager
     def locked(self, folder: Path) -> Iterator[None]:
-        """Make the folders above `folder` and hold its lock."""
+        """Hold the lock of `folder`. The folders above it are made, and are part of the rollback."""
         self._parents.update(parent for parent in folder.parents if not parent.exists())
         self._locked.append(folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -36,17 +36,17 @@ class Made:
             yield
 
     def built(self, folder: Path) -> None:
-        """Note that `folder` is there now, and is ours."""
+        """Make `folder`, which this process has just built, part of the rollback."""
         self._built.add(folder)
 
-    def __enter__(self) -> "Made":
+    def __enter__(self) -> "Rollback":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None and issubclass(kind, UserError):
-            self._take_back()
+            self._undo()
 
-    def _take_back(self) -> None:
+    def _undo(self) -> None:
         for folder in self._locked:
             with suppress(OSError), FileLock(lock_file(folder), blocking=False):
                 if folder in self._built:

@@ -14,7 +14,7 @@ from accelerate.utils import DistributedType
 import run_clm
 from clm.launch import preflight
 from clm.training.checkpoint import sharding
-from clm.training.sharded import WholeTrainer
+from clm.training.sharded import ShardedTrainer
 from tests.tiny import muon_in_fp32
 
 _stock = AcceleratorState.__init__
@@ -29,15 +29,15 @@ def _with_fsdp(self: AcceleratorState, *args: Any, fsdp_plugin: Any = None, **kw
             fsdp_plugin.set_mixed_precision(self._mixed_precision)
 
 
-def _whole_of_shares(self: WholeTrainer) -> Any:
+def _full_of_shards(self: ShardedTrainer) -> Any:
     assert sharding.is_sharded(self.model), "this was to be FSDP2"
-    return _stock_whole(self)
+    return _stock_full(self)
 
 
-_stock_whole = WholeTrainer.whole_model
+_stock_full = ShardedTrainer.full_model
 
 if __name__ == "__main__":
-    WholeTrainer.whole_model = _whole_of_shares
+    ShardedTrainer.full_model = _full_of_shards
     AcceleratorState.__init__ = _with_fsdp
     preflight.check_engine = lambda args: None
     with muon_in_fp32():

@@ -246,14 +246,14 @@ def test_a_checkpoint_that_can_not_be_resumed_from(in_run, refuses, tmp_path):
     refuses("--resume_from_checkpoint", "tokenizer", says=["resume_from_checkpoint", "checkpoint-N"])
     part = shutil.copytree("out/checkpoint-2", tmp_path / "checkpoint-2")
     (part / "optimizer.pt").unlink()
-    refuses("--resume_from_checkpoint", str(part), says=["isn't whole", "optimizer.pt"])
+    refuses("--resume_from_checkpoint", str(part), says=["isn't intact", "optimizer.pt"])
 
 
 def test_a_folder_where_no_checkpoint_is_whole_stops(finished_run, workplace, refuses):
     for step in (1, 2):
         folder = Path(shutil.copytree(finished_run / "out/checkpoint-2", f"out/checkpoint-{step}"))
         (folder / "model.safetensors").unlink()
-    refuses(says=["out", "none of its 2 checkpoints is whole", "delete them"])
+    refuses(says=["out", "none of its 2 checkpoints is intact", "delete them"])
 
 
 def test_a_finished_run_without_checkpoints_is_not_written_over(finished_run, workplace, refuses, capfd):
@@ -265,7 +265,7 @@ def test_a_finished_run_without_checkpoints_is_not_written_over(finished_run, wo
     same = ("--train_file", str(finished_run / "text.txt"), "--max_steps")
     write_recipe(n_layer=1)
     refuses(*same, "2", "--seed", "1", says=["out belongs to a different run", "seed was 42, is 1"])
-    refuses(*same, "3", says=["finished after 2 steps", "no checkpoint to go on from", "another output_dir"])
+    refuses(*same, "3", says=["finished after 2 steps", "no checkpoint to resume from", "another output_dir"])
     assert run(*same, "2") == 0
     assert "nothing to do" in capfd.readouterr().out
 

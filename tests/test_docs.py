@@ -1,10 +1,11 @@
 """What the documents name is there: tests, files, and what a file is said to define."""
 
 import re
+from pathlib import Path
 
 import pytest
 
-from tests.tiny import ROOT
+ROOT = Path(__file__).resolve().parents[1]
 
 PAGES = sorted({*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("recipes/*.md")})
 # A path of this repository, and perhaps what it defines: `tests/test_docs.py::PAGES`. Not the end of a longer path.

@@ -20,7 +20,7 @@ from clm.evaluation import validation
 from clm.launch import run_lock
 from clm.model.gpt2 import GPT2LMHeadModel
 from clm.training import text
-from clm.training.checkpoint import manifest as seal
+from clm.training.checkpoint import manifest
 from clm.training.checkpoint.writer import CheckpointWriter
 from clm.training.trainer import ClmTrainer
 from tests.chaos import differences
@@ -101,23 +101,23 @@ def test_damaged_checkpoints_are_named_and_passed_over(copy, undisturbed, capsys
 def test_a_checkpoint_without_a_part_of_its_state_is_refused(copy, capsys, name):
     Path("out/checkpoint-2", name).unlink()
     assert run("--resume_from_checkpoint", "out/checkpoint-2") == 2
-    assert f"out/checkpoint-2 isn't whole: it lacks {name}" in one_line(capsys.readouterr().err)
+    assert f"out/checkpoint-2 isn't intact: it lacks {name}" in one_line(capsys.readouterr().err)
 
 
 def test_where_no_checkpoint_is_whole_the_run_does_not_start_afresh(copy, capsys):
     for folder in Path("out").glob("checkpoint-*"):
         (folder / "optimizer.pt").write_bytes(b"")
     assert run() == 2
-    assert "none of its 6 checkpoints is whole" in one_line(capsys.readouterr().err)
+    assert "none of its 6 checkpoints is intact" in one_line(capsys.readouterr().err)
 
 
 def test_a_checkpoint_whose_best_model_is_damaged_is_passed_over(copy, undisturbed, capsys):
     newest = Path("out/checkpoint-6")
     state = json.loads((newest / "trainer_state.json").read_text())
     (newest / "trainer_state.json").write_text(json.dumps(state | {"best_global_step": 5}))
-    manifest = seal.manifest_of(newest)
-    (newest / seal.MANIFEST).unlink()
-    seal.seal(newest, {key: manifest[key] for key in ("step", "world_size", "recipe", "data")}, {})
+    written = manifest.manifest_of(newest)
+    (newest / manifest.MANIFEST).unlink()
+    manifest.write(newest, {key: written[key] for key in ("step", "world_size", "recipe", "data")}, {})
     Path("out/checkpoint-5/model.safetensors").unlink()
     assert ends_like(undisturbed)
     said = capsys.readouterr().out
@@ -210,7 +210,7 @@ def test_a_signal_stops_the_run_and_the_same_command_goes_on(
     if saved:
         assert (status()["state"], status()["exit_code"]) == ("stopped", 75)
         newest = max(Path("out").glob("checkpoint-*"))
-        assert newest.name == f"checkpoint-{saved}" and seal.fault(newest) is None
+        assert newest.name == f"checkpoint-{saved}" and manifest.fault(newest) is None
     else:
         assert not Path("out").exists()
     assert ends_like(undisturbed)
@@ -265,7 +265,7 @@ def test_a_loss_that_is_not_a_number_stops_before_the_weights_are_touched(place,
         assert run() == 74
     said = one_line(capsys.readouterr().err)
     assert "isn't finite at step 4 (learning rate 0.00868, batch 4 of epoch 1)" in said
-    assert status()["state"] == "failed" and seal.fault(Path("out/checkpoint-3")) is None
+    assert status()["state"] == "failed" and manifest.fault(Path("out/checkpoint-3")) is None
     assert not Path("out/checkpoint-4").exists()
     assert ends_like(undisturbed)
 
@@ -359,7 +359,7 @@ def test_on_a_full_disk_the_older_checkpoints_stay_whole(small_disk, undisturbed
     assert warnings and all("isn't saved" in line for line in warnings)
     assert error.startswith("error: ") and "make room, then run the same command again" in error
     left = list(Path("out").glob("checkpoint-*"))
-    assert left and len(left) < STEPS and all(seal.fault(folder) is None for folder in left)
+    assert left and len(left) < STEPS and all(manifest.fault(folder) is None for folder in left)
     Path("out/filler").unlink()
     subprocess.run(["mount", "-o", "remount,size=64m", "out"], check=True)
     assert ends_like(undisturbed)

@@ -16,7 +16,7 @@ from tests.wikitext import add_wikitext, wikitext_rows
 
 @pytest.mark.slow
 def test_wt103_runs_two_optimizer_steps_on_a_cpu(tmp_path):
-    """12 layers, 12 heads, 768 wide, 32,000 ids, blocks of 1024: the first loss is that of a uniform guess."""
+    """12 layers, 12 heads, 768 wide, 32,000 ids, blocks of 1024: the first loss is the uniform baseline."""
     with HubServer() as hub:
         add_wikitext(hub, wikitext_rows(6000, seed=0), wikitext_rows(2, seed=1), wikitext_rows(2, seed=2))
         done = subprocess.run(

@@ -71,7 +71,7 @@ def test_the_fsdp_file_asks_for_fsdp2(monkeypatch):
 @pytest.mark.parametrize(
     ("environment", "device", "says"),
     [
-        ({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}, "cpu", "DDP on a machine without GPUs, unsaid"),
+        ({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}, "cpu", "DDP on a machine without GPUs and not say so"),
         ({"ACCELERATE_USE_DEEPSPEED": "true"}, "cpu", "asks for DeepSpeed, which accelerate would run as DDP"),
         ({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "1"}, "cuda", "set fsdp_version: 2"),
         ({"ACCELERATE_USE_FSDP": "true"}, "cuda", "set fsdp_version: 2"),

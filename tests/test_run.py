@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 from clm.data.sources.documents import split
 from clm.errors import UserError
 from clm.launch import preflight
+from clm.training.trainer import ClmTrainer
 from tests.tiny import ROOT, history, launch, make_text, run, write_recipe
 
 
@@ -139,6 +140,38 @@ def test_the_best_model_by_validation_loss_is_the_one_that_is_kept(workplace):
     assert len(evaluations) == 8 and evaluations.index(min(evaluations)) not in (3, 7)  # not where it saves anyway
     results = json.loads(Path("out/eval_results.json").read_text())
     assert results["eval_loss"] == pytest.approx(min(evaluations), rel=1e-9)
+
+
+def test_saves_may_come_between_evaluations_and_the_best_is_kept_and_resumed_exactly(workplace, monkeypatch):
+    # Saved at 2, 4, 6, 8, evaluated at 3, 6, 8. Each evaluation is made worse than the one before: the first is best.
+    init = ClmTrainer.__init__
+
+    def worsening(self, *, evaluate_fn, **kwargs):
+        def evaluate(model):
+            metrics = evaluate_fn(model)
+            return metrics | {"eval_loss": metrics["eval_loss"] + self.state.global_step}
+
+        init(self, evaluate_fn=evaluate, **kwargs)
+
+    monkeypatch.setattr(ClmTrainer, "__init__", worsening)
+    write_recipe(max_steps=8, eval_steps=3, save_steps=2, save_total_limit=9)
+    assert run("--output_dir", "undisturbed") == 0
+    steps = [int(path.name.removeprefix("checkpoint-")) for path in Path("undisturbed").glob("checkpoint-*")]
+    assert sorted(steps) == [2, 3, 4, 6, 8]
+    best = Path("undisturbed/checkpoint-3/model.safetensors").read_bytes()
+    assert Path("undisturbed/model.safetensors").read_bytes() == best
+
+    for left in (2, 4):  # cut off before the first evaluation, and at a save after it
+        out = f"cut-off-at-{left}"
+        shutil.copytree("undisturbed", out)
+        for path in [*Path(out).glob("*.*"), *(Path(out, f"checkpoint-{step}") for step in steps if step > left)]:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        assert run("--output_dir", out, "--save_total_limit", "2") == 0
+        assert sorted(path.name for path in Path(out).glob("checkpoint-*"))[-1] == "checkpoint-8"
+        for key in ("loss", "eval_loss"):
+            assert history(out, key) == history("undisturbed", key)
+        for name in ("model.safetensors", "checkpoint-3/model.safetensors", "checkpoint-8/model.safetensors"):
+            assert Path(out, name).read_bytes() == Path("undisturbed", name).read_bytes()
 
 
 def test_early_stopping_stops_and_counts_on_after_a_resume(workplace):

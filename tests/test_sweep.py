@@ -61,7 +61,7 @@ def test_a_hopeless_trial_is_ended(workplace, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_signal_leaves_a_trial_to_be_taken_up(workplace):
+def test_a_signal_leaves_a_trial_to_be_resumed(workplace):
     write_sweep(tokens=64 * 30_000)
     running = subprocess.Popen(COMMAND, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     until(lambda: any(Path("sweep/trial-0").glob("checkpoint-*")) or running.poll() is not None)

@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repositor
 from clm.config.recipe import parse
 from clm.data.prepare import open_text, prepare_tokenizer
 from clm.errors import MachineError, UserError
-from clm.rollback import Made
+from clm.rollback import Rollback
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -20,8 +20,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         recipe = parse(sys.argv[1:] if argv is None else argv)
         text = open_text(recipe.data, recipe.training["seed"])
-        with Made() as made:
-            tokenizer, origin = prepare_tokenizer(recipe.data, text.train, print, made)
+        with Rollback() as rollback:
+            tokenizer, origin = prepare_tokenizer(recipe.data, text.train, print, rollback)
     except (UserError, MachineError) as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

@@ -24,7 +24,7 @@ def run(words: Sequence[str]) -> None:
     parser.add_argument("--per_device_eval_batch_size", type=count, default=8, help="windows at a time")
     parser.add_argument("--bf16", type=truth, nargs="?", const=True, default=False, help="not fp32")
     parser.add_argument("--cache_dir", default=".cache", help="for datasets of the Hub")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write it as JSON, too")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="also write it as JSON")
     args = parser.parse(words)
     with processes():
         evaluate.run(args)

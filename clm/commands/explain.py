@@ -1,4 +1,4 @@
-"""Is this loss normal, where does it end, what helps."""
+"""Is this loss normal, where will it end, and what would help."""
 
 import sys
 from collections.abc import Sequence
@@ -19,18 +19,18 @@ def run(words: Sequence[str]) -> None:
     parser = CommandParser(
         "explain",
         __doc__,
-        epilog="With a run: its folder, and nothing else but --output. Without: --config RECIPE [--key value ...]",
+        epilog="Give the folder of a run and nothing else but --output. Or give --config RECIPE [--key value ...].",
     )
     parser.add_argument("--step", type=count, help="optimizer steps done")
     parser.add_argument("--loss", type=float, help="the training loss there, nats a token")
-    parser.add_argument("--dataset_tokens", type=count, help="tokens of the training text, where nothing tells")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write it as JSON, too")
+    parser.add_argument("--dataset_tokens", type=count, help="tokens of the training text, if nothing tells")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="also write it as JSON")
     args, rest = parser.parse_known_args(words)
     if args.output:
         check_output(args.output)
     if rest and not rest[0].startswith("--"):
         if rest[1:] or args.step is not None or args.loss is not None or args.dataset_tokens is not None:
-            raise UserError("explain: a run's folder says it all; leave everything else but --output out")
+            raise UserError("explain: a run's folder says it all: leave everything but --output out")
         explained = _explain_run(Path(rest[0]))
     elif args.step is None or args.loss is None:
         raise UserError("explain: give a run's folder, or --config RECIPE --step N --loss X")

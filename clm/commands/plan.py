@@ -1,4 +1,4 @@
-"""What a recipe will need, before it runs; or the shapes of model that a budget allows."""
+"""What a recipe will need, before it runs. Or, with a budget, which shapes of model to train on it."""
 
 import argparse
 from collections.abc import Sequence
@@ -12,18 +12,18 @@ from clm.launch.writable import check_output
 from clm.plan import devices, page, plan, shapes
 from clm.plan.devices import Device
 
-SHAPED_AFTER = Path("recipes/wt103.json")  # all else of a shape is as here, where no recipe is given
+SHAPED_AFTER = Path("recipes/wt103.json")  # the recipe of everything but the shape, if none is given
 
 
 def run(words: Sequence[str]) -> None:
     """Print the plan of the recipe in `words`, or the shapes of a budget."""
     parser = CommandParser("plan", __doc__, epilog="Anything else is the recipe's: --config RECIPE [--key value ...]")
-    parser.add_argument("--dataset_tokens", type=count, help="tokens of the training text, where nothing tells")
-    parser.add_argument("--processes", type=count, default=1, help="how many would train together")
-    parser.add_argument("--device", help=f"on what: {', '.join(devices.GPUS)}; default: this machine")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write it as JSON, too")
-    parser.add_argument("--budget", type=amount, metavar="FLOPS", help="shapes for so much training instead: 1e18")
-    parser.add_argument("--parameters", type=amount, help="shapes of about so many: 30e6")
+    parser.add_argument("--dataset_tokens", type=count, help="tokens of the training text, if nothing tells")
+    parser.add_argument("--processes", type=count, default=1, help="how many train together")
+    parser.add_argument("--device", help=f"one of {', '.join(devices.GPUS)}; default: this machine")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="also write it as JSON")
+    parser.add_argument("--budget", type=amount, metavar="FLOPS", help="show the shapes for this much training: 1e18")
+    parser.add_argument("--parameters", type=amount, help="show shapes with about this many parameters: 30e6")
     args, recipe_words = parser.parse_known_args(words)
     if args.output:
         check_output(args.output)

@@ -11,7 +11,7 @@ from clm.config.recipe import load
 from clm.errors import UserError
 from clm.hub.access import MAIN, Target, client
 from clm.hub.artifacts import push_dataset, push_tokenizer
-from clm.hub.beside import again_and_again
+from clm.hub.background import with_retries
 from clm.hub.push import push
 
 
@@ -41,4 +41,4 @@ def run(words: Sequence[str]) -> None:
         work = partial(push_dataset, api, args.run_dir, target, print)
     else:
         work = partial(push, api, args.run_dir, target)
-    print(f"pushed to {again_and_again(work, target.name)}")
+    print(f"pushed to {with_retries(work, target.name)}")

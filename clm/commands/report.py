@@ -1,4 +1,4 @@
-"""A run as a page; several beside each other."""
+"""Write the report of a run as a page, or compare several runs on one."""
 
 from collections.abc import Sequence
 from pathlib import Path

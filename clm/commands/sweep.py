@@ -11,11 +11,14 @@ from clm.sweep import run as sweep_run
 
 
 def run(words: Sequence[str]) -> None:
-    """Run the sweep, or go on with it; then write the larger recipe, where one is given."""
+    """Run the sweep or resume it. Then write the larger recipe, if one is given."""
     parser = CommandParser("sweep", __doc__)
-    parser.add_argument("sweep", type=Path, metavar="FILE", help="recipes/sweeps/NAME.json; the same again goes on")
+    parser.add_argument("sweep", type=Path, metavar="FILE", help="recipes/sweeps/NAME.json; give it again to resume")
     parser.add_argument(
-        "--transfer_to", type=Path, metavar="RECIPE", help="a larger recipe, to write again with the values found"
+        "--transfer_to",
+        type=Path,
+        metavar="RECIPE",
+        help="a larger recipe, to be written with the values found",
     )
     args = parser.parse(words)
     sweep = definition.read(args.sweep)

@@ -1,9 +1,8 @@
-"""Values that are right one by one and wrong together."""
+"""Values that can't go together, though each of them is allowed."""
 
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any, get_type_hints
 
@@ -16,7 +15,7 @@ from clm.config.values import fits, show
 
 
 def conflicts(r: Mapping[str, Any]) -> Iterator[str]:
-    """What is wrong with values that are right one by one, each as a line."""
+    """The faults of a recipe's values together, a line each; `r` is a resolved recipe whose keys are checked."""
     if r["n_embd"] % r["n_head"]:
         yield f"n_embd {r['n_embd']} is not divisible by n_head {r['n_head']}"
     yield from _data_conflicts(r)
@@ -50,8 +49,8 @@ def _hub_conflicts(r: Mapping[str, Any]) -> Iterator[str]:
         try:
             validate_repo_id(r.get(key) or "none")
         except HFValidationError:
-            hint = "; for local text use train_file" if key == "dataset_name" else ""
-            yield f"{key} {show(r[key])} is not a name on the Hub (NAME or OWNER/NAME){hint}"
+            fault = f"{key} {show(r[key])} is not a name on the Hub (NAME or OWNER/NAME)"
+            yield f"{fault}; for local text use train_file" if key == "dataset_name" else fault
     if r["resume_from_checkpoint"] != "hub":
         return
     if not r.get("hub_model_id"):
@@ -71,15 +70,9 @@ def _best_model_conflicts(r: Mapping[str, Any]) -> Iterator[str]:
     evaluates, saves = r["eval_strategy"], r["save_strategy"]
     if evaluates == "no" or (saves not in (evaluates, "best")):
         yield (
-            f"load_best_model_at_end needs an evaluation at every checkpoint, but eval_strategy is "
+            f"load_best_model_at_end needs evaluations and saves of one strategy, but eval_strategy is "
             f"{show(evaluates)} and save_strategy {show(saves)}: make them the same, or it false"
         )
-    eval_steps, save_steps = r["eval_steps"], r["save_steps"]
-    ratio = save_steps / eval_steps
-    if saves == evaluates == "steps" and (
-        (eval_steps < 1) != (save_steps < 1) or not math.isclose(ratio, round(ratio), rel_tol=1e-9)
-    ):
-        yield f"save_steps {save_steps} is not a multiple of eval_steps {eval_steps} (load_best_model_at_end)"
     if r["save_total_limit"] == 1:
         yield "save_total_limit 1 can't keep both the newest and the best (load_best_model_at_end): make it 2"
 

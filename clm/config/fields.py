@@ -1,6 +1,6 @@
-"""The keys a recipe may hold, with type, default and range, and those it may not, with the reason.
+"""The keys that a recipe may hold, with type, default and range, and those it may not hold, with the reason.
 
-Only tables; `recipe.py` reads a recipe against them.
+These are only tables. `recipe.py` checks a recipe against them.
 """
 
 from __future__ import annotations
@@ -45,38 +45,38 @@ class DataOptions:
     validation_split_percentage: float | None = None
     block_size: int = 1024
     sampling: str = "blocks"
-    shift_blocks: bool = True  # windows have no use for it
+    shift_blocks: bool = True  # of sampling blocks; windows start everywhere anyway
     cache_dir: str = ".cache"
     tokenizer_path: str | None = None
-    vocab_size: int | None = None  # none: 32000 where a tokenizer is trained, else the loaded tokenizer's size
+    vocab_size: int | None = None  # None: 32000 where a tokenizer is trained, else the loaded tokenizer's size
     tokenizer_train_bytes: int = 1_000_000_000
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What the run does that TrainingArguments has no name for, and where it starts."""
+    """What the run does, where TrainingArguments has no name for it."""
 
     early_stopping_patience: int | None = None  # evaluations without a better loss
     early_stopping_threshold: float = 0.0  # nats per token
     global_batch_size: int | None = None  # sequences in an optimizer step, over all processes
     stop_after_minutes: float | None = None  # then save and stop, as for a signal
-    loss_spike: str = "warn"  # what becomes of a step whose loss is far above those before
-    resume_from_checkpoint: str | None = None  # none, "true", "auto": the newest; "false": afresh; "hub"; a folder
+    loss_spike: str = "warn"  # warn, skip or rollback, where a step's loss is far above those before
+    resume_from_checkpoint: str | None = None  # None, "true", "auto": the newest; "false": none; "hub"; a folder
     prompts: list[str] | None = None  # for the samples of text at every evaluation and at the end
     license: str | None = None  # of the model, as the Hub names it, for its card
     language: str | list[str] | None = None  # of the text, as ISO 639-1, for the card
-    about: str | None = None  # for whoever reads the recipe or the model card: where its values come from
+    about: str | None = None  # where the recipe's values come from; the model card prints it
 
 
 @dataclass(frozen=True)
 class Flags:
-    """What only the command line can say."""
+    """What only the command line can set."""
 
     dry_run: bool = False
     verify_data: bool = False
 
 
-# TrainingArguments' values where every run here wants others than the stock ones.
+# The defaults of TrainingArguments' keys where they are not transformers' own.
 TRAINING_DEFAULTS: dict[str, Any] = {
     "learning_rate": 6e-4,
     "lr_scheduler_type": "cosine_with_min_lr",
@@ -105,7 +105,7 @@ TRAINING_DEFAULTS: dict[str, Any] = {
 
 MUON = "muon"  # the one optimizer that transformers doesn't have
 
-# Narrower or wider than the field's own annotation: `none` is a value of report_to, and so on.
+# Types where TrainingArguments' own annotation allows too much or too little.
 TYPES: dict[str, Any] = {
     "optim": str,  # MUON too
     "report_to": str | list[str],
@@ -187,7 +187,7 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
-# Values that the pinned packages can do. A tracker's own package is the user's to install.
+# Values that work with the pinned packages. Trackers need a package that the user installs.
 _LEVELS = ("detail", "debug", "info", "warning", "error", "critical", "passive")
 CHOICES: dict[str, tuple[str, ...]] = {
     "sampling": ("blocks", "windows"),

@@ -1,7 +1,7 @@
-"""A recipe: one flat JSON file and what the command line overrides, checked as a whole before any work.
+"""A recipe: one flat JSON file, and the command line's overrides. Both are checked together, before any work.
 
-The keys and their limits are in `fields.py`; TrainingArguments' own come from the installed version.
-Precedence: command line, recipe, default. Every fault is a UserError of one line.
+`fields.py` has the keys and their limits. TrainingArguments' own keys come from the installed version of transformers.
+The command line wins over the recipe, and the recipe over the defaults. Every fault is a UserError of one line.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ TRAINING = {
 KEYS = OURS | TRAINING
 FLAGS = get_type_hints(Flags)
 
-# A value for the first key in one place makes the second one of an earlier place void.
+# A value for the first key removes the second key of an earlier layer: of the recipe, or of the defaults.
 REPLACES = (
     ("gradient_accumulation_steps", "global_batch_size"),
     ("global_batch_size", "gradient_accumulation_steps"),
@@ -60,7 +60,7 @@ REPLACES = (
 
 @dataclass(frozen=True)
 class Recipe:
-    """One experiment, checked. `training` is TrainingArguments' keywords. Equal recipes do the same work."""
+    """One experiment, checked. `training` has the keywords of TrainingArguments. Equal recipes do the same work."""
 
     path: Path = field(compare=False)
     name: str = field(compare=False)
@@ -71,16 +71,16 @@ class Recipe:
     flags: Flags = field(default_factory=Flags)
 
     def resolved(self) -> dict[str, Any]:
-        """The flat JSON of every key of ours and every training key with a value from us or the user.
+        """The recipe as flat JSON: all keys of ours, and the training keys that we or the user have set.
 
-        It parses to an equal recipe (flags aside, which are the command line's), and is saved with the run.
+        It is saved with the run. Read again, it gives an equal recipe; only the flags of the command line are lost.
         """
         ours = asdict(self.model) | asdict(self.data) | asdict(self.run)
         return ours | {key: value for key, value in self.training.items() if key not in REFUSED}
 
     @property
     def micro_batch(self) -> int:
-        """Sequences that a process takes through the model at once."""
+        """Sequences that a process takes through the model at once. The one place that decides it."""
         return self.training.get("per_device_train_batch_size", TrainingArguments.per_device_train_batch_size)
 
     def accumulation(self, processes: int) -> int:
@@ -108,7 +108,7 @@ class Recipe:
 
 
 def parse(argv: Sequence[str]) -> Recipe:
-    """The recipe that `--config FILE [--key value …]` asks for; `--help` prints the keys and leaves."""
+    """The recipe of `--config FILE [--key value …]`; `--help` prints the keys and leaves."""
     if "--help" in argv or "-h" in argv:
         print(_usage())
         raise SystemExit(0)
@@ -126,7 +126,7 @@ def parse(argv: Sequence[str]) -> Recipe:
 
 
 def load(path: str | Path, overrides: Mapping[str, Any] | None = None, where: str = "command line") -> Recipe:
-    """The recipe in the file `path`, with typed `overrides` in the command line's place, or from `where`."""
+    """The recipe in the file `path`, with typed `overrides` that win over it and come from `where`."""
     path, overrides = Path(path), dict(overrides or {})
     flags = {key: overrides.pop(key) for key in FLAGS if key in overrides}
     for key, value in flags.items():
@@ -146,7 +146,7 @@ def load(path: str | Path, overrides: Mapping[str, Any] | None = None, where: st
 
 
 def read_object(path: Path, kind: str = "recipe") -> dict[str, Any]:
-    """The JSON object in a file that should be a `kind`; UserError where there is none."""
+    """The JSON object in the file of a `kind` (recipe or sweep); UserError where it holds none."""
 
     def object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         names = [name for name, _ in pairs]
@@ -175,7 +175,7 @@ def read_object(path: Path, kind: str = "recipe") -> dict[str, Any]:
 
 
 def _split(argv: Sequence[str]) -> dict[str, str | None]:
-    """--key value, --key=value and a bare --key (none) as they were typed."""
+    """The words of the command line by key, as they were typed; None for a key without a value."""
     given: dict[str, str | None] = {}
     tokens = list(argv)
     while tokens:
@@ -192,7 +192,7 @@ def _split(argv: Sequence[str]) -> dict[str, str | None]:
 
 
 def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Later layers win, and take with them what belonged to the value they replace."""
+    """The layers as one recipe. Later ones win, and a new value removes the keys that belonged to the old one."""
     merged: dict[str, Any] = {}
     for layer in layers:
         for key, other in REPLACES:
@@ -213,7 +213,8 @@ def _hint(key: str, where: str) -> Any:
     if key in FLAGS or key == "config":
         raise UserError(f"{where}: {key} belongs on the command line, as --{key}")
     near = difflib.get_close_matches(key, KEYS, n=1)
-    raise UserError(f"{where}: no key is called {show(key)}; " + (f"did you mean {near[0]}?" if near else "see --help"))
+    advice = f"did you mean {near[0]}?" if near else "see --help"
+    raise UserError(f"{where}: no key is called {show(key)}; {advice}")
 
 
 def checked(values: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -230,10 +231,10 @@ def _check_value(key: str, value: Any, hint: Any, where: str) -> None:
         wrong = value == "" or not all(v in CHOICES[key] for v in _listed(value) if key in CHOICES)
         wrong = wrong or (key in RANGES and not RANGES[key][0](value))
     if wrong:
-        quoted = isinstance(value, str) and fits(read(value, hint), hint) and str not in parts(hint)
-        raise UserError(
-            f"{where}: {key} is {show(value)}; it must be {allowed(hint, key)}" + "; drop the quotes" * quoted
-        )
+        fault = f"{where}: {key} is {show(value)}; it must be {allowed(hint, key)}"
+        if isinstance(value, str) and fits(read(value, hint), hint) and str not in parts(hint):
+            fault = f"{fault}; drop the quotes"
+        raise UserError(fault)
 
 
 def _listed(value: Any) -> list[Any]:

@@ -12,7 +12,7 @@ from clm.config.fields import CHOICES, RANGES
 
 
 def parts(hint: Any) -> tuple[Any, ...]:
-    """The members of a union; text that stands for a dict or an enum is not one of them."""
+    """The members of a union, but for a `str` that stands for a dict or an enum beside it."""
     parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     kinds = {get_origin(part) or part for part in parts}
     narrow = dict in kinds or any(isinstance(kind, type) and issubclass(kind, Enum) for kind in kinds)
@@ -20,6 +20,7 @@ def parts(hint: Any) -> tuple[Any, ...]:
 
 
 def fits(value: Any, hint: Any) -> bool:
+    """Whether `value` is of the type `hint`; a whole number is a number, and a truth value is neither."""
     return any(_fits_one(value, part) for part in parts(hint))
 
 
@@ -62,23 +63,26 @@ def read(text: str, hint: Any) -> Any:
 def allowed(hint: Any, key: str) -> str:
     """What `key` may be, in words."""
     if key in CHOICES or key in RANGES:
-        words = RANGES[key][1] if key in RANGES else "one of " + ", ".join(CHOICES[key])
-        return words + " (a whole number)" * (int in parts(hint)) + ", or null" * (NoneType in parts(hint))
+        words = RANGES[key][1] if key in RANGES else f"one of {', '.join(CHOICES[key])}"
+        if int in parts(hint):
+            words = f"{words} (a whole number)"
+        return f"{words}, or null" if NoneType in parts(hint) else words
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "text that isn't empty"}
     names |= {list: "a list of texts", dict: "an object", NoneType: "null", Literal: "false"}
     return " or ".join(
-        names.get(kind) or "one of " + ", ".join(member.value for member in kind)
+        names.get(kind) or f"one of {', '.join(member.value for member in kind)}"
         for kind in (get_origin(part) or part for part in parts(hint))
     )
 
 
 def show(value: Any) -> str:
+    """A value as JSON, for a message; cut after 77 characters."""
     shown = json.dumps(value, ensure_ascii=False, default=str)
     return shown if len(shown) <= 80 else shown[:77] + "…"
 
 
 def plain(value: Any) -> bool:
-    """No NaN, no infinity, no number beyond 64 bits, no text that can't be a name or be written as UTF-8."""
+    """Whether it holds no NaN or infinity, no number beyond 64 bits, and no text that can't be written as UTF-8."""
     if isinstance(value, dict):
         return all(plain(v) for v in value.values())
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""A run's text in figures, kept with the run: what it read stays known when its token stores are gone."""
+"""A run's text in figures. They are kept in the run's folder, for when the token stores are gone."""
 
 from typing import Any
 

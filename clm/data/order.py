@@ -1,8 +1,8 @@
 """Which sample comes when: a pure function of seed, epoch and position.
 
-A shuffled list of 116 million windows would take a gigabyte and a minute, and resuming would have to walk along it.
-Here sample = permute(position), computed for just the positions asked for, so a run continues at any step at once and
-every rank works out its own share of the same order.
+A shuffled list of 116 million windows would take a gigabyte and a minute, and resuming would have to skip through it.
+Here sample = permute(position), computed only for the positions that are needed: a run resumes at any step at once, and
+every rank computes its own positions of the same order.
 """
 
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 from torch.utils.data import Sampler
 
-PADDING = -1  # a row that holds no sample: it fills up the last batch of an epoch and counts for nothing
+PADDING = -1  # a row without a sample, which fills up the last batch of an epoch and has no labels
 _ROUNDS = 6
 _MIX_1, _MIX_2, _GOLDEN = (
     np.uint64(0xBF58476D1CE4E5B9),

@@ -1,4 +1,4 @@
-"""A recipe's text, made ready: its tokenizer and the token stores of its two splits, built once and found again."""
+"""A recipe's text, prepared: its tokenizer and the token stores of its two splits, built once and then found."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ from clm.data.store.token_store import TokenStore
 from clm.errors import UserError
 from clm.files import read_json
 from clm.progress import Say
-from clm.rollback import Made
+from clm.rollback import Rollback
 
 TOKENIZERS = Path("tokenizer")
 DEFAULT_VOCAB_SIZE = 32_000
@@ -25,7 +25,7 @@ DEFAULT_VOCAB_SIZE = 32_000
 
 @dataclass(frozen=True)
 class Prepared:
-    """What training needs of the text. `identity` names text and tokenizer, to know a run's data again."""
+    """What training needs of the text. `identity` names text and tokenizer: a resumed run must have the same ones."""
 
     tokenizer: PreTrainedTokenizerBase
     tokenizer_origin: str
@@ -71,8 +71,10 @@ def _trained_tokenizer(options: DataOptions, train: Source) -> tuple[Path, dict]
     return TOKENIZERS / f"{train.name}-{vocab_size}-{digest(fingerprint)[:8]}", fingerprint
 
 
-def prepare_tokenizer(options: DataOptions, train: Source, say: Say, made: Made) -> tuple[PreTrainedTokenizerBase, str]:
-    """The recipe's tokenizer and where it came from: loaded, found again, or trained now (which `made` is told).
+def prepare_tokenizer(
+    options: DataOptions, train: Source, say: Say, rollback: Rollback
+) -> tuple[PreTrainedTokenizerBase, str]:
+    """The recipe's tokenizer, loaded, found or trained; and where it came from. `rollback` covers one trained now.
 
     Raises:
         UserError: it can't be loaded or trained, or its size isn't the recipe's vocab_size.
@@ -86,14 +88,14 @@ def prepare_tokenizer(options: DataOptions, train: Source, say: Say, made: Made)
             )
         return loaded, options.tokenizer_path
     folder, fingerprint = _trained_tokenizer(options, train)
-    with made.locked(folder):
+    with rollback.locked(folder):
         if tokenizer.trained_with(folder) == fingerprint:
             say(f"tokenizer: {folder}, trained before on these documents")
         else:
             say(f"tokenizer: training {fingerprint['vocab_size']:,} ids on {train.origin}")
             trained = tokenizer.train(train, fingerprint["vocab_size"], options.tokenizer_train_bytes, say)
             tokenizer.save(trained, folder, fingerprint)
-            made.built(folder)
+            rollback.built(folder)
             say(f"tokenizer: saved as {folder}")
     return tokenizer.load(str(folder), options.cache_dir), str(folder)
 
@@ -146,26 +148,26 @@ def known_identity(options: DataOptions, text: splits.Splits) -> dict[str, Any]:
 
 
 def _anywhere(fingerprint: Any) -> Any:
-    """Without where files lie and when they were changed: in that alone do copies on two machines differ."""
+    """A fingerprint without the paths and dates of files: copies of a text on two machines differ in them."""
     if not isinstance(fingerprint, dict):
         return fingerprint
     sizes = {"files": [size for _, size, _ in fingerprint["files"]]} if "files" in fingerprint else {}
     return {key: _anywhere(value) for key, value in fingerprint.items()} | sizes
 
 
-def prepare(options: DataOptions, text: splits.Splits, verify: bool, say: Say, made: Made) -> Prepared:
-    """Everything from text to token ids, reusing what is there when its fingerprint fits.
+def prepare(options: DataOptions, text: splits.Splits, verify: bool, say: Say, rollback: Rollback) -> Prepared:
+    """Tokenizer and token ids of a text. What is there already is used if its fingerprint is the same.
 
     Raises:
         UserError: the text, the tokenizer or their settings are at fault.
     """
-    tok, origin = prepare_tokenizer(options, text.train, say, made)
+    tok, origin = prepare_tokenizer(options, text.train, say, rollback)
     stores = {}
     for split in ("train", "validation"):
         source = getattr(text, split)
         folder, fingerprint = _store_of(options, source, tok, split)
-        stores[split] = token_store.open_or_build(folder, source, tok, fingerprint, verify, say, made)
-    if text.note:  # known exactly only once the text was read
+        stores[split] = token_store.open_or_build(folder, source, tok, fingerprint, verify, say, rollback)
+    if text.note:  # exact only now that the text was read
         say(text.note)
     tokens = digest({split: [part["tokens_xxh3_128"] for part in store.parts] for split, store in stores.items()})
     identity = {

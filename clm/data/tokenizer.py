@@ -1,4 +1,4 @@
-"""The byte-level BPE tokenizer: train it, load it, know it again."""
+"""The byte-level BPE tokenizer: train it, save it, load it."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from clm.progress import ByteProgress, Say
 
 END_OF_TEXT = "<|endoftext|>"
 FINGERPRINT_FILE = "fingerprint.json"
-TOKENIZER_VERSION = 2  # of the settings below; another one trains anew
+TOKENIZER_VERSION = 2  # raise it when the settings below change; then tokenizers are trained again
 
 
 def train(source: Source, vocab_size: int, max_bytes: int, say: Say) -> PreTrainedTokenizerFast:
@@ -57,16 +57,16 @@ def train(source: Source, vocab_size: int, max_bytes: int, say: Say) -> PreTrain
 def _sample(source: Source, max_bytes: int, progress: ByteProgress, say: Say) -> Iterator[list[str]]:
     """Texts of about `max_bytes` in all, so that training memory has a bound.
 
-    From a text whose size on disk is known they are spread over the whole of it, the same ones every time; else, and
-    from a compressed one, the first.
+    They are spread over a text whose size on disk is known, and are the same ones every time. Of other texts, and of
+    compressed ones, they are the first.
     """
-    share = min(1.0, max_bytes / source.size_bytes) if source.size_bytes else 1.0
+    part = min(1.0, max_bytes / source.size_bytes) if source.size_bytes else 1.0
     seen = taken = 0
     for batch in source.documents():
         texts = []
         for text in batch.texts:
             size = len(text.encode())
-            if taken <= share * seen:
+            if taken <= part * seen:
                 texts.append(text)
                 taken += size
             seen += size
@@ -75,7 +75,7 @@ def _sample(source: Source, max_bytes: int, progress: ByteProgress, say: Say) ->
         if taken >= max_bytes:
             break
     if taken < seen or taken >= max_bytes:
-        where = "spread over the text" if share < 1 else "at its beginning"
+        where = "spread over the text" if part < 1 else "at its beginning"
         say(f"tokenizer: learnt from {taken:,} bytes of documents {where} (tokenizer_train_bytes)")
 
 
@@ -113,14 +113,14 @@ def trained_with(folder: Path) -> dict | None:
 
 
 def write(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """`save_pretrained`, by a class name that transformers 4 has too: many tools are still on that."""
+    """`save_pretrained`, with a class name that transformers 4 knows too: many tools still use that version."""
     tokenizer.save_pretrained(folder)
     path = folder / "tokenizer_config.json"
     path.write_text(path.read_text("utf-8").replace('"TokenizersBackend"', '"PreTrainedTokenizerFast"'), "utf-8")
 
 
 def save(tokenizer: PreTrainedTokenizerBase, folder: Path, fingerprint: dict) -> None:
-    """Publish a trained tokenizer under `folder`: written beside it, then renamed: whole or not at all."""
+    """Save a trained tokenizer as `folder`, whole or not at all: it is written to a staging folder and renamed."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     staging = folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
     shutil.rmtree(staging, ignore_errors=True)

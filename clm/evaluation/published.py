@@ -1,4 +1,4 @@
-"""Published word perplexities on WikiText-103, to set a result beside in the unit that they share, and in no other."""
+"""Published word perplexities on WikiText-103, for comparison with a result in the one unit that they share."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Wikitext103(NamedTuple):
 
 @dataclass(frozen=True)
 class Figure:
-    """A published result; `unit` is the name of the metric that it may be set beside."""
+    """A published result; `unit` is the metric that it may be compared with."""
 
     model: str
     parameters: str

@@ -32,8 +32,8 @@ def cut(lengths: np.ndarray, block_size: int, stride: int) -> Windows:
     """The windows that score each token of each document once.
 
     A window starts every `stride` tokens and reads `block_size` targets, or what is left. What it scores has at least
-    block_size - stride tokens of its document before it as input, where the document has them, beside the token
-    right before it.
+    block_size - stride tokens of its document before it as input, where the document has them, and the token right
+    before it.
 
     Args:
         lengths: (documents,) tokens of each document, without any that joins documents.

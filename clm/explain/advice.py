@@ -17,7 +17,7 @@ from clm.training.schedule import warmup_steps
 SMALLEST_GAIN = 0.01  # nats: what is expected to give less isn't given
 DECAY_SHARE = 0.2  # of the steps, for the decay that is advised
 DROPOUT = 0.1  # that is advised where the text is seen many times
-MANY_PASSES = 4.0  # Muennighoff et al. 2023: up to four, repeated text is nearly as good as new
+MANY_EPOCHS = 4.0  # Muennighoff et al. 2023: up to four, repeated text is nearly as good as new
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class Case:
         return critical_batch_tokens(min(max(self.loss, 2.0), 8.0)), "Kaplan et al. 2020's estimate at this loss"
 
     @property
-    def passes(self) -> float:
-        """Over the text, by the end of `steps`."""
+    def epochs(self) -> float:
+        """Over the text by the end of `steps`, counted in tokens."""
         return self.steps * self.setup.tokens_per_step / self.setup.text.tokens
 
     def gain(self, law: Law | None, **changes: Any) -> float | None:
@@ -78,12 +78,12 @@ def advise(setup: Setup, steps: int, loss: float, noise_scale: float | None = No
 
 def _longer(case: Case) -> Iterator[Advice]:
     setup, steps = case.setup, case.steps
-    ten_passes = round(10 * setup.text.tokens / setup.tokens_per_step)
-    for longer, words in ((2 * steps, "twice the steps"), (ten_passes, "10 passes over the text")):
+    ten_epochs = round(10 * setup.text.tokens / setup.tokens_per_step)
+    for longer, words in ((2 * steps, "twice the steps"), (ten_epochs, "10 epochs")):
         gain = case.gain(setup.law(longer)) if longer >= 2 * steps else None
         if gain is not None:
             factor, tokens = longer / steps, longer * setup.tokens_per_step
-            why = f"{tokens / 1e6:,.1f} M tokens, {tokens / setup.text.tokens:.1f} passes"
+            why = f"{tokens / 1e6:,.1f} M tokens, {tokens / setup.text.tokens:.1f} epochs"
             yield Advice(f"train for {longer:,} steps ({words})", gain, factor, f"{factor:.1f} times the time", why)
 
 
@@ -142,29 +142,29 @@ def _rate(case: Case) -> Iterator[Advice]:
 
 
 def _regularisation(case: Case) -> Iterator[Advice]:
-    setup, passes = case.setup, case.passes
+    setup, epochs = case.setup, case.epochs
     if not setup.recipe.training.get("weight_decay"):
         _, found = _of_pairs("no-decay")
         why = f"the usual value; {found}, and what it gives large models isn't in the references"
         yield Advice("weight decay of 0.1", None, 1.0, "no time", why)
     large = setup.non_embedding_parameters > setup.text.tokens / 4
-    if passes > MANY_PASSES and setup.dropout < DROPOUT and large:
-        why = f"{passes:.0f} passes over the text, and a model large enough to learn it by heart"
+    if epochs > MANY_EPOCHS and setup.dropout < DROPOUT and large:
+        why = f"the text is seen {epochs:.0f} times, and the model is large enough to learn it by heart"
         yield Advice("dropout of 0.1 to 0.3", None, 1.0, "no time", why)
-    elif passes < 1 and setup.dropout > 0:
+    elif epochs < 1 and setup.dropout > 0:
         least = min(change for _, change in pairs("dropout"))
         why = (
-            f"the text is seen {passes:.2g} times, so nothing is learned by heart; in small runs alike but for it, "
-            f"dropout 0.1 cost {least:.2f} nats or more"
+            f"the text is seen {epochs:.2g} times, so nothing is learned by heart; in small runs that differ in "
+            f"nothing else, dropout 0.1 cost {least:.2f} nats or more"
         )
-        yield Advice("no dropout for less than a pass", least, 1.0, "no time", why)
+        yield Advice("no dropout for less than an epoch", least, 1.0, "no time", why)
 
 
 def _of_pairs(change: str) -> tuple[float, str]:
     """The mean gain of undoing `change`, nats, and where that is from."""
     gains = [nats for _, nats in pairs(change)]
     shown = " and ".join(f"{gain:.2f}" for gain in gains)
-    return sum(gains) / len(gains), f"in small runs alike but for it, it gave {shown} nats"
+    return sum(gains) / len(gains), f"in small runs that differ in nothing else, it gave {shown} nats"
 
 
 def _optimizer(case: Case) -> Iterator[Advice]:

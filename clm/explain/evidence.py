@@ -17,8 +17,8 @@ PLATEAU_TOKENS = 400  # for each id: the reference runs leave the unigram entrop
 class Evidence:
     """A curve and what it is to be held against.
 
-    `unigram` is the entropy of the training text's tokens in nats, None where it isn't measured; `tokens_per_pass`
-    those of one pass over the text; `usual_rate` a learning rate that suits a model of this size; `histories` the
+    `unigram` is the entropy of the training text's tokens in nats, None where it isn't measured; `tokens_per_epoch`
+    those of the whole text; `usual_rate` a learning rate that suits a model of this size; `histories` the
     log_history of every state that the run's folder holds.
     """
 
@@ -26,7 +26,7 @@ class Evidence:
     vocab_size: int
     unigram: float | None
     tokens_per_step: int
-    tokens_per_pass: int
+    tokens_per_epoch: int
     accumulation: int
     peak_rate: float
     usual_rate: float
@@ -43,9 +43,9 @@ class Evidence:
         enough = self.curve.last_step * self.tokens_per_step >= PLATEAU_TOKENS * self.vocab_size
         return enough and len(self.curve.train_losses) >= 2 * FEWEST_LOGS
 
-    def passes(self, step: float) -> float:
-        """Passes over the text until `step`."""
-        return step * self.tokens_per_step / self.tokens_per_pass
+    def epochs(self, step: float) -> float:
+        """Epochs over the text until `step`, counted in tokens."""
+        return step * self.tokens_per_step / self.tokens_per_epoch
 
     def gaps(self) -> list[tuple[float, float, float]]:
         """(step, training, validation loss) wherever both are known."""

@@ -19,10 +19,8 @@ def resumes(e: Evidence) -> str | None:
                 if not math.isclose(before, entry[key], rel_tol=1e-5):
                     return (
                         f"at step {entry['step']:,} one saved state has a {key} of {before:.4f}, another "
-                        f"{entry[key]:.4f}: "
-                        "the run was repeated from a checkpoint and didn't repeat itself (other hardware, another "
-                        "number "
-                        "of processes, or text that changed)"
+                        f"{entry[key]:.4f}; the run was repeated from a checkpoint and didn't repeat itself (other "
+                        "hardware, another number of processes, or text that changed)"
                     )
     return None
 
@@ -37,27 +35,24 @@ def accumulation(e: Evidence) -> str | None:
         if abs(math.log(ratio / factor)) < 0.15:
             return (
                 f"the training loss is {ratio:.2f} times the validation loss all along, and a step accumulates "
-                f"{e.accumulation} batches: the loss is summed or divided once too often, so it is {word} by that "
-                "factor"
+                f"{e.accumulation} batches; it is {word} by that factor: the loss is summed or divided once too often"
             )
     return None
 
 
 def too_good(e: Evidence) -> str | None:
     """A loss that no model of a text has."""
-    early = e.curve.train_losses[e.passes(1) * e.curve.train_steps <= 2]
+    early = e.curve.train_losses[e.epochs(1) * e.curve.train_steps <= 2]
     limit = 0.25 * e.reference
     if len(early) >= FEWEST_LOGS and smooth(early)[-1] < limit:
         return (
-            f"the training loss is {smooth(early)[-1]:.2f} within two passes, below a quarter of the unigram "
-            "entropy: no "
-            "model of a text does that; are the labels shifted by one, or does the text repeat itself?"
+            f"the training loss is {smooth(early)[-1]:.2f} within two epochs, below a quarter of the unigram entropy; "
+            "no model of a text does that: are the labels shifted by one, or does the text repeat itself?"
         )
     if len(e.curve.losses) and e.curve.losses.min() < limit:
         return (
-            f"the validation loss is {e.curve.losses.min():.2f}, below a quarter of the unigram entropy: too good "
-            "for text; "
-            "are the labels shifted by one, or is this text in the training text?"
+            f"the validation loss is {e.curve.losses.min():.2f}, below a quarter of the unigram entropy; that is too "
+            "good for text: are the labels shifted by one, or is this text in the training text?"
         )
     return None
 
@@ -66,35 +61,35 @@ def leak_to_validation(e: Evidence) -> str | None:
     """A validation loss far below the training loss."""
     gaps = e.gaps()[-3:]
     if len(gaps) >= 2 and all(train - validation > max(0.75, 0.15 * train) for _, train, validation in gaps):
+        gap = gaps[-1][1] - gaps[-1][2]
         return (
-            f"the validation loss is {gaps[-1][1] - gaps[-1][2]:.2f} nats below the training loss: the validation "
-            "text is "
-            "easier, or stands in the training text many times"
+            f"the validation loss is {gap:.2f} nats below the training loss; the validation text is easier, or stands "
+            "in the training text many times"
         )
     return None
 
 
 def leak_in_training(e: Evidence) -> str | None:
-    """A training loss far below the validation loss within the first pass."""
-    early = [row for row in e.gaps() if e.passes(row[0]) <= 1.2]
+    """A training loss far below the validation loss within the first epoch."""
+    early = [row for row in e.gaps() if e.epochs(row[0]) <= 1.2]
     wide = [row for row in early if row[2] - row[1] > max(0.75, 0.15 * row[2])]
     if len(wide) >= 2 and wide[-1] is early[-1]:
         step, train, validation = wide[0]
+        gap = validation - train
         return (
-            f"by step {step:,.0f}, within the first pass, the training loss is {validation - train:.2f} nats below the "
-            "validation loss: the training text repeats itself (duplicates), or the validation text is of another kind"
+            f"by step {step:,.0f}, within the first epoch, the training loss is {gap:.2f} nats below the validation "
+            "loss; the training text repeats itself, or the validation text is of another kind"
         )
     return None
 
 
 def above_uniform(e: Evidence) -> str | None:
-    """A loss above that of a uniform guess."""
+    """A loss above the uniform baseline."""
     limit = math.log(e.vocab_size)
     worst = max([*e.curve.train_losses[:1], *smooth(e.curve.train_losses), *e.curve.losses], default=0.0)
     if worst > 1.05 * limit:
         return (
-            f"a loss of {worst:.2f} is above ln({e.vocab_size:,}) = {limit:.2f}, what a model scores that knows "
-            "nothing: "
-            "initial weights too large, labels of another tokenizer, or a learning rate that ruins the model"
+            f"a loss of {worst:.2f} is above the uniform baseline, ln({e.vocab_size:,}) = {limit:.2f}; the initial "
+            "weights are too large, the labels are of another tokenizer, or the learning rate ruins the model"
         )
     return None

@@ -11,7 +11,7 @@ from clm.explain.outlook import Outlook, pairs
 from clm.explain.scaling import TOKENS_PER_PARAMETER, distinct_share
 from clm.explain.setup import Setup
 
-# Where a GPT-2 of this size ends up on WikiText-103 after 10 to 25 passes: "low 3s to high 2s" (published.json).
+# Where a GPT-2 of this size ends up on WikiText-103 after 10 to 25 epochs: "low 3s to high 2s" (published.json).
 WIKITEXT_TARGETS = (3.0, 2.8)
 
 
@@ -29,7 +29,7 @@ def numbers(setup: Setup, step: int, loss: float) -> dict[str, float | None]:
         "bits_per_byte": loss / math.log(2) * text.tokens / text.bytes if text.bytes else None,
         "nats_per_word": loss * text.tokens / text.words if text.words else None,
         "tokens": tokens,
-        "passes": tokens / text.tokens,
+        "epochs": tokens / text.tokens,
         "samples": samples,
         "samples_per_epoch": count,
         "share_of_samples": samples / count,
@@ -71,42 +71,37 @@ def targets(setup: Setup) -> Sequence[float]:
 
 
 def _meaning(setup: Setup, loss: float, known: dict[str, Any]) -> list[str]:
-    uniform, text = known["uniform_loss"], setup.text
+    uniform, text, perplexity = known["uniform_loss"], setup.text, known["perplexity"]
     lines = [
-        f"Perplexity {known['perplexity']:.1f}: on average as unsure of the next token as between "
-        f"{known['perplexity']:.1f} "
-        "equally likely ones.",
-        f"It started near ln({setup.vocab_size:,}) = {uniform:.2f}, what a model scores that knows nothing.",
+        f"Perplexity {perplexity:.1f}: the model is as unsure of the next token as between {perplexity:.1f} equally "
+        "likely ones.",
+        f"It started near the uniform baseline, ln({setup.vocab_size:,}) = {uniform:.2f}.",
     ]
     if text.unigram_entropy is None:
-        lines.append(
-            "The unigram entropy, what knowing only how often each token occurs would give: not measured (no store)."
-        )
+        lines.append("The unigram entropy, the loss of knowing only token frequencies, is not measured (no store).")
     else:
         lines.append(
             f"A model that knows only how often each token occurs scores {text.unigram_entropy:.2f} (measured)."
         )
     for target in targets(setup):
-        line = f"Within reach: {target:.1f}, perplexity {math.exp(target):.1f}; {_way(uniform, loss, target):.0%} "
-        "of the way "
-        line += f"from {uniform:.2f} is done"
+        done = f"{_way(uniform, loss, target):.0%} of the way from {uniform:.2f} is done"
         if text.unigram_entropy:
-            line += f", {_way(text.unigram_entropy, loss, target):.0%} from the unigram entropy"
-        lines.append(line + ".")
+            done += f", and {_way(text.unigram_entropy, loss, target):.0%} of the way from the unigram entropy"
+        lines.append(f"Within reach: {target:.1f}, perplexity {math.exp(target):.1f}; {done}.")
     if known["bits_per_byte"]:
         size = text.bytes / text.tokens
         lines.append(
-            f"At the training text's {size:.2f} bytes a token that is {known['bits_per_byte']:.3f} bits per byte."
+            f"At the training text's {size:.2f} bytes a token it is {known['bits_per_byte']:.3f} bits per byte."
         )
     else:
         guess = loss / math.log(2) / BYTES_PER_TOKEN
-        lines.append(f"In bits per byte about {guess:.2f}, at {BYTES_PER_TOKEN} bytes a token (assumed).")
+        lines.append(f"In bits per byte it is about {guess:.2f}, if a token has {BYTES_PER_TOKEN} bytes (assumed).")
     if known["nats_per_word"]:
-        nats = known["nats_per_word"]
+        nats, size = known["nats_per_word"], text.tokens / text.words
         lines.append(
-            f"At its {text.tokens / text.words:.2f} tokens a word, {nats:.2f} nats per word, a word perplexity of "
-            f"{math.exp(nats):,.0f}; published figures divide so."
+            f"At {size:.2f} tokens a word it is {nats:.2f} nats per word, a word perplexity of {math.exp(nats):,.0f}."
         )
+        lines.append("Published word perplexities divide by words in the same way.")
     return lines
 
 
@@ -115,27 +110,21 @@ def _way(start: float, loss: float, target: float) -> float:
 
 
 def _seen(setup: Setup, step: int, known: dict[str, Any]) -> list[str]:
-    sampling, text = setup.recipe.data.sampling, setup.text
+    sampling, text, distinct = setup.recipe.data.sampling, setup.text, known["distinct_tokens"]
+    full_steps = known["full_steps_per_epoch"]
     lines = [
-        f"{known['tokens'] / 1e6:,.1f} M tokens in {step:,} steps of {setup.tokens_per_step:,}: "
-        f"{known['passes']:.2f} of a pass over {text.tokens:,} tokens ({text.tokens_from}).",
-        f"Counted in {sampling}, {known['samples']:,} of {known['samples_per_epoch']:,}: "
-        f"{100 * known['share_of_samples']:.3g} %; an epoch has {known['full_steps_per_epoch']:,} full steps.",
+        f"{known['tokens'] / 1e6:,.1f} M tokens in {step:,} steps of {setup.tokens_per_step:,}. That is "
+        f"{known['epochs']:.2f} of an epoch over {text.tokens:,} tokens ({text.tokens_from}).",
+        f"Counted in {sampling} it is {known['samples']:,} of {known['samples_per_epoch']:,}, "
+        f"{100 * known['share_of_samples']:.3g} %; an epoch of {sampling} has {full_steps:,} full steps.",
     ]
     if sampling == "windows":
-        lines.append(
-            f"Both are true: every token lies in {setup.block_size:,} windows, and it is the tokens that are "
-            "learned from. "
-            f"In blocks end to end an epoch has {setup.epoch('blocks').full:,} full steps."
-        )
-    lines.append(
-        f"Different tokens seen, as is to be expected: {known['distinct_tokens'] / 1e6:,.1f} M "
-        f"({known['distinct_tokens'] / text.tokens:.0%} of the text)."
-    )
+        lines.append(f"Both are true: every token lies in {setup.block_size:,} windows. The model learns from tokens.")
+        lines.append(f"An epoch of blocks, end to end, has {setup.epoch('blocks').full:,} full steps.")
+    lines.append(f"About {distinct / 1e6:,.1f} M different tokens are seen, {distinct / text.tokens:.0%} of the text.")
     lines.append(
         f"{known['tokens_per_parameter']:.2f} tokens for each of {setup.parameters:,} parameters; compute is spent "
-        "best at "
-        f"about {TOKENS_PER_PARAMETER:.0f} (Hoffmann et al. 2022)."
+        f"best at about {TOKENS_PER_PARAMETER:.0f} (Hoffmann et al. 2022)."
     )
     return lines
 
@@ -144,9 +133,8 @@ def _end(setup: Setup, step: int, made: Forecast | None, what_if: Sequence[Outlo
     if made is not None:
         final, low, high = made.final
         lines = [
-            f"At step {setup.total_steps:,} the validation loss is forecast at {final:.2f}, {low:.2f} to {high:.2f} "
-            "in 80 % "
-            f"of cases; perplexity {math.exp(final):.1f}."
+            f"At step {setup.total_steps:,} the validation loss is forecast at {final:.2f}, perplexity "
+            f"{math.exp(final):.1f}. The 80 % interval is {low:.2f} to {high:.2f}."
         ]
     elif step >= setup.total_steps:
         lines = ["The run is finished."]
@@ -155,8 +143,8 @@ def _end(setup: Setup, step: int, made: Forecast | None, what_if: Sequence[Outlo
     for each in what_if:
         interval = f", {each.low:.2f} to {each.high:.2f}" if each.low is not None else " (what references let expect)"
         lines.append(f"With {each.title}: {each.loss:.2f}{interval}.")
-    shown = ", ".join(f"{change:+.2f} nats at {passes:.2g} passes" for passes, change in pairs("dropout"))
-    lines.append(f"With dropout: can't say; in small runs alike but for it, dropout 0.1 made {shown}.")
+    shown = ", ".join(f"{change:+.2f} nats at {epochs:.2g} epochs" for epochs, change in pairs("dropout"))
+    lines.append(f"With dropout: can't say. In small runs that differ in nothing else, dropout 0.1 made {shown}.")
     return lines
 
 
@@ -166,9 +154,8 @@ def _help(advice: Sequence[dict[str, Any]]) -> list[str]:
     lines = []
     for number, each in enumerate(advice, 1):
         gain = f"-{each['gain_nats']:.2f} nats" if each["gain_nats"] else "gain unknown"
-        lines.append(
-            f"{number}. {each['title'][0].upper()}{each['title'][1:]}: {gain}; {each['cost']}. {each['text']}."
-        )
+        title = each["title"][0].upper() + each["title"][1:]
+        lines.append(f"{number}. {title}: {gain}; {each['cost']}. {each['text']}.")
     return lines
 
 

@@ -16,9 +16,8 @@ def divergence(e: Evidence) -> str | None:
     best, last = int(smoothed.argmin()), float(np.median(smoothed[-3:]))
     if last - smoothed[best] > 0.5:
         return (
-            f"the training loss rose from {smoothed[best]:.2f} at step {e.curve.train_steps[best]:,.0f} to "
-            f"{last:.2f}, and "
-            "stayed there: it diverged; take a lower learning rate or a longer warmup, and keep clipping on"
+            f"the training loss rose from {smoothed[best]:.2f} at step {e.curve.train_steps[best]:,.0f} to {last:.2f} "
+            "and stayed there; it diverged: take a lower learning rate or a longer warmup, and keep clipping on"
         )
     return None
 
@@ -33,7 +32,7 @@ def spikes(e: Evidence) -> str | None:
     where = np.flatnonzero(rest[3:] > limit) + 3
     if len(where):
         shown = ", ".join(f"{e.curve.train_steps[i]:,.0f} (+{rest[i]:.2f})" for i in where[:4])
-        return f"the training loss spikes at step {shown}: a bad batch of text, or a learning rate on the edge"
+        return f"the training loss spikes at step {shown}: a batch of bad text, or a learning rate that is too high"
     return None
 
 
@@ -77,10 +76,9 @@ def plateau(e: Evidence) -> str | None:
     flat = abs(first.mean() - last.mean()) < 0.02 + 2 * late.std() / math.sqrt(len(late))
     if flat and abs(late.mean() / e.unigram - 1) < 0.04:
         return (
-            f"the training loss has stayed at {late.mean():.2f}, the unigram entropy ({e.unigram:.2f}): the model "
-            "has learned "
-            "how often each token occurs and nothing of their order; is the text shuffled, or does the model see "
-            "its input?"
+            f"the training loss has stayed at {late.mean():.2f}, the unigram entropy ({e.unigram:.2f}); the model has "
+            "learned how often each token occurs and nothing of their order: is the text shuffled, or does the model "
+            "not see its input?"
         )
     return None
 
@@ -95,9 +93,8 @@ def overfitting(e: Evidence) -> str | None:
         train = e.curve.train_at(steps[best], e.curve.last_step / 10)
         if train is not None and e.curve.train_losses[-3:].mean() < train:
             return (
-                f"the validation loss turned up: {losses[best]:.4f} at step {steps[best]:,.0f} was the best, now it is "
-                f"{losses[-1]:.4f} while the training loss still falls ({e.passes(steps[-1]):.1f} passes): "
-                "overfitting; stop "
-                f"at step {steps[best]:,.0f}, raise dropout, or take more text"
+                f"the validation loss turned up after {e.epochs(steps[-1]):.1f} epochs, while the training loss still "
+                f"falls: {losses[best]:.4f} at step {steps[best]:,.0f} was the best, now it is {losses[-1]:.4f}; stop "
+                "there, raise dropout, or take more text"
             )
     return None

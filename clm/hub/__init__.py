@@ -1,1 +1,1 @@
-"""To the Hub and back: pushing beside training, and going on from what was pushed."""
+"""To the Hub and back: background upload while a run trains, and resuming from what was pushed."""

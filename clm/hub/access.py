@@ -55,7 +55,7 @@ class Target:
 
 
 def client() -> HfApi:
-    """The Hub's client: quiet, and not waiting for ever."""
+    """The Hub's client. It is quiet, and counts a silent connection as lost."""
     set_verbosity_error()  # it would log every retry, with the address
     disable_progress_bars()
     set_client_factory(_patient)
@@ -74,7 +74,7 @@ def full_name(api: HfApi, name: str) -> str:
 
 
 def open_repository(api: HfApi, target: Target, kind: str = "model") -> str:
-    """Make the repository and its branches unless they are there, and make sure that they may be written; OWNER/NAME.
+    """Make the repository and its branches where they are missing, and make sure that they may be written; OWNER/NAME.
 
     Raises:
         UserError: no token, or one that may not write there.
@@ -88,7 +88,7 @@ def open_repository(api: HfApi, target: Target, kind: str = "model") -> str:
         for branch in branches:
             if branch != MAIN:
                 api.create_branch(name, branch=branch, repo_type=kind, exist_ok=True)
-        # What every upload asks first; for one that may only read, all of the above is well if it is there already.
+        # Every upload asks this first. Where the repository exists, a token that may only read passes all of the above.
         probe = CommitOperationAdd("README.md", b"-")
         api.preupload_lfs_files(name, [probe], repo_type=kind, revision=target.branch)
         return name

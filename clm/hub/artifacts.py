@@ -16,7 +16,7 @@ from clm.data.store.token_store import TokenStore
 from clm.errors import UserError
 from clm.hub.access import Target, open_repository
 from clm.progress import Say, StepProgress
-from clm.rollback import Made
+from clm.rollback import Rollback
 
 SHARD_TOKENS = 100_000_000
 _GROUP_TOKENS = 1_000_000  # of a row group, which is what a reader holds in memory
@@ -49,8 +49,8 @@ def push_dataset(api: HfApi, run_dir: Path, target: Target, say: Say) -> str:
         UserError: the text is gone, or the Hub refuses.
     """
     recipe = load(run_dir / "recipe.json")
-    with Made() as made:
-        data = prepare(recipe.data, open_text(recipe.data, recipe.training["seed"]), False, say, made)
+    with Rollback() as rollback:
+        data = prepare(recipe.data, open_text(recipe.data, recipe.training["seed"]), False, say, rollback)
     name = open_repository(api, target, "dataset")
     additions = [CommitOperationAdd("README.md", _card(name, recipe, len(data.tokenizer)).encode())]
     with tempfile.TemporaryDirectory(dir=recipe.data.cache_dir) as folder:

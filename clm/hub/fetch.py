@@ -1,4 +1,4 @@
-"""Back from the Hub: the newest checkpoint that was pushed, put where the run would have it."""
+"""Back from the Hub: the newest checkpoint that was pushed, put where the run looks for it."""
 
 import shutil
 from collections.abc import Mapping
@@ -13,7 +13,8 @@ from clm.errors import MachineError, UserError
 from clm.hub import access
 from clm.progress import Say
 from clm.training.callbacks import samples as sample_log
-from clm.training.checkpoint import find as checkpoint
+from clm.training.checkpoint import find
+from clm.training.checkpoint.folders import best_of, folders_in, is_name, step_of
 from clm.training.checkpoint.writer import publish
 
 _STAGING = ".fetch.tmp"  # stays where a download is killed; the next one goes on with it
@@ -29,7 +30,7 @@ def fetch(run_dir: Path, training: Mapping[str, Any], needs_best: bool, say: Say
         UserError: there are some on the Hub, and none is whole.
         MachineError: the Hub can't be reached, and `run_dir` has no checkpoint either.
     """
-    target, here = access.Target.of(training), max(map(checkpoint.step_of, checkpoint.folders_in(run_dir)), default=0)
+    target, here = access.Target.of(training), max(map(step_of, folders_in(run_dir)), default=0)
     try:
         _fetch(access.client(), run_dir, target, needs_best, here, say)
     except UserError:
@@ -37,8 +38,8 @@ def fetch(run_dir: Path, training: Mapping[str, Any], needs_best: bool, say: Say
     except Exception as error:
         if not here:
             raise MachineError(
-                f"resume_from_checkpoint: no checkpoint can be had of {target.name} ({access.line(error)}); run the "
-                "same command again"
+                f"resume_from_checkpoint: no checkpoint of {target.name} can be fetched ({access.line(error)}); run "
+                "the same command again"
             ) from None
         say(f"warning: the Hub can't be asked for a newer checkpoint ({access.line(error)})")
 
@@ -49,7 +50,7 @@ def _fetch(api: HfApi, run_dir: Path, target: access.Target, needs_best: bool, h
         there = [e.path for e in api.list_repo_tree(name, revision=branch) if isinstance(e, RepoFolder)]
     except (RepositoryNotFoundError, RevisionNotFoundError):
         there = []
-    steps = sorted((checkpoint.step_of(Path(path)) for path in there if checkpoint.is_name(path)), reverse=True)
+    steps = sorted((step_of(Path(path)) for path in there if is_name(path)), reverse=True)
     if not steps:
         say(f"{name} has no checkpoint yet")
         return
@@ -69,14 +70,14 @@ def _fetch(api: HfApi, run_dir: Path, target: access.Target, needs_best: bool, h
 
 
 def _damaged(folder: Path, needs_best: bool, say: Say) -> bool:
-    found = checkpoint.fault(folder, needs_best)
+    found = find.fault(folder, needs_best)
     if found:
         say(f"passing over {folder}: {found}")
     return bool(found)
 
 
 def _download(api: HfApi, name: str, branch: str, step: int, needs_best: bool, run_dir: Path) -> str | None:
-    """Fetch a checkpoint, verify it by its seal, and put it in its place; why that can't be done, or None."""
+    """Fetch a checkpoint, check it against its manifest, and put it in its place; why that can't be done, or None."""
     staging = run_dir / _STAGING
     folder = staging / f"checkpoint-{step}"
 
@@ -84,10 +85,10 @@ def _download(api: HfApi, name: str, branch: str, step: int, needs_best: bool, r
         api.snapshot_download(name, revision=branch, local_dir=staging, allow_patterns=list(patterns))
 
     get(f"{folder.name}/*", sample_log.FILE)
-    best = checkpoint.best_of(folder) if needs_best else None
+    best = best_of(folder) if needs_best else None
     if best:
         get(f"{best.name}/*")
-    found = checkpoint.fault(folder, needs_best)
+    found = find.fault(folder, needs_best)
     if not found:
         for each in filter(None, {best: 0, folder: 0}):
             publish(each, run_dir / each.name)

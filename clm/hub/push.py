@@ -23,8 +23,8 @@ from clm.hub.access import WITH_CHECKPOINTS, Target, open_repository
 from clm.launch import status
 from clm.report import card
 from clm.training.callbacks import samples as sample_log
-from clm.training.checkpoint import find as checkpoint
-from clm.training.checkpoint import manifest as seal
+from clm.training.checkpoint.folders import best_of, folders_in, is_name, step_of
+from clm.training.checkpoint.manifest import MANIFEST, manifest_of
 
 MODEL = ("config.json", "generation_config.json", "model*.safetensors*", "tokenizer*.json")
 ABOUT = ("recipe.json", "data.json", "environment.json")
@@ -45,15 +45,12 @@ def push(api: HfApi, run_dir: Path, target: Target) -> str:
     steps = status.finished_steps(run_dir)
     with _staged(run_dir, target) as checkpoints:
         if steps is None and (not checkpoints or target.strategy == "end"):
-            raise UserError(
-                f"{run_dir}: the run isn't finished"
-                + (", and hub_strategy is end" if checkpoints else " and has no checkpoint")
-                + ": there is nothing to push yet"
-            )
+            reason = "hub_strategy is end" if checkpoints else "it has no checkpoint"
+            raise UserError(f"{run_dir}: the run isn't finished, and {reason}: there is nothing to push yet")
         name = open_repository(api, target)
         if steps is None:
             folder = _model_of(checkpoints[-1])
-            step, newest = checkpoint.step_of(folder), checkpoint.step_of(checkpoints[-1])
+            step, newest = step_of(folder), step_of(checkpoints[-1])
             files = _matching(folder, MODEL) + _matching(run_dir, ABOUT)
             text = card.unfinished(run_dir, name, step)
             what = f"the model of step {step:,} of a run that isn't finished"
@@ -71,10 +68,10 @@ def push(api: HfApi, run_dir: Path, target: Target) -> str:
 
 @contextmanager
 def _staged(run_dir: Path, target: Target) -> Iterator[list[Path]]:
-    """Whole checkpoints, oldest first, as links that stay when the training deletes what they link to."""
+    """Whole checkpoints, oldest first. They are links, which stay when the training deletes what they link to."""
     staging = Path(tempfile.mkdtemp(prefix=".push-", suffix=".tmp", dir=run_dir))
     try:
-        folders = sorted(checkpoint.folders_in(run_dir), key=checkpoint.step_of)
+        folders = sorted(folders_in(run_dir), key=step_of)
         if target.strategy != "all_checkpoints":
             folders = [folder for folder in {_best_of(folders[-1]): 0, folders[-1]: 0} if folder] if folders else []
         yield [copy for folder in folders if (copy := _link(folder, staging / folder.name))]
@@ -83,17 +80,17 @@ def _staged(run_dir: Path, target: Target) -> Iterator[list[Path]]:
 
 
 def _best_of(folder: Path) -> Path | None:
-    best = checkpoint.best_of(folder)
+    best = best_of(folder)
     return best if best and best.is_dir() else None
 
 
 def _link(folder: Path, to: Path) -> Path | None:
-    """`folder` once more; None where it isn't whole, or is deleted meanwhile."""
+    """A copy of `folder` as links; None where it isn't whole, or is deleted meanwhile."""
     try:
         shutil.copytree(folder, to, copy_function=_link_file)
     except OSError:  # shutil.Error is one
         return None
-    names = seal.manifest_of(to).get("files", {})
+    names = manifest_of(to).get("files", {})
     return to if names and all((to / name).is_file() for name in names) else None
 
 
@@ -116,7 +113,7 @@ def _matching(folder: Path, patterns: tuple[str, ...]) -> list[Path]:
 
 
 def _commit_model(api: HfApi, name: str, branch: str, additions: list[CommitOperationAdd], what: str) -> str:
-    """In one commit, and without what an earlier push has left of another state of the run."""
+    """Make the branch say what `additions` say, in one commit; what an earlier push left of another state goes."""
     sent = {addition.path_in_repo for addition in additions}
     there = [entry.path for entry in api.list_repo_tree(name, revision=branch) if isinstance(entry, RepoFile)]
     gone = [path for path in there if path not in sent and any(fnmatch.fnmatch(path, p) for p in PUBLISHED)]
@@ -125,36 +122,36 @@ def _commit_model(api: HfApi, name: str, branch: str, additions: list[CommitOper
 
 
 def _commit_checkpoints(api: HfApi, name: str, target: Target, folders: list[Path], samples: Path) -> None:
-    """Add `folders`, and take away those that aren't kept, and those of later steps, which are another run's."""
-    branch, newest = target.checkpoint_branch, checkpoint.step_of(folders[-1])
+    """Add `folders`; delete those that aren't kept, and those of later steps, which are another run's."""
+    branch, newest = target.checkpoint_branch, step_of(folders[-1])
     there = {entry.path: entry for entry in api.list_repo_tree(name, revision=branch, recursive=True)}
     additions = [CommitOperationAdd(samples.name, samples)] if samples.is_file() else []
     for folder in folders:
-        manifest = there.get(f"{folder.name}/{seal.MANIFEST}")
-        if manifest is None or manifest.blob_id != git_hash((folder / seal.MANIFEST).read_bytes()):
-            additions += _sealed(folder)
+        pushed = there.get(f"{folder.name}/{MANIFEST}")
+        if pushed is None or pushed.blob_id != git_hash((folder / MANIFEST).read_bytes()):
+            additions += _additions(folder)
     kept = {folder.name for folder in folders}
     remote = {path for path, entry in there.items() if not isinstance(entry, RepoFile)} - kept
     gone = [
         path
-        for path in sorted(filter(checkpoint.is_name, remote))
-        if target.strategy == "checkpoint" or checkpoint.step_of(Path(path)) > newest
+        for path in sorted(filter(is_name, remote))
+        if target.strategy == "checkpoint" or step_of(Path(path)) > newest
     ]
     operations = [*additions, *(CommitOperationDelete(f"{path}/") for path in gone)]
     if operations:
         api.create_commit(name, operations, commit_message=f"Checkpoint {newest:,}", revision=branch)
 
 
-def _sealed(folder: Path) -> list[CommitOperationAdd]:
-    """A checkpoint's files, each the one that was sealed.
+def _additions(folder: Path) -> list[CommitOperationAdd]:
+    """A checkpoint's files, each as its manifest has it.
 
     Raises:
         UserError: one isn't.
     """
-    files = seal.manifest_of(folder)["files"]
+    files = manifest_of(folder)["files"]
     additions = [CommitOperationAdd(f"{folder.name}/{name}", folder / name) for name in files]
     for addition in additions:
         name = Path(addition.path_in_repo).name
         if addition.upload_info.sha256.hex() != files[name]["sha256"]:
             raise UserError(f"{folder.name} isn't pushed: {name} isn't what was written (its SHA-256 differs)")
-    return [*additions, CommitOperationAdd(f"{folder.name}/{seal.MANIFEST}", folder / seal.MANIFEST)]
+    return [*additions, CommitOperationAdd(f"{folder.name}/{MANIFEST}", folder / MANIFEST)]

@@ -29,7 +29,7 @@ def disk_fault(error: BaseException) -> str | None:
 def _line(error: BaseException) -> str | None:
     text = str(error)
     if fault := disk_fault(error):
-        return f"{fault}: free some space, then run the same command again; the last checkpoint is whole"
+        return f"{fault}: free some space, then run the same command again; the last checkpoint is intact"
     no_memory = isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in text
     if no_memory or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return (

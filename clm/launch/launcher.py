@@ -14,7 +14,7 @@ def asks_for(engine: str) -> bool:
 
 
 def _launcher() -> list[str]:
-    """The command that started this process, from `accelerate` on; empty where that can't be seen, or is another."""
+    """The command that started this process, from `accelerate` on; empty if it is another one or can't be seen."""
     try:
         words = Path(f"/proc/{os.getppid()}/cmdline").read_text().split("\0")
     except OSError:
@@ -25,6 +25,7 @@ def _launcher() -> list[str]:
 
 
 def _launcher_option(name: str) -> str:
+    """The value of an option in that command; empty where it isn't given."""
     words = _launcher()
     for word, following in zip(words[1:], [*words[2:], ""], strict=False):
         if word.endswith(".py"):  # from here on they are the script's
@@ -37,7 +38,7 @@ def _launcher_option(name: str) -> str:
 
 
 def processes_asked_for() -> int:
-    """By the launcher's command line, else by the accelerate file in force; 0 where neither says."""
+    """How many the launcher's command asks for, or else the accelerate file in force; 0 if neither says."""
     asked = _launcher_option("--num_processes")
     if asked.isdigit():
         return int(asked)

@@ -1,4 +1,4 @@
-"""Launches that aren't what they look like, stopped before any work."""
+"""Launches that would do something else than they seem to do, stopped before any work."""
 
 import os
 import socket
@@ -18,7 +18,7 @@ from clm.launch.launcher import asks_for, processes_asked_for
 
 
 def check_precision(bf16: bool) -> None:
-    """Stop where an accelerate file's mixed_precision would win over the recipe's, unsaid. To be called first.
+    """Stop where an accelerate file's mixed_precision would silently win over the recipe's. To be called first.
 
     Raises:
         UserError: the two differ.
@@ -32,13 +32,13 @@ def check_precision(bf16: bool) -> None:
 
 
 def check_processes() -> None:
-    """Stop a launch that isn't what it looks like.
+    """Stop a launch whose processes don't train together.
 
-    A launch can give N processes that don't see each other, so N runs in one folder, or (`--cpu --num_processes N`)
-    one process where N were asked for.
+    A launch can start N processes that don't see each other, which would be N runs in one folder. It can also start
+    one process where N were asked for (`--cpu --num_processes N`).
 
     Raises:
-        UserError: it is so.
+        UserError: the launch did one of these.
     """
     processes = PartialState().num_processes
     launched = int(os.environ.get("WORLD_SIZE", "1"))
@@ -56,7 +56,7 @@ def check_processes() -> None:
 
 
 def check_engine(args: TrainingArguments) -> None:
-    """Stop where the accelerate file asks for what would silently be something else here, or lose something.
+    """Stop where the accelerate file asks for an engine that would silently be another one here, or lose something.
 
     Raises:
         UserError: it is FSDP or DeepSpeed without GPUs, FSDP1, Megatron-LM, ZeRO-3, or DeepSpeed with checkpoints.
@@ -64,47 +64,47 @@ def check_engine(args: TrainingArguments) -> None:
     for engine in ("FSDP", "DeepSpeed"):
         if asks_for(engine.upper()) and args.device.type != "cuda":
             raise UserError(
-                f"the accelerate file asks for {engine}, which accelerate would run as DDP on a machine without GPUs, "
-                "unsaid: launch with --config_file recipes/accelerate/ddp.yaml"
+                f"the accelerate file asks for {engine}, which accelerate would run as DDP on a machine without GPUs "
+                "and not say so: launch with --config_file recipes/accelerate/ddp.yaml"
             )
     if asks_for("FSDP") and os.environ.get("FSDP_VERSION", "1") != "2":
         raise UserError(
-            "the accelerate file asks for FSDP's first version, whose weights can't be saved whole here: set "
+            "the accelerate file asks for FSDP's first version, whose full weights can't be saved here: set "
             "fsdp_version: 2, as recipes/accelerate/fsdp2.yaml does"
         )
     if asks_for("MEGATRON_LM") or os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE") == "3":
         engine = "Megatron-LM" if asks_for("MEGATRON_LM") else "DeepSpeed's ZeRO-3"
         raise UserError(
-            f"the accelerate file asks for {engine}, which cuts weights up in a way that this program doesn't know: "
+            f"the accelerate file asks for {engine}, which shards weights in a way that this program doesn't know: "
             "launch with --config_file recipes/accelerate/fsdp2.yaml"
         )
     if asks_for("DEEPSPEED") and args.save_strategy != "no":
         raise UserError(
-            "DeepSpeed keeps its optimizer states to itself, so nothing can be saved to go on from: launch with "
+            "DeepSpeed keeps its optimizer states to itself, so no checkpoint could be resumed: launch with "
             "--config_file recipes/accelerate/fsdp2.yaml, or add --save_strategy no --load_best_model_at_end false"
         )
 
 
 def check_optimizer(optim: str) -> None:
-    """Stop a launch under which Muon would see pieces of a matrix, whose orthogonalisation is another one.
+    """Stop a launch under which Muon would orthogonalise pieces of a matrix, which gives another step.
 
-    FSDP2's shards multiply as full matrices do, so there it is right.
+    Under FSDP2 it is right, because sharded matrices multiply as the full ones do.
 
     Raises:
         UserError: it is DeepSpeed.
     """
     if optim == MUON and asks_for("DEEPSPEED"):
         raise UserError(
-            "optim muon needs whole matrices, and the accelerate file asks for DeepSpeed, which cuts them up: set "
-            "optim to adamw_torch_fused, or launch without it"
+            "optim muon needs full matrices, but the accelerate file asks for DeepSpeed, which shards them: set optim "
+            "to adamw_torch_fused, or launch without DeepSpeed"
         )
 
 
 def check_shared(folder: Path) -> None:
-    """Stop where processes of several machines don't see one and the same `folder`: each has to call this.
+    """Stop where the machines of a run don't share `folder`. Every process has to call this.
 
     Raises:
-        UserError: on every process, if one doesn't see what the main process has put there.
+        UserError: on every process, if one doesn't see the file that the main process has put there.
     """
     if PartialState().num_processes == int(os.environ.get("LOCAL_WORLD_SIZE", "1")):
         return

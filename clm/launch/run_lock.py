@@ -19,10 +19,10 @@ _NO_LOCKS_HERE = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 @contextmanager
 def held(output_dir: Path, say: Say) -> Iterator[None]:
-    """Make `output_dir` and hold its lock, for all processes of a run; a folder made here and left empty goes again.
+    """Make `output_dir` and hold its lock, for all processes of a run. A folder that stays empty is deleted again.
 
-    The kernel lets go of the lock when its process ends, however it ends, so a lock file that a dead process has left
-    is simply taken over. That goes for NFS 4 and Lustre (mounted with flock) too; elsewhere on a network it is said.
+    The kernel releases the lock when its process ends, however it ends. So a lock file that a dead process has left
+    does no harm, on NFS 4 and Lustre (mounted with flock) too. Where a file system has no locks, a warning says so.
 
     Raises:
         UserError: another run holds it, or the folder can't be made or written.
@@ -79,7 +79,7 @@ def _lock(path: Path, say: Say) -> TextIO:
         except OSError as error:
             if error.errno not in _NO_LOCKS_HERE:
                 raise
-            say(f"warning: {path.parent} is on a file system without locks: see to it that no second run starts in it")
+            say(f"warning: {path.parent} is on a file system without locks: don't start a second run in it")
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 break

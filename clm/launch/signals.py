@@ -22,7 +22,7 @@ _ASKED_BY = {
 }
 _SECOND = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 _PR_SET_PDEATHSIG = 1
-FOLLOW_PARENT = "CLM_FOLLOW_PARENT"  # in the environment of a run that is to stop when what started it dies
+FOLLOW_PARENT = "CLM_FOLLOW_PARENT"  # in the environment of a run that is to stop when its parent dies
 
 _reason: str | None = None
 _asked_at = 0.0
@@ -35,16 +35,20 @@ def reason() -> str | None:
 
 
 def end_at_once() -> None:
-    """Until `caught`, let a signal end the process with one line, and not with a traceback or without a word."""
-    for number in _SECOND:
+    """Until `caught`, let a signal or the launcher's death end the process, with one line and no traceback.
+
+    To be called before the imports that take seconds. The modules that this one imports take none.
+    """
+    for number in (*_SECOND, _LAUNCHER_ENDED):
         signal.signal(number, _end)
+    _follow_launcher()
 
 
 @contextmanager
 def caught() -> Iterator[None]:
-    """Catch the signals: each raises Stopped where the process is, but within `deferred` is only remembered.
+    """Catch the signals. Each raises Stopped wherever the process is; within `deferred` it is only remembered.
 
-    A second one ends the process at once.
+    A second signal ends the process at once.
     """
     global _reason
     _reason = None
@@ -60,7 +64,7 @@ def caught() -> Iterator[None]:
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Leave it to the code within to look at `reason()` where it can stop; what came too late for it stops here."""
+    """Let the code within look at `reason()` where it can stop. A signal that it has not seen raises Stopped here."""
     global _deferred
     _deferred = True
     try:
@@ -72,18 +76,18 @@ def deferred() -> Iterator[None]:
 
 
 def stop_after(minutes: float) -> None:
-    """Ask for a stop when so much time has passed, whatever is done to the clock."""
+    """Ask for a stop after so many minutes. Setting the system's clock doesn't change when that is."""
     signal.setitimer(signal.ITIMER_REAL, minutes * 60)
 
 
 def stopped(where: str = "") -> Stopped:
     """The Stopped to raise; `where` says how far the run got and what is saved."""
-    return Stopped(f"by {_reason or 'another process'}{where}; run the same command again to go on")
+    return Stopped(f"by {_reason or 'another process'}{where}; run the same command again to resume")
 
 
 def _end(number: int, _: FrameType | None) -> None:
     if os.environ.get("RANK", "0") == "0":
-        os.write(2, f"stopped: by {_ASKED_BY[number]}; run the same command again to go on\n".encode())
+        os.write(2, f"stopped: by {_ASKED_BY[number]}; run the same command again to resume\n".encode())
     os._exit(Stopped.exit_code)
 
 
@@ -94,17 +98,23 @@ def _ask(number: int, _: FrameType | None) -> None:
         if not _deferred:
             raise stopped()
     elif number in _SECOND and time.monotonic() - _asked_at >= _one_signal_lasts():
-        os.write(2, b"stopped at once; the newest whole checkpoint is the one to go on from\n")
+        os.write(2, b"stopped at once; the same command resumes from the newest complete checkpoint\n")
         os._exit(128 + number)
 
 
 def _one_signal_lasts() -> float:
-    """Seconds. The launcher of several processes passes on what the terminal or Slurm has sent to them already."""
+    """Seconds in which another signal counts as the same one.
+
+    The launcher of several processes passes on what the terminal or Slurm has already sent to them, too.
+    """
     return 1.0 if "TORCHELASTIC_RUN_ID" in os.environ else 0.0
 
 
 def _follow_launcher() -> None:
-    """Be told when the launcher dies: that of a single process passes no signal on, and none can pass on SIGKILL."""
+    """Have Linux send a signal when the launcher dies.
+
+    The launcher of a single process passes no signal on, and no launcher can pass SIGKILL on.
+    """
     launched = {"ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID", FOLLOW_PARENT} & os.environ.keys()
     if not launched or sys.platform != "linux":
         return

@@ -47,9 +47,18 @@ def start(recipe: Recipe) -> tuple[TrainingArguments, Say]:
 
 
 def training_arguments(training: dict[str, Any]) -> TrainingArguments:
-    """TrainingArguments of these keywords. Their own check knows no `muon`, so that is set after it."""
-    muon = training.get("optim") == MUON
-    args = TrainingArguments(**{key: value for key, value in training.items() if key != "optim" or not muon})
-    if muon:
-        args.optim = MUON
+    """TrainingArguments of these keywords.
+
+    Two values are set after their own check, which would refuse them: it knows no `muon`, and with
+    load_best_model_at_end it wants saves at evaluations only. Here the best evaluation is saved whenever it comes.
+    """
+    checked, later = dict(training), {}
+    if checked.get("optim") == MUON:
+        later["optim"] = checked.pop("optim")
+    if checked.get("load_best_model_at_end"):
+        later["load_best_model_at_end"] = checked.pop("load_best_model_at_end")
+        checked.setdefault("metric_for_best_model", "loss")  # as TrainingArguments itself would set it
+    args = TrainingArguments(**checked)
+    for key, value in later.items():
+        setattr(args, key, value)
     return args

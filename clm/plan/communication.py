@@ -1,4 +1,4 @@
-"""What devices that train together have to tell each other, and how long that takes: closed formulas.
+"""What devices that train together have to send each other, and how long that takes: closed formulas.
 
 Collectives are rings: each of N devices sends to its neighbour only (Patarasuk and Yuan 2009, *Bandwidth optimal
 all-reduce algorithms for clusters of workstations*); an all-reduce of short messages is a pair of trees, as in NCCL
@@ -31,8 +31,8 @@ def all_reduce(size: float, devices: int) -> tuple[float, int]:
 def ring_rate(device: Device, devices: int) -> float:
     """Bytes a second that each device of the ring can send.
 
-    Within a machine that is its link. Between machines there is a ring for every network adapter, each leaving the
-    machine by its own, with a share of the data each: together they are as fast as the adapters of a machine.
+    Within a machine that is its link. Between machines there is a ring for every network adapter, and each ring carries
+    a part of the data: together they are as fast as the adapters of a machine.
     """
     rate = device.link
     if devices > DEVICES_PER_MACHINE:
@@ -67,9 +67,9 @@ class Communication:
     seconds: float
 
 
-def _rings(passes: list[tuple[float, int]], device: Device, devices: int) -> Communication:
-    sent = sum(size for size, _ in passes)
-    hops = sum(count for _, count in passes)
+def _rings(sends: list[tuple[float, int]], device: Device, devices: int) -> Communication:
+    sent = sum(size for size, _ in sends)
+    hops = sum(count for _, count in sends)
     return Communication(sent, sent / ring_rate(device, devices) + hops * hop_seconds(devices))
 
 
@@ -100,8 +100,8 @@ def zero2(shape: Shape, device: Device, devices: int) -> Communication:
     """DeepSpeed's ZeRO-2: every micro-batch reduce-scatters its gradients; the step ends by gathering the weights."""
     size, hops = ring_pass(_compute_bytes(shape) * shape.parameters, devices)
     buckets = math.ceil(_compute_bytes(shape) * shape.parameters / BUCKET)
-    passes = shape.accumulation + 1
-    return _rings([(passes * size, passes * buckets * hops)], device, devices)
+    rounds = shape.accumulation + 1
+    return _rings([(rounds * size, rounds * buckets * hops)], device, devices)
 
 
 def _compute_bytes(shape: Shape) -> int:
@@ -111,7 +111,7 @@ def _compute_bytes(shape: Shape) -> int:
 def hidden_seconds(compute: float, accumulation: int, once_a_step: bool) -> float:
     """Seconds of communication that a step's arithmetic of `compute` seconds can hide, if all overlaps that may.
 
-    What is sent once a step goes beside the backward pass of its last micro-batch, two thirds of that one's
-    arithmetic; what every micro-batch sends goes beside all of it.
+    What is sent once a step overlaps with the backward pass of the last micro-batch, which is two thirds of that one's
+    arithmetic. What every micro-batch sends overlaps with all arithmetic.
     """
     return compute * 2 / 3 / accumulation if once_a_step else compute

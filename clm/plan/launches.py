@@ -1,4 +1,4 @@
-"""The ways to launch a run on many devices: what each needs of memory, network, time and money. All are estimates."""
+"""The ways to launch a run on many devices: what each takes in memory, network, time and money. All are estimates."""
 
 from dataclasses import dataclass
 

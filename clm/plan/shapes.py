@@ -18,7 +18,7 @@ HEAD = 64  # of GPT-2 and GPT-3: the width of a head
 # Widths for each layer. Within these the loss hardly depends on it: Kaplan et al. 2020 (arXiv 2001.08361), figure 5.
 ASPECTS = (32, 64, 128)
 WIDTHS = tuple(HEAD * n for n in (1, 2, 3, 4, 5, 6, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40))
-PASSES = 40.0  # over the text at most: beyond, repetition is worth little (Muennighoff et al. 2023)
+EPOCHS = 40.0  # at most: beyond, repetition is worth little (Muennighoff et al. 2023)
 NEAR = 0.15  # how far from the parameters that were asked for
 MOST = 8  # shapes to show
 
@@ -32,7 +32,7 @@ class Shape:
     n_head: int
     parameters: int
     tokens: int
-    passes: float
+    epochs: float
     flops: float
     seconds: float
     loss: float
@@ -67,7 +67,7 @@ def for_budget(
         of_token = flops_per_token(size - _positions(candidate), *_shape(candidate), setup.block_size)
         tokens = flops / of_token if flops else TOKENS_PER_PARAMETER * size
         steps = round(tokens / setup.tokens_per_step)
-        if steps >= 1 and tokens <= PASSES * setup.text.tokens:
+        if steps >= 1 and tokens <= EPOCHS * setup.text.tokens:
             shapes.append(_expected(candidate, steps, steps * setup.tokens_per_step, of_token, rate))
     if not shapes:
         asked = " and ".join(f"{value:.3g} {name}" for name, value in _asked(flops, parameters))
@@ -109,7 +109,7 @@ def _expected(setup: Setup, steps: int, tokens: int, of_token: float, rate: floa
         n_head=setup.recipe.model.n_head,
         parameters=setup.parameters,
         tokens=tokens,
-        passes=tokens / setup.text.tokens,
+        epochs=tokens / setup.text.tokens,
         flops=tokens * of_token,
         seconds=tokens * of_token / rate,
         loss=made.loss,
@@ -120,12 +120,12 @@ def _expected(setup: Setup, steps: int, tokens: int, of_token: float, rate: floa
 
 def shapes_table(shapes: list[Shape], recipe: Recipe, device: Device) -> str:
     """The shapes as a table for the terminal, the lowest loss first."""
-    rows = [("n_layer", "n_embd", "n_head", "parameters", "tokens", "passes", "FLOPs", "time", "loss", "80 %")]
+    rows = [("n_layer", "n_embd", "n_head", "parameters", "tokens", "epochs", "FLOPs", "time", "loss", "80 %")]
     for shape in shapes:
         low, high = shape.loss - NORMAL_QUANTILE * shape.sd, shape.loss + NORMAL_QUANTILE * shape.sd
         note = f"{low:.2f} to {high:.2f}" + ("" if shape.covered else ", far from any reference run")
         sizes = (str(shape.n_layer), str(shape.n_embd), str(shape.n_head), large(shape.parameters), large(shape.tokens))
-        ends = (f"{shape.passes:.2g}", f"{shape.flops:.1e}", duration(shape.seconds), f"{shape.loss:.2f}", note)
+        ends = (f"{shape.epochs:.2g}", f"{shape.flops:.1e}", duration(shape.seconds), f"{shape.loss:.2f}", note)
         rows.append(sizes + ends)
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

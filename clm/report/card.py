@@ -54,7 +54,7 @@ def finished(run_dir: Path, name: str) -> str:
         page_rows.lead(run) + " " + _training(run),
         _section("On the validation text", _table(page_rows.measures(run)) + "\n\n" + _how_scored(run)),
         _section("Is that normal?", _verdict(run)),
-        _section("Beside published results", _comparison(run)),
+        _section("Among published results", _comparison(run)),
         _section(
             "Training",
             "![Training and validation loss](loss_curve.png)\n\n[report.html](report.html) shows the whole run; it "
@@ -122,8 +122,8 @@ def _fenced(text: str, language: str = "") -> str:
 
 def _training(run: RunRecord) -> str:
     took = duration(page_rows.seconds(run))
-    passes = fixed(page_rows.epochs(run), 2)
-    return f"It saw {whole(page_rows.tokens(run))} tokens in {run.step:,} steps ({passes} epochs), which took {took}."
+    epochs = fixed(page_rows.epochs(run), 2)
+    return f"It saw {whole(page_rows.tokens(run))} tokens in {run.step:,} steps ({epochs} epochs), which took {took}."
 
 
 def _how_scored(run: RunRecord) -> str:

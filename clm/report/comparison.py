@@ -48,7 +48,7 @@ def results(runs: Sequence[RunRecord]) -> list[tuple[str, str, list[str], int | 
 def warnings(runs: Sequence[RunRecord]) -> list[str]:
     """What must not be compared, and why."""
     if not _same(runs, "text"):
-        return ["These runs were trained or validated on different text: their losses can't be set beside each other."]
+        return ["These runs were trained or validated on different text: their losses can't be compared."]
     if not _same(runs, "tokenizer"):
         return ["These runs have different tokenizers: compare word perplexity and bits per byte, not loss per token."]
     return []

@@ -48,7 +48,7 @@ def seconds(run: RunRecord) -> float | None:
 
 
 def epochs(run: RunRecord) -> float | None:
-    """Passes over the training samples so far."""
+    """Epochs of the training samples so far."""
     return next((number(entry.get("epoch")) for entry in reversed(run.log) if "epoch" in entry), None)
 
 
@@ -71,8 +71,8 @@ def figures(run: RunRecord) -> list[Row]:
     ]
     found = [(name, fixed(value, digits), note) for name, value, digits, note in rows if number(value) is not None]
     if tokens(run) is not None:
-        passes = epochs(run)
-        found.append(("Trained on", large(tokens(run)), "tokens" + (f", {passes:.2f} epochs" if passes else "")))
+        done = epochs(run)
+        found.append(("Trained on", large(tokens(run)), "tokens" + (f", {done:.2f} epochs" if done else "")))
     if seconds(run) is not None:
         speed = number(run.trained.get("tokens_per_second"))
         found.append(("Time", duration(seconds(run)), f"{speed:,.0f} tokens/s" if speed else "in training"))
@@ -95,11 +95,11 @@ def measures(run: RunRecord) -> list[Row]:
     ]  # fmt: skip
     rows = [row for row in rows if row[1] != UNKNOWN]
     if rows and run.vocab_size:
-        note = f"ln({run.vocab_size:,}) nats per token: the loss of a model that knows nothing"
-        rows.append(("a uniform guess", fixed(math.log(run.vocab_size)), note))
+        note = f"ln({run.vocab_size:,}) nats per token: every token is as likely as any other"
+        rows.append(("uniform baseline", fixed(math.log(run.vocab_size)), note))
     if rows and number(run.data.get("unigram_loss")) is not None:
         note = "nats per token: knows only how often each token occurs"
-        rows.append(("a unigram model", fixed(run.data["unigram_loss"]), note))
+        rows.append(("unigram baseline", fixed(run.data["unigram_loss"]), note))
     return rows
 
 
@@ -143,7 +143,7 @@ def machine_rows(run: RunRecord) -> list[tuple[str, str]]:
 
 
 def command(run: RunRecord) -> str:
-    """What starts the same run again, beside this one."""
+    """What starts the same run again, in another folder."""
     processes = count(run.environment.get("processes")) or 1
     launcher = f"--multi_gpu --num_processes {processes} " if processes > 1 else ""
     recipe, again = (shlex.quote(str(path)) for path in (run.folder / "recipe.json", f"{run.folder}-again"))

@@ -11,7 +11,7 @@ from clm.data.blocks import tokens_trained
 from clm.data.description import DATA_FILE
 from clm.files import write_json
 from clm.launch.environment import ENVIRONMENT_FILE, environment
-from clm.training.checkpoint.find import IDENTITY_FILE, sequences_per_step
+from clm.training.checkpoint.identity import IDENTITY_FILE, sequences_per_step
 from clm.training.trainer import ClmTrainer
 
 

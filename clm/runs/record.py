@@ -11,6 +11,7 @@ from clm.errors import UserError
 from clm.model.size import count_parameters
 from clm.numbers import count, number
 from clm.runs.curve import Curve
+from clm.training.checkpoint.find import folders_in, step_of
 
 Json = dict[str, Any]
 
@@ -89,7 +90,8 @@ def read_run(folder: Path) -> RunRecord:
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such folder")
-    states = [_object(path) for path in (folder / "trainer_state.json", *_checkpoint_states(folder)) if path.is_file()]
+    holders = [folder, *sorted(folders_in(folder), key=step_of, reverse=True)]  # the newest checkpoint first
+    states = [_object(path) for place in holders if (path := place / "trainer_state.json").is_file()]
     recipe = _object(folder / "recipe.json")
     if not states and not recipe:
         raise UserError(f"{folder}: not a run's folder: it has no trainer_state.json, no checkpoint and no recipe.json")
@@ -121,10 +123,6 @@ def read_run(folder: Path) -> RunRecord:
 def _best(log: list[Json]) -> Json | None:
     evaluations = [entry for entry in log if number(entry.get("eval_loss")) is not None]
     return min(evaluations, key=lambda entry: entry["eval_loss"], default=None)
-
-
-def _checkpoint_states(folder: Path) -> list[Path]:
-    return sorted(folder.glob("checkpoint-*/trainer_state.json"))
 
 
 def _entries(state: Json) -> list[Json]:

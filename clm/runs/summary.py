@@ -20,8 +20,8 @@ def table(
     best = f" (best: step {state.best_global_step:,})" if state.best_global_step else ""
     rows = [
         ("validation loss", f"{metrics['eval_loss']:.4f}", f"nats per token{best}"),
-        ("  a uniform guess", f"{math.log(vocab_size):.4f}", f"ln({vocab_size:,})"),
-        ("  a unigram model", f"{unigram:.4f}", "knows only how often each token occurs"),
+        ("  uniform baseline", f"{math.log(vocab_size):.4f}", f"ln({vocab_size:,})"),
+        ("  unigram baseline", f"{unigram:.4f}", "knows only how often each token occurs"),
         ("perplexity", f"{metrics['perplexity']:.2f}", "per token of this tokenizer"),
         ("word perplexity", f"{metrics['word_perplexity']:.2f}", f"per word, {metrics['eval_words']:,} words"),
         ("bits per byte", f"{metrics['bits_per_byte']:.4f}", f"{metrics['eval_bytes']:,} bytes"),

@@ -14,7 +14,7 @@ from clm.errors import UserError
 from clm.sweep.space import OWN, holds, space_of
 
 # What every trial is run with, unless the sweep's `set` says otherwise: a curve to forecast from, a checkpoint at each
-# of its points to go on from, and the model of the last step, since equal tokens are what is compared.
+# of its points to resume from, and the model of the last step, because trials are compared after equal tokens.
 TRIAL = {
     "eval_strategy": "steps",
     "eval_steps": 0.1,
@@ -112,10 +112,10 @@ def read(path: Path) -> Sweep:
     _check(path, given)
     fixed = checked(given.get("set", {}), f"{path}, set")
     for key in fixed:
-        if key in given["vary"] or key in OWN:
-            raise UserError(
-                f"{path}: set has {key}, " + ("and vary too" if key in given["vary"] else f"but {OWN[key]}")
-            )
+        if key in given["vary"]:
+            raise UserError(f"{path}: {key} is in set and in vary: leave one out")
+        if key in OWN:
+            raise UserError(f"{path}: set has {key}, but {OWN[key]}")
     sweep = Sweep(
         path=path,
         base=load(given["recipe"]),

@@ -38,8 +38,10 @@ def hopeless(row: Row, best: float) -> bool:
 
 @dataclass(frozen=True)
 class Replay:
-    """Finished trials run again in thought, in many orders, with pruning: how often the winner was lost, how many nats
-    that cost in the mean over all orders, and the share of all steps that was saved.
+    """What pruning would have done to finished trials, had they been run with it in many orders.
+
+    `lost` is the fraction of orders in which the winner was given up, `nats` what that cost in the mean over all
+    orders, and `saved` the fraction of all steps that would not have been run.
     """
 
     trials: int

@@ -8,36 +8,35 @@ from clm.errors import MachineError, UserError
 from clm.launch.writable import check_writable
 from clm.numbers import brief
 from clm.progress import Say
-from clm.rollback import Made
+from clm.rollback import Rollback
 from clm.sweep import page, pruning, results, trial
 from clm.sweep.definition import Sweep
 from clm.sweep.findings import Findings, find
 from clm.sweep.study import Outcome, Study, Taken, best_of
-from clm.training.checkpoint.find import folders_in, step_of
+from clm.training.checkpoint.folders import folders_in, step_of
 
 
 def run(sweep: Sweep, say: Say) -> Findings:
-    """Run it, or go on with it; other processes may do the same at the same time.
+    """Run it, or resume it. Other processes may run the same sweep at the same time.
 
     Raises:
         UserError: the input is at fault.
         MachineError: no trial came to its end.
-        Stopped: by a signal; the same command takes the trial under way up again.
+        Stopped: by a signal. The same command resumes the trial under way.
     """
     recipe = sweep.recipe({})
     check_writable("output_dir", sweep.output_dir)
     check_writable("cache_dir", Path(recipe.data.cache_dir))
-    with Made() as made:  # once, for all trials
-        prepare(recipe.data, open_text(recipe.data, recipe.training["seed"]), False, say, made)
+    with Rollback() as rollback:  # once, for all trials
+        prepare(recipe.data, open_text(recipe.data, recipe.training["seed"]), False, say, rollback)
         study = Study(sweep)
     while taken := study.take():
         say(f"trial {taken.number}: {_described(taken)} …")
         outcome = _outcome(sweep, study, taken)
         study.finish(taken, outcome)
-        best = best_of(study.trials)
-        loss = "" if outcome.loss is None else f", loss {outcome.loss:.4f}"
-        reason = f": {outcome.reason}" if outcome.reason else ""
-        say(f"trial {taken.number}: {outcome.kind}{loss}{reason}" + (f"; best {best.value:.4f}" if best else ""))
+        say(_ended(taken, outcome))
+        if best := best_of(study.trials):
+            say(f"best trial so far: {best.number}, loss {best.value:.4f}")
         if found := find(sweep, study.trials):
             results.write_data(sweep, found)
             page.write(sweep, found)
@@ -55,8 +54,14 @@ def _described(taken: Taken) -> str:
     return f"{values}, repeat {taken.repeat}" if taken.repeat else values
 
 
+def _ended(taken: Taken, outcome: Outcome) -> str:
+    if outcome.reason:
+        return f"trial {taken.number}: {outcome.kind}: {outcome.reason}"
+    return f"trial {taken.number}: {outcome.kind}, loss {outcome.loss:.4f}"
+
+
 def _outcome(sweep: Sweep, study: Study, taken: Taken) -> Outcome:
-    """Run a trial; one whose values don't go together has failed."""
+    """Run a trial. One whose values don't go together has failed."""
     own = {"output_dir": str(sweep.output_dir / f"trial-{taken.number}")}
     if taken.repeat:  # the same model at the start, another order of the text
         own["data_seed"] = sweep.recipe({}).training["seed"] + taken.repeat
@@ -68,7 +73,7 @@ def _outcome(sweep: Sweep, study: Study, taken: Taken) -> Outcome:
 
 
 def _hopeless(sweep: Sweep, study: Study, taken: Taken) -> Callable[[Path], bool]:
-    """Whether a run's newest forecast says that it won't win; asked once for each of its checkpoints."""
+    """A question for `trial.run`: does the run's newest forecast say that it won't win? Asked once a checkpoint."""
     seen: set[int] = set()
 
     def ask(folder: Path) -> bool:

@@ -42,7 +42,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Taken:
-    """A trial that this process is to run. `repeat`: 0 in the search, else the how-manieth repeat of the best one."""
+    """A trial that this process is to run. `repeat`: 0 in the search, else 1 for the first repeat of the best one."""
 
     id: int
     number: int
@@ -52,8 +52,10 @@ class Taken:
 
 
 class Study:
-    """A sweep's trials. What a process runs is locked, and the kernel lets go of the lock when the process ends, so
-    that a trial which is under way but not locked is one to be taken up again.
+    """A sweep's trials.
+
+    A process locks the trial that it runs, and the kernel releases the lock when the process ends. So a trial that is
+    under way but not locked is to be resumed.
     """
 
     def __init__(self, sweep: Sweep) -> None:
@@ -96,7 +98,7 @@ class Study:
         return [trial for trial in found if trial.params.keys() == self._sweep.vary.keys()]
 
     def take(self) -> Taken | None:
-        """The next trial to run: one that a dead process has left, a new one, or a repeat of the best; None if done."""
+        """The next trial to run: one that a dead process left, a new one, or a repeat of the best; None at the end."""
         with self._turn:
             under_way = [trial for trial in self.trials if trial.state == TrialState.RUNNING]
             for trial in under_way:
@@ -105,7 +107,7 @@ class Study:
             searched = [trial for trial in self.trials if not repeat_of(trial)]
             if not self._spent(searched):
                 self._prepare_search(len(searched))
-            elif under_way or not self._prepare_repeat():  # elsewhere: whoever ends last sees to the repeats
+            elif under_way or not self._prepare_repeat():  # in another process: the last one to end does the repeats
                 return None
             return self._lock(self.optuna.ask(self._sweep.vary)._trial_id)
 
@@ -127,8 +129,8 @@ class Study:
     def _prepare_search(self, number: int) -> None:
         """Let the next trial be the base recipe's own values, or what the sampler suggests.
 
-        Each trial has a sampler of its own, so that a suggestion depends on the trials so far and on nothing else: a
-        search that was killed goes on as if it had not been.
+        Each trial has a sampler of its own, so a suggestion depends on the trials so far and on nothing else. A search
+        that was killed is resumed as if it had not been.
         """
         if number == 0 and (own := self._sweep.start()) is not None:
             self.optuna.enqueue_trial(own, skip_if_exists=True)
@@ -147,7 +149,7 @@ class Study:
         return True
 
     def _lock(self, trial_id: int) -> Taken | None:
-        """The trial as this process's own; None where another one has it, or has just finished it."""
+        """The trial, locked by this process; None if another process has it or has just finished it."""
         trial = self._storage.get_trial(trial_id)
         lock = FileLock(self._locks / f"{trial.number}.lock")
         try:
@@ -161,7 +163,7 @@ class Study:
 
 
 def repeat_of(trial: FrozenTrial) -> int:
-    """The how-manieth repeat of the best trial it is; 0 in the search."""
+    """Which repeat of the best trial it is, from 1; 0 in the search."""
     return trial.user_attrs.get("repeat", 0)
 
 

@@ -23,14 +23,14 @@ POLL_SECONDS = 1.0
 
 
 def run(recipe: Recipe, hopeless: Callable[[Path], bool]) -> Outcome:
-    """Train a trial's recipe, or go on with it, and say how it ended. Its recipe and its log are beside its folder.
+    """Train a trial's recipe, or resume it, and say how it ended. Its recipe and its log lie next to its folder.
 
     Args:
         recipe: with the trial's output_dir.
         hopeless: whether the run in that folder, so far, is to be given up.
 
     Raises:
-        Stopped: by a signal; the trial has saved what it had.
+        Stopped: by a signal. The trial has saved a checkpoint.
     """
     folder, started = Path(recipe.training["output_dir"]), time.monotonic()
     config = folder.with_name(f"{folder.name}.json")
@@ -62,14 +62,15 @@ def run(recipe: Recipe, hopeless: Callable[[Path], bool]) -> Outcome:
 
 def _outcome(folder: Path, code: int, pruned: bool, seconds: float) -> Outcome:
     if code == Stopped.exit_code and not pruned:
-        raise Stopped(f"{folder} was asked to stop; run the same command again to go on")
+        raise Stopped(f"{folder} was asked to stop; run the same command again to resume")
     record = read_run(folder) if (folder / "recipe.json").is_file() else None
     tokens = (record.tokens_at(record.step) or 0) if record else 0
     known = {"tokens": tokens, "seconds": seconds}
     if code == 0:
         loss = record.metrics["eval_loss"]
-        kind = "complete" if loss < math.log(record.vocab_size) else "diverged"
-        reason = "" if kind == "complete" else f"a loss of {loss:.2f} is worse than knowing nothing"
+        baseline = math.log(record.vocab_size)
+        kind = "complete" if loss < baseline else "diverged"
+        reason = "" if kind == "complete" else f"a loss of {loss:.2f} is above the uniform baseline, {baseline:.2f}"
         return Outcome(kind, loss, reason, **known, forecasts=pruning.forecasts(folder))
     if code == Stopped.exit_code:
         reason = "its forecast was above the best loss"

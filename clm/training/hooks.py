@@ -1,6 +1,6 @@
 """What this project overrides of transformers' Trainer, and why: read it first when a new transformers breaks a run.
 
-`ClmTrainer` and its bases down to `WholeTrainer` override these methods and no others, each in one class only.
+`ClmTrainer` and its bases down to `ShardedTrainer` override these methods and no others, each in one class only.
 tests/training/test_hooks.py holds the table against the classes and against the installed Trainer, and names the hook
 that differs. Public methods are made to be overridden; a name with an underscore may change with any version.
 """

@@ -10,9 +10,9 @@ from transformers.trainer_callback import ExportableState
 
 from clm.errors import Stopped
 from clm.launch import signals
-from clm.training.checkpoint import find as checkpoint
 from clm.training.checkpoint import rng
 from clm.training.checkpoint.contents import PROCESSES_FILE
+from clm.training.checkpoint.folders import best_of
 from clm.training.saving import SavingTrainer
 
 
@@ -170,5 +170,5 @@ class ResumableTrainer(SavingTrainer):
             saved = self.state.stateful_callbacks.get(type(callback).__name__)
             if isinstance(callback, ExportableState) and saved:
                 vars(callback).update(saved["attributes"])
-        best = checkpoint.best_of(self._resume_from) if self.args.load_best_model_at_end else None
+        best = best_of(self._resume_from) if self.args.load_best_model_at_end else None
         self.state.best_model_checkpoint = str(best) if best else None

@@ -1,4 +1,4 @@
-"""What earlier starts of a run have left in its folder, and whether this start resumes it."""
+"""What earlier starts of a run have left in its folder, and from where this start resumes it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +7,7 @@ from clm.errors import UserError
 from clm.launch import processes, status
 from clm.progress import Say
 from clm.training.checkpoint import find
+from clm.training.checkpoint.folders import remove_leftovers, step_of
 
 
 @dataclass(frozen=True)
@@ -25,13 +26,13 @@ class Earlier:
     @property
     def steps(self) -> int:
         """Optimizer steps of the checkpoint to resume from; 0 for a fresh start."""
-        return find.step_of(self.checkpoint.resolve()) if self.checkpoint else 0
+        return step_of(self.checkpoint.resolve()) if self.checkpoint else 0
 
     def is_all(self, total_steps: int, world_size: int, say: Say) -> bool:
-        """Whether nothing is left to do of a run of `total_steps`; otherwise say where it is resumed.
+        """Whether nothing is left to do of a run of `total_steps`. If there is, say from where it is resumed.
 
         Raises:
-            UserError: the run is longer than the one that finished, or shorter, and can't be resumed.
+            UserError: the run has another length than the one that finished, and there is no checkpoint to resume from.
         """
         if total_steps == self.finished_steps:
             say(f"{self.output_dir} holds this run, finished after {total_steps:,} steps: nothing to do")
@@ -41,7 +42,7 @@ class Earlier:
         elif self.finished_steps:
             raise UserError(
                 f"{self.output_dir} holds this run, finished after {self.finished_steps:,} steps, and no checkpoint to "
-                "go on from: set another output_dir"
+                "resume from: set another output_dir"
             )
         return False
 
@@ -51,11 +52,11 @@ def look(output_dir: Path, request: str | None, needs_best: bool, say: Say) -> E
 
     Args:
         request: `resume_from_checkpoint`, as `find.find` takes it.
-        needs_best: the run ends with the best of its models, so the checkpoint of that has to be whole, too.
+        needs_best: the run ends with the best of its models, so the checkpoint of that has to be intact, too.
 
     Raises:
         UserError: the request can't be met.
     """
     checkpoint = processes.on_main(lambda: find.find(output_dir, request, needs_best, say))
-    processes.on_main(lambda: find.remove_leftovers(output_dir))
+    processes.on_main(lambda: remove_leftovers(output_dir))
     return Earlier(output_dir, checkpoint, status.finished_steps(output_dir))

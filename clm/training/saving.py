@@ -1,4 +1,4 @@
-"""A Trainer whose checkpoints are written in the background, each whole or not there."""
+"""A Trainer whose checkpoints are written in the background, each complete or not there."""
 
 import copy
 from pathlib import Path
@@ -14,11 +14,11 @@ from clm.training.callbacks.loss_spikes import LossSpikes
 from clm.training.checkpoint import manifest, rng, sharding
 from clm.training.checkpoint.contents import Contents
 from clm.training.checkpoint.writer import CheckpointWriter, Saved
-from clm.training.sharded import WholeTrainer
+from clm.training.sharded import ShardedTrainer
 from clm.training.throughput import Throughput
 
 
-class SavingTrainer(WholeTrainer):
+class SavingTrainer(ShardedTrainer):
     """Saves checkpoints while training goes on, and loads the best one, or the one of a rollback.
 
     Args:
@@ -68,7 +68,7 @@ class SavingTrainer(WholeTrainer):
         self.store_flos()
         self._remember_best()
         processes = gather_object([self._process_state()])  # every process has got here, and says how it stands
-        live = self.whole_tensors()
+        live = self.full_tensors()
         if self.args.should_save:
             self._update_callback_states()
             state = copy.copy(self.state)

@@ -1,4 +1,4 @@
-"""A Trainer for which weights and optimizer states are whole, though every process may hold only a share of them."""
+"""A Trainer that gives and takes full weights and optimizer states, though a process may hold only a shard of them."""
 
 from pathlib import Path
 from typing import Any
@@ -12,18 +12,18 @@ from clm.training.checkpoint import sharding
 from clm.training.checkpoint.snapshot import distinct
 
 
-class WholeTrainer(Trainer):
-    """Gives whole tensors out, and takes them in; under FSDP2 every process has to call each of these."""
+class ShardedTrainer(Trainer):
+    """Gives full tensors out, and takes them in; under FSDP2 every process has to call each of these."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         sharding.keep_sums_in_fp32(self.accelerator)
 
-    def whole_model(self) -> torch.nn.Module:
+    def full_model(self) -> torch.nn.Module:
         """The model itself, or where it is sharded a copy with all weights."""
-        return sharding.whole(self._unwrapped())
+        return sharding.unsharded(self._unwrapped())
 
-    def whole_tensors(self) -> dict[str, Any]:
+    def full_tensors(self) -> dict[str, Any]:
         """All that an optimizer step changes, as dicts and lists: on the main process; nothing on the others.
 
         Raises:
@@ -49,12 +49,12 @@ class WholeTrainer(Trainer):
             return
         tensors = load_file(Path(resume_from_checkpoint, "model.safetensors"))
         own = self._unwrapped()  # not the compiled one, which has other names
-        result = own.load_state_dict(sharding.share_out(tensors, own), strict=False)
+        result = own.load_state_dict(sharding.shard(tensors, own), strict=False)
         self._issue_warnings_after_load(result)
 
     def _load_optimizer(self, folder: Path) -> None:
         state = torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)
-        self.optimizer.load_state_dict(sharding.share_out_states(state, self.optimizer))
+        self.optimizer.load_state_dict(sharding.shard_states(state, self.optimizer))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is None or not sharding.is_sharded(self.model):

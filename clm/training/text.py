@@ -13,13 +13,13 @@ from clm.data.blocks import Blocks, count_steps, total_steps
 from clm.data.prepare import Prepared, known_identity, open_text, prepare
 from clm.launch import processes
 from clm.progress import Say
-from clm.rollback import Made
-from clm.training.checkpoint.find import refuse_other_run, run_identity, sequences_per_step
+from clm.rollback import Rollback
+from clm.training.checkpoint.identity import refuse_other_run, run_identity, sequences_per_step
 
 
 @dataclass(frozen=True)
 class RunText:
-    """What a run trains on, for how many optimizer steps, and what has to be the same for a checkpoint to go on."""
+    """What a run trains on, for how many optimizer steps, and what a checkpoint must share with it to be resumed."""
 
     data: Prepared
     blocks: Blocks
@@ -43,12 +43,12 @@ def prepare_text(recipe: Recipe, args: TrainingArguments, earlier: Sequence[Path
             refuse_other_run(folder, ours)
         return ours
 
-    with Made() as made:
+    with Rollback() as rollback:
         with processes.first_of_each_machine():  # machines share what they build through locks
             text = open_text(recipe.data, args.seed)
             identity(known_identity(recipe.data, text))
-            data = prepare(recipe.data, text, recipe.flags.verify_data, say, made)
-        PartialState().wait_for_everyone()  # what is taken back must not be in use elsewhere
+            data = prepare(recipe.data, text, recipe.flags.verify_data, say, rollback)
+        PartialState().wait_for_everyone()  # what a rollback deletes must not be in use elsewhere
         blocks = Blocks(data.train, recipe.data.block_size, recipe.data.sampling, recipe.data.shift_blocks)
         ours = identity(data.identity)
     steps = _count_steps(args, blocks, say)

@@ -16,7 +16,7 @@ from clm.files import sync
 from clm.training import optim, schedule
 from clm.training.callbacks.noise_scale import GradientNoiseScale
 from clm.training.checkpoint import sharding
-from clm.training.checkpoint.find import EXPORT_STAGING
+from clm.training.checkpoint.folders import EXPORT_STAGING
 from clm.training.checkpoint.snapshot import distinct, write_model
 from clm.training.resumable import ResumableTrainer
 from clm.training.step import Step, refuse_not_finite
@@ -166,7 +166,7 @@ class ClmTrainer(ResumableTrainer):
         """Score the whole validation text, log it, and tell the callbacks."""
         before = self.throughput.seconds["evaluation"]
         with self.throughput.waiting_for("evaluation"):
-            model = self.whole_model()
+            model = self.full_model()
             metrics = self._evaluate_fn(model)
         metrics["eval_runtime"] = round(self.throughput.seconds["evaluation"] - before, 4)
         self.log(dict(metrics))
@@ -177,7 +177,7 @@ class ClmTrainer(ResumableTrainer):
         return metrics
 
     def export(self, model: torch.nn.Module) -> None:
-        """Put a whole `model` and the tokenizer into output_dir for other tools, each file whole or not at all.
+        """Put a full `model` and the tokenizer into output_dir for other tools, each file complete or not at all.
 
         Byte for byte as in a checkpoint of them, so that the Hub takes each but once.
         """

@@ -16,7 +16,7 @@ from clm.data.sources.files import FileSource
 from clm.data.sources.packed import Batch
 from clm.data.store.encoder import ReferenceEncoder
 from clm.errors import UserError
-from clm.rollback import Made
+from clm.rollback import Rollback
 from tests.data.small import mixed_text
 
 OPTIONS = DataOptions(
@@ -40,7 +40,7 @@ def run(options=OPTIONS, verify=False, seed=42):
     """What is prepared, and what is said meanwhile."""
     said = []
     text = prepare.open_text(options, seed)
-    return prepare.prepare(options, text, verify, said.append, Made()), said
+    return prepare.prepare(options, text, verify, said.append, Rollback()), said
 
 
 def mustnt(*_, **__):

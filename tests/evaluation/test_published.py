@@ -1,4 +1,4 @@
-"""Published results stand beside a run's only where text and unit are the same."""
+"""A run is compared with published results only where text and unit are the same."""
 
 import pytest
 
@@ -47,7 +47,7 @@ def test_every_figure_says_where_it_is_from_and_of_which_form():
 def test_the_report_compares_where_the_validation_text_is_wikitexts(tmp_path, config):
     folder = make_run(tmp_path / "run", dataset_name="Salesforce/wikitext", dataset_config_name=config)
     page = run_page(read_run(folder))
-    shown = "Beside published results" in page and "Dai et al. 2019" in page and "<td>400.00</td>" in page
+    shown = "Among published results" in page and "Dai et al. 2019" in page and "<td>400.00</td>" in page
     assert shown == ("Transformer-XL" in page) == (config == "wikitext-103-raw-v1")
 
 

@@ -27,6 +27,8 @@ def test_the_case_prints_its_figures_and_that_it_is_normal(workplace, capsys):
         "2.8, perplexity 16.4",
     ):
         assert figure in page
+    # (10.37 - 3.9) / (10.37 - 3) = 0.88
+    assert "3.0, perplexity 20.1; 88% of the way from 10.37 is done." in " ".join(page.split())
     explained = json.loads(Path("e.json").read_text())
     assert explained["verdict"]["label"] == "within" and "80 % band, ±" in explained["verdict"]["confidence"]
     assert explained["dataset_tokens_from"] == "given"

@@ -92,3 +92,13 @@ def test_a_run_with_too_few_losses_has_none(folder):
     (folder / EXPLANATION_FILE).unlink()
     assert explanation_of(read_run(folder)) is None
     assert explanation.write_explanation(folder) is None and not (folder / EXPLANATION_FILE).exists()
+
+
+def test_a_backup_of_a_checkpoint_ends_neither_a_run_nor_its_explanation(workplace, capsys):
+    backup = Path("out/checkpoint-4.bak/trainer_state.json")
+    backup.parent.mkdir(parents=True)
+    backup.write_text(json.dumps({"global_step": 4, "log_history": [{"step": 2, "loss": 9.0}]}))  # of another run
+    write_recipe()
+    assert run() == 0 and backup.is_file()
+    assert main(["explain", "out"]) == 0
+    assert "non-determinism" not in capsys.readouterr().out

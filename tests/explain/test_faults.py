@@ -42,7 +42,7 @@ def test_the_reference_runs_raise_none_at_any_time(entry):
             vocab_size=recipe["vocab_size"],
             unigram=entry["unigram_loss"],
             tokens_per_step=tokens,
-            tokens_per_pass=entry["dataset_tokens"],
+            tokens_per_epoch=entry["dataset_tokens"],
             accumulation=recipe["gradient_accumulation_steps"],
             peak_rate=recipe["learning_rate"],
             usual_rate=usual_learning_rate(12 * recipe["n_layer"] * recipe["n_embd"] ** 2),

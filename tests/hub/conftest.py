@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from huggingface_hub import HfApi
 
-from clm.hub import access, beside
+from clm.hub import access, background
 from tests.hub_protocol import WRITE_TOKEN
 from tests.hub_server import HubServer
 from tests.tiny import make_text, run, write_recipe
@@ -34,7 +34,7 @@ def hub(monkeypatch):
         monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", address)
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
         monkeypatch.setenv("HF_TOKEN", WRITE_TOKEN)
-        monkeypatch.setattr(beside, "_FIRST_WAIT", 0.01)
+        monkeypatch.setattr(background, "_FIRST_WAIT", 0.01)
         yield server
 
 
@@ -72,5 +72,5 @@ def waits(monkeypatch):
     seconds = []
     quick = SimpleNamespace(sleep=seconds.append, time=time.time, monotonic=time.monotonic)
     monkeypatch.setattr("huggingface_hub.utils._http.time", quick)
-    monkeypatch.setattr(beside, "time", quick)
+    monkeypatch.setattr(background, "time", quick)
     return seconds

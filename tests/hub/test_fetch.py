@@ -15,7 +15,7 @@ from clm.errors import MachineError, UserError
 from clm.hub import access
 from clm.hub.fetch import fetch
 from clm.hub.push import push
-from clm.training.checkpoint import manifest as seal
+from clm.training.checkpoint import manifest
 from tests.chaos import differences
 from tests.hub.test_push import NAME, folders, unfinish
 from tests.hub_protocol import WRITE_TOKEN
@@ -131,9 +131,9 @@ def test_the_best_models_checkpoint_comes_along(hub, copy):
     newest = Path("out/checkpoint-4")
     state = json.loads((newest / "trainer_state.json").read_text())
     (newest / "trainer_state.json").write_text(json.dumps(state | {"best_global_step": 2}))
-    manifest = seal.manifest_of(newest)
-    (newest / seal.MANIFEST).unlink()
-    seal.seal(newest, {key: manifest[key] for key in ("step", "world_size", "recipe", "data")}, {})
+    written = manifest.manifest_of(newest)
+    (newest / manifest.MANIFEST).unlink()
+    manifest.write(newest, {key: written[key] for key in ("step", "world_size", "recipe", "data")}, {})
     unfinish()
     push(access.client(), Path("out"), access.Target(NAME, strategy="checkpoint"))
     assert folders(hub) == {"checkpoint-2", "checkpoint-4"}
@@ -153,7 +153,7 @@ def test_what_is_here_is_taken_where_it_is_as_new(hub, pushed):
 
 def test_a_hub_that_is_away_stops_only_those_who_have_nothing(hub, pushed, waits):
     hub.stop()
-    with pytest.raises(MachineError, match="no checkpoint can be had of tester/tiny"):
+    with pytest.raises(MachineError, match="no checkpoint of tester/tiny can be fetched"):
         back()
     shutil.copytree("gone/checkpoint-2", "out/checkpoint-2")
     assert back()[0].startswith("warning: the Hub can't be asked for a newer checkpoint")

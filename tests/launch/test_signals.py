@@ -88,7 +88,7 @@ def test_a_signal_while_the_program_is_being_imported_is_one_line(tmp_path, numb
         process.send_signal(number)
         assert process.wait(10) == 75
         name = signal.Signals(number).name
-        assert process.stderr.read() == f"stopped: by {name}; run the same command again to go on\n"
+        assert process.stderr.read() == f"stopped: by {name}; run the same command again to resume\n"
 
 
 def test_a_signal_in_a_command_unwinds_it_and_is_one_line(monkeypatch, capsys):
@@ -101,32 +101,50 @@ def test_a_signal_in_a_command_unwinds_it_and_is_one_line(monkeypatch, capsys):
         finally:
             left.append("tidily")
 
-    monkeypatch.setattr("clm.commands.report.write_report", interrupted)
+    monkeypatch.setattr("clm.commands.report.read_run", interrupted)
     assert main(["report", "runs/any"]) == 75 and left == ["tidily"]
-    assert capsys.readouterr().err == "stopped: by SIGINT; run the same command again to go on\n"
+    assert capsys.readouterr().err == "stopped: by SIGINT; run the same command again to resume\n"
+
+
+LAUNCHES = """
+import os, subprocess, sys, time
+os.environ["ACCELERATE_MIXED_PRECISION"] = "no"  # which a process of accelerate's has
+child = subprocess.Popen(sys.argv[1:], stdout=subprocess.PIPE, stderr=open("stderr", "w"))
+child.stdout.readline()
+print(child.pid, flush=True)
+time.sleep(60)
+"""
+
+
+def ends_with_its_launcher(folder: Path, command: list[str], how: signal.Signals, **environment: str) -> bool:
+    """Whether a launched command, which says a line when it can be left alone, ends when its launcher is killed."""
+    launcher = [sys.executable, "-c", LAUNCHES, *command]
+    with subprocess.Popen(launcher, cwd=folder, env={**os.environ, **environment}, stdout=subprocess.PIPE) as process:
+        child = int(process.stdout.readline())
+        process.send_signal(how)
+    for _ in range(1000):
+        try:
+            if Path(f"/proc/{child}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z":
+                return True
+        except FileNotFoundError:
+            return True
+        time.sleep(0.01)
+    os.kill(child, signal.SIGKILL)
+    return False
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent died")
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_the_end_of_its_launcher_stops_a_process(tmp_path, how):
     code = WAITS.format(root=str(ROOT), leave_when_asked=True)
-    launcher = (
-        "import subprocess, sys, os, time\n"
-        "os.environ['ACCELERATE_MIXED_PRECISION'] = 'no'\n"
-        f"child = subprocess.Popen([sys.executable, '-c', {code!r}], stdout=subprocess.PIPE)\n"
-        "child.stdout.readline()\n"
-        "print(child.pid, flush=True)\n"
-        "time.sleep(60)\n"
-    )
-    with subprocess.Popen([sys.executable, "-c", launcher], stdout=subprocess.PIPE) as process:
-        child = int(process.stdout.readline())
-        process.send_signal(how)
-    for _ in range(1000):
-        try:
-            if Path(f"/proc/{child}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z":
-                return
-        except FileNotFoundError:
-            return
-        time.sleep(0.01)
-    os.kill(child, signal.SIGKILL)
-    raise AssertionError("it outlived its launcher")
+    assert ends_with_its_launcher(tmp_path, [sys.executable, "-c", code], how)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent died")
+def test_the_end_of_its_launcher_stops_a_process_that_is_importing(tmp_path):
+    (tmp_path / "torch.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(60)\n")
+    path = f"{tmp_path}{os.pathsep}{ROOT}"
+    program = [sys.executable, str(ROOT / "run_clm.py")]
+    assert ends_with_its_launcher(tmp_path, program, signal.SIGTERM, PYTHONPATH=path)
+    said = (tmp_path / "stderr").read_text()
+    assert said == "stopped: by the end of its launcher; run the same command again to resume\n"

@@ -22,7 +22,7 @@ def test_every_shape_spends_the_budget_and_the_best_comes_first():
         assert shape.tokens * flops_per_token(in_matmuls, shape.n_layer, shape.n_embd, 1024) == shape.flops
         assert shape.seconds == pytest.approx(1e18 / (989e12 * 0.4), rel=0.001)
         assert shape.n_embd == 64 * shape.n_head and 25 <= shape.n_embd / shape.n_layer <= 130
-        assert shape.passes == pytest.approx(shape.tokens / 116_944_985)
+        assert shape.epochs == pytest.approx(shape.tokens / 116_944_985)
     assert [shape.loss for shape in found] == sorted(shape.loss for shape in found)
 
 

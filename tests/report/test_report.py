@@ -41,8 +41,8 @@ def test_the_page_of_a_finished_run(tmp_path):
         "Finished: 10 of 10 steps",
         "Validation loss 4.2500 nats per token, best: step 10",
         "word perplexity 400.0 per word, 50 words: white-space",
-        "a uniform guess 5.7038 ln(300)",  # ln 300 = 5.7038
-        "a unigram model 5.2500",
+        "uniform baseline 5.7038 ln(300)",  # ln 300 = 5.7038
+        "unigram baseline 5.2500",
         "tokens 81 81",
         "16 to 31 3",
         "learning_rate 0.01",

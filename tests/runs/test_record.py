@@ -25,6 +25,16 @@ def test_an_unfinished_run_is_read_from_its_newest_checkpoint(tmp_path):
     assert run.metrics["eval_loss"] == 4.75 and run.metrics["step"] == 5  # the best so far
 
 
+def test_a_backup_of_a_checkpoint_is_not_read(tmp_path):
+    folder = make_run(tmp_path / "made", steps=7, total=10)
+    write(
+        folder / "checkpoint-8.bak" / "trainer_state.json", {"global_step": 8, "log_history": [{"step": 8, "loss": 9}]}
+    )
+    write(folder / "checkpoint-last" / "trainer_state.json", {"global_step": 9, "log_history": []})
+    run = read_run(folder)
+    assert run.step == 7 and len(run.histories) == 1
+
+
 def test_the_end_of_a_run_counts_as_finished_before_its_status_says_so(tmp_path):
     folder = make_run(tmp_path / "made")
     write(folder / "run_status.json", {"state": "running", "total_steps": 10})

@@ -45,7 +45,7 @@ BAD = {
     "another text": ({"vary": {"vocab_size": {"integer": [300, 400]}}}, "can't be compared"),
     "another split": ({"vary": {"seed": {"integer": [1, 4]}}}, "validation split"),
     "its own": ({"vary": {"max_steps": {"integer": [1, 4]}}}, "the sweep's tokens set it"),
-    "varied and set": ({"set": {"learning_rate": 0.1}}, "set has learning_rate, and vary too"),
+    "varied and set": ({"set": {"learning_rate": 0.1}}, "learning_rate is in set and in vary"),
     "set by the sweep": ({"set": {"output_dir": "x"}}, "set has output_dir, but"),
     "base and set at odds": ({"set": {"n_embd": 15}}, "n_embd 15"),
     "not prune": ({"prune": "yes"}, "prune is", "true or false"),

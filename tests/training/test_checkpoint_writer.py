@@ -1,4 +1,4 @@
-"""Checkpoints written beside training: whole or not there, and never one too few."""
+"""Checkpoints written in the background: complete or not there, and never one too few."""
 
 import errno
 import fcntl

@@ -63,9 +63,9 @@ def test_a_loaded_state_goes_on_bit_for_bit_and_follows_a_schedule(tmp_path):
         optimizer.step()
     torch.save(optimizer.state_dict(), tmp_path / "optimizer.pt")
     other = copy.deepcopy(model)
-    taken_up = optim.MuonAndAdamW(other, args)
-    taken_up.load_state_dict(torch.load(tmp_path / "optimizer.pt", weights_only=True))
-    for one, its in ((model, optimizer), (other, taken_up)):
+    resumed = optim.MuonAndAdamW(other, args)
+    resumed.load_state_dict(torch.load(tmp_path / "optimizer.pt", weights_only=True))
+    for one, its in ((model, optimizer), (other, resumed)):
         schedule = torch.optim.lr_scheduler.LambdaLR(its, lambda step: 0.5)
         assert {group["lr"] for group in its.param_groups} == {0.005}
         _give_gradients(one, 7)
@@ -74,16 +74,16 @@ def test_a_loaded_state_goes_on_bit_for_bit_and_follows_a_schedule(tmp_path):
     for (name, weight), same in zip(model.named_parameters(), other.parameters(), strict=True):
         assert torch.equal(weight, same), name
     still = copy.deepcopy(other.state_dict())
-    for group in taken_up.param_groups:
+    for group in resumed.param_groups:
         group["lr"] = 0.0
-    taken_up.step()  # the rates in force are those of the optimizer that the schedule sees
+    resumed.step()  # the rates in force are those of the optimizer that the schedule sees
     assert all(torch.equal(still[name], weight) for name, weight in other.state_dict().items())
 
 
 def test_muon_is_refused_where_matrices_are_cut_up(monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
     preflight.check_optimizer("adamw_torch_fused")
-    with pytest.raises(UserError, match="optim muon needs whole matrices"):
+    with pytest.raises(UserError, match="optim muon needs full matrices"):
         preflight.check_optimizer("muon")
 
 

@@ -17,8 +17,8 @@ from clm.data.sources.documents import NoText, Source
 from clm.data.sources.packed import CHUNK_BYTES, Batch, assemble, pack
 from clm.errors import UserError
 
-_LONG = f"{CHUNK_BYTES >> 21} MiB"  # what is given out in pieces
-STRETCHES = 10  # how many make up a validation text that isn't of whole documents
+_LONG = f"{CHUNK_BYTES >> 21} MiB"  # longer documents come in pieces
+STRETCHES = 10  # in a validation text that isn't of whole documents, about
 
 
 class Survey(NamedTuple):
@@ -30,10 +30,10 @@ class Survey(NamedTuple):
 
 
 class HoldOut:
-    """Divides a source's documents into two sources, surveying it when the first of them is read."""
+    """Divides a source's documents into two sources. The survey is made when the first of them is read."""
 
     def __init__(self, base: Source, percentage: float, seed: int, survey: bool) -> None:
-        """Take `percentage`, above 0 and below 100; without survey it is a share of the range of hashes."""
+        """Take `percentage`, above 0 and below 100. Without survey it is a part of the range of hashes."""
         self.base = base
         self.percentage = percentage
         self.seed = seed
@@ -43,16 +43,21 @@ class HoldOut:
     @property
     def note(self) -> str:
         """One line on how the validation text is chosen; exact once the survey has been made."""
-        rule = f"of {self.base.origin}, chosen by a hash with seed {self.seed}"
-        share = f"{self.percentage:g} %"
+        percentage, seed, origin = f"{self.percentage:g} %", self.seed, self.base.origin
         if not self.with_survey:
-            return f"validation text: about {share} of the documents {rule}, of less than {_LONG} each"
+            return (
+                f"validation text: about {percentage} of the documents of {origin}, chosen by a hash with seed {seed}, "
+                f"of less than {_LONG} each"
+            )
         if self._survey is None:
-            return f"validation text: {share} of the documents {rule}"
-        count = f"{int(self._survey.sides.sum()):,} of {len(self._survey.sides):,}"
+            return f"validation text: {percentage} of the documents of {origin}, chosen by a hash with seed {seed}"
+        chosen, units = int(self._survey.sides.sum()), len(self._survey.sides)
         if not self._survey.stretch:
-            return f"validation text: {count} documents {rule}"
-        return f"validation text: {count} stretches of lines {rule}, as too few documents make {share}"
+            return f"validation text: {chosen:,} of {units:,} documents of {origin}, chosen by a hash with seed {seed}"
+        return (
+            f"validation text: {chosen:,} of {units:,} stretches of lines of {origin}, chosen by a hash with seed "
+            f"{seed}, as too few documents make {percentage}"
+        )
 
     def survey(self) -> Survey:
         """The survey, made at the first call and checked against a source that changed since."""
@@ -83,35 +88,36 @@ class HoldOut:
 class Side:
     """One side of a HoldOut: a Source."""
 
-    def __init__(self, whole: HoldOut, validation: bool) -> None:
+    def __init__(self, holdout: HoldOut, validation: bool) -> None:
         """Take the side: validation or training."""
-        self.whole = whole
+        self.holdout = holdout
         self.validation = validation
-        self.name = whole.base.name
-        self.size_bytes = whole.base.size_bytes
-        self.origin = f"{whole.base.origin} ({'' if validation else 'without '}{whole.percentage:g} % for validation)"
+        self.name = holdout.base.name
+        self.size_bytes = holdout.base.size_bytes
+        held_out = f"{holdout.percentage:g} % for validation"
+        self.origin = f"{holdout.base.origin} ({held_out if validation else f'without {held_out}'})"
 
     @property
     def bytes_read(self) -> int:
         """Bytes read of the whole source."""
-        return self.whole.base.bytes_read
+        return self.holdout.base.bytes_read
 
     def fingerprint(self) -> dict:
         """The whole source's, and how it is divided."""
-        whole = self.whole
-        rule = {"percentage": whole.percentage, "seed": whole.seed, "survey": whole.with_survey}
+        holdout = self.holdout
+        rule = {"percentage": holdout.percentage, "seed": holdout.seed, "survey": holdout.with_survey}
         return {
-            **whole.base.fingerprint(),
+            **holdout.base.fingerprint(),
             "holdout": rule,
             "side": "validation" if self.validation else "train",
         }
 
     def documents(self) -> Iterator[Batch]:
         """The documents of this side, in the source's order."""
-        base = self.whole.base
-        survey = self.whole.survey() if self.whole.with_survey else None
+        base = self.holdout.base
+        survey = self.holdout.survey() if self.holdout.with_survey else None
         if survey is None:
-            batches = _by_hash(base.documents(), self.whole.percentage, self.whole.seed, self.validation)
+            batches = _by_hash(base.documents(), self.holdout.percentage, self.holdout.seed, self.validation)
         elif survey.stretch:
             stretches = cut_stretches(base.documents(), survey.stretch)
             batches = assemble(map(pack, _chosen_stretches(stretches, survey.sides, self.validation)))
@@ -124,14 +130,14 @@ class Side:
         if empty:
             raise NoText(f"{self.origin}: no document falls on this side; give validation_file")
         if survey is not None:
-            self.whole.survey()
+            self.holdout.survey()
 
     def parts(self) -> list["Side"]:
         """The whole source's parts, where a document's side depends on nothing but itself."""
-        whole = self.whole
-        if whole.with_survey:
+        holdout = self.holdout
+        if holdout.with_survey:
             return [self]
-        parts = (HoldOut(part, whole.percentage, whole.seed, survey=False) for part in whole.base.parts())
+        parts = (HoldOut(part, holdout.percentage, holdout.seed, survey=False) for part in holdout.base.parts())
         return [Side(part, self.validation) for part in parts]
 
 
@@ -177,7 +183,7 @@ def _by_number(batches: Iterable[Batch], wanted: np.ndarray) -> Iterator[Batch]:
 
 
 def _by_hash(batches: Iterable[Batch], percentage: float, seed: int, validation: bool) -> Iterator[Batch]:
-    """Without a survey. A document longer than a batch is for training: its hash comes when it is gone by."""
+    """Without a survey. A document longer than a batch is for training: its hash is known too late."""
     limit = int(percentage / 100 * 2**64)
     digest = xxhash.xxh3_64_intdigest
     inside = False

@@ -130,8 +130,8 @@ def load_splits(
                 f"dataset_name: the Hub can't be reached ({unreachable}) and cache_dir {cache_dir} has no "
                 f"copy of {wanted}; offline, use train_file with your own files, or dataset_name python-docs"
             ) from None
-        hint = "; see `hf auth login`" if "gated" in str(error) else ""
-        raise UserError(f"dataset_name: {wanted} can't be loaded: {_line(error)}{hint}") from None
+        fault = f"dataset_name: {wanted} can't be loaded: {_line(error)}"
+        raise UserError(f"{fault}; see `hf auth login`" if "gated" in str(error) else fault) from None
     found = _cached_commit(splits) or commit
     if unreachable and re.fullmatch("[0-9a-f]{40}", revision or "") and found != revision:
         raise UserError(f"dataset_revision: the Hub can't be reached ({unreachable}) and the cached copy is {found}")
@@ -162,7 +162,7 @@ def _newest_commit(name: str, revision: str | None) -> tuple[str | None, str]:
 
 @contextmanager
 def _offline(settings: Any, offline: bool) -> Iterator[None]:
-    """Makes `datasets` go to its cache at once; without a network it would try for half a minute first."""
+    """Make `datasets` use its cache at once. Without a network it would try the Hub for half a minute first."""
     before = settings.HF_HUB_OFFLINE
     settings.HF_HUB_OFFLINE = before or offline
     try:

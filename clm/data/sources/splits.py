@@ -27,7 +27,7 @@ class Splits:
     @property
     def note(self) -> str:
         """One line on how the validation text was chosen; exact for a part once it was read."""
-        return self.validation.whole.note if isinstance(self.validation, Side) else self.reason
+        return self.validation.holdout.note if isinstance(self.validation, Side) else self.reason
 
 
 def open_sources(
@@ -81,10 +81,12 @@ def open_sources(
         validation = open_files(paths)
         return Splits(train, validation, f"validation text: {validation.origin}")
     if own_validation is not None:
-        unused = "; validation_split_percentage isn't used" if validation_split_percentage is not None else ""
-        return Splits(train, own_validation, f"validation text: {own_validation.origin}{unused}")
-    whole = HoldOut(train, validation_split_percentage or DEFAULT_PERCENTAGE, seed, survey=not streaming)
-    return Splits(Side(whole, validation=False), Side(whole, validation=True))
+        reason = f"validation text: {own_validation.origin}"
+        if validation_split_percentage is not None:
+            reason = f"{reason}; validation_split_percentage isn't used"
+        return Splits(train, own_validation, reason)
+    holdout = HoldOut(train, validation_split_percentage or DEFAULT_PERCENTAGE, seed, survey=not streaming)
+    return Splits(Side(holdout, validation=False), Side(holdout, validation=True))
 
 
 def _open_hub(

@@ -1,8 +1,8 @@
-"""A token store's parts: each built once, by whichever process of whichever machine comes first, then joined.
+"""Builds a token store in parts: each is built once, by the first process that comes to it, and then they are joined.
 
-While a store grows, its finished parts lie in `NAME.parts/part-00000` …; when the last one is there, `store.json` is
-put beside them and the folder gets its name. A part is written beside its name and renamed under a lock of its own,
-so machines that share the folder share the work, and a killed build costs the parts that were being written.
+While a store grows, its finished parts lie in `NAME.parts/part-00000` … When the last one is there, `store.json` is put
+beside them and the folder is renamed to `NAME`. A part is written to a staging folder, under a lock of its own, and
+renamed. So machines that share the folder share the work, and a killed build loses only the parts it was writing.
 """
 
 import errno
@@ -24,7 +24,7 @@ from clm.data.store.writer import token_dtype, write_part
 from clm.errors import MachineError, UserError
 from clm.files import read_json, write_bytes, write_json
 from clm.progress import Say, StepProgress
-from clm.rollback import Made, lock_file
+from clm.rollback import Rollback, lock_file
 
 
 def is_built(folder: Path, fingerprint: dict) -> bool:
@@ -34,7 +34,7 @@ def is_built(folder: Path, fingerprint: dict) -> bool:
 
 
 def build(
-    folder: Path, source: Source, tokenizer: PreTrainedTokenizerBase, fingerprint: dict, made: Made, say: Say
+    folder: Path, source: Source, tokenizer: PreTrainedTokenizerBase, fingerprint: dict, rollback: Rollback, say: Say
 ) -> None:
     """Make the store at `folder`, unless another process does so meanwhile.
 
@@ -44,7 +44,7 @@ def build(
     """
     parts = source.parts()
     growing = _growing(folder)
-    with made.locked(folder):
+    with rollback.locked(folder):
         if is_built(folder, fingerprint):
             return
         if (read_json(growing / "fingerprint.json") or fingerprint) != fingerprint:
@@ -53,14 +53,14 @@ def build(
         if _workers(parts) == 1:
             jobs = [(folder, number, part, tokenizer, fingerprint, True, say) for number, part in enumerate(parts)]
             left = [job for job in jobs if not _build_part(*job, wait=False)]
-            for job in left:  # what others were at: done by now, or given up
+            for job in left:  # another process had begun these, and has finished or given up
                 _build_part(*job)
         else:
             _build_in_processes(folder, parts, tokenizer, fingerprint, say)
         with FileLock(lock_file(folder)):
             if not is_built(folder, fingerprint):
                 _join(folder, len(parts), source, tokenizer, fingerprint)
-                made.built(folder)
+                rollback.built(folder)
 
 
 def _growing(folder: Path) -> Path:
@@ -86,7 +86,7 @@ def _build_part(
     say: Say,
     wait: bool = True,
 ) -> bool:
-    """Build one part unless it is there; without `wait` leave it to whoever is building it, and return False."""
+    """Build one part unless it is there. Without `wait`, return False at once where another process is building it."""
     final = part_folder(_growing(folder), number)
     lock = folder.with_name(f"{folder.name}.{final.name}.lock")
     staging = folder.with_name(f"{folder.name}.tmp-{number}-{os.getpid()}")
@@ -125,7 +125,7 @@ def _build_in_processes(
         ProcessPoolExecutor(_workers(parts), get_context("spawn"), _one_thread_each) as pool,
         StepProgress("encoding parts", len(parts)) as progress,
     ):
-        # First what nobody works on, then what others were at: done by now, or given up.
+        # First the parts that nobody works on. Then those that another process had begun, and finished or gave up.
         futures = [pool.submit(_build_part, *job, wait=False) for job in jobs]
         for future in as_completed(futures):
             if future.result():
@@ -184,7 +184,7 @@ def documents_by_length(lengths: Iterable[np.ndarray]) -> list[list[int]]:
 def _failing_cleanly(folder: Path) -> Iterator[None]:
     try:
         yield
-    except UserError:  # of a text that won't do: its finished parts are of no use to anybody
+    except UserError:  # the text is refused, so nobody needs its finished parts
         shutil.rmtree(_growing(folder), ignore_errors=True)
         raise
     except OSError as error:

@@ -1,7 +1,7 @@
-"""Bulk encoding: the tokenizer's own ids, from a faster encoder wherever it proves itself equal.
+"""Encodes text in bulk, by a faster encoder than the tokenizer's own that is checked against it.
 
-`tokenizers` is the reference. gigatoken reads the same tokenizer.json and encodes many times faster; on a
-share of every text it has to give the reference's very ids, or the whole text is encoded by the reference.
+`tokenizers` is the reference. gigatoken reads the same tokenizer.json and encodes many times faster. A part of every
+text is encoded by both. Where their ids differ, the reference encodes the whole text.
 """
 
 import importlib
@@ -19,7 +19,7 @@ from clm.progress import Say
 CHECKED_EVERY = 512 << 10  # bytes: one document in so many is compared with the reference
 CHECKED_BYTES = 4_096  # of its beginning
 CHECKED_AT_ONCE = 65_536  # bytes, so that the reference's threads are worth waking
-RENEWED_EVERY = 1 << 30  # bytes: the fast encoder remembers every word that it saw, so it is made anew
+RENEWED_EVERY = 1 << 30  # bytes: the fast encoder remembers every word that it saw, so a new one takes its place
 
 
 class Mismatch(Exception):
@@ -54,7 +54,7 @@ class ReferenceEncoder:
 
 @contextmanager
 def _whole_and_plain(tokenizer: Tokenizer) -> Iterator[Tokenizer]:
-    """For a while: nothing is cut off or filled up, and special tokens' names are text."""
+    """Switch truncation, padding and special tokens off for a while."""
     plain, truncation, padding = tokenizer.encode_special_tokens, tokenizer.truncation, tokenizer.padding
     tokenizer.encode_special_tokens = True
     tokenizer.no_truncation()
@@ -70,7 +70,7 @@ def _whole_and_plain(tokenizer: Tokenizer) -> Iterator[Tokenizer]:
 
 
 class FastEncoder:
-    """gigatoken, watched over by the reference."""
+    """gigatoken, checked against the reference."""
 
     name = "gigatoken"
 
@@ -87,7 +87,7 @@ class FastEncoder:
         """As ReferenceEncoder.encode.
 
         Raises:
-            Mismatch: the ids of the checked share differ from the reference's.
+            Mismatch: the ids of the checked part differ from the reference's.
         """
         self._unchecked += _some_documents(batch)
         if sum(map(len, self._unchecked)) >= CHECKED_AT_ONCE:
@@ -98,7 +98,7 @@ class FastEncoder:
         return self._encode(batch)
 
     def finish(self) -> None:
-        """Check what hasn't been yet; to be called before the ids are relied on.
+        """Check the documents that are still unchecked. Call it before the ids are used.
 
         Raises:
             Mismatch: as encode.
@@ -136,12 +136,11 @@ Encoder = FastEncoder | ReferenceEncoder
 
 
 def fastest(tokenizer: PreTrainedTokenizerBase, say: Say) -> Encoder:
-    """The fast encoder if it is installed and can read this tokenizer, else the reference, saying why."""
+    """The fast encoder if it is installed and can read this tokenizer; else the reference, and a line says why."""
     try:
         return FastEncoder(tokenizer)
     except ImportError:
-        why = "gigatoken is not installed"
+        say("encoding with tokenizers, the slow way: gigatoken is not installed")
     except Exception as error:  # whatever a tokenizer.json that it doesn't understand makes it raise
-        why = f"gigatoken can't read this tokenizer ({error})"
-    say(f"encoding with tokenizers, the slow way: {why}")
+        say(f"encoding with tokenizers, the slow way: gigatoken can't read this tokenizer ({error})")
     return ReferenceEncoder(tokenizer)

@@ -1,4 +1,4 @@
-"""Token ids on disk, read through memory maps: nothing is read at the start, whatever the size.
+"""Token ids on disk, read through memory maps. A start reads almost nothing, whatever the size.
 
 A store is a folder:
     store.json     the fingerprint of all that shaped it, dtype, vocabulary, how long documents are, and each part's
@@ -27,13 +27,13 @@ from clm.data.store.writer import Totals, hash_text
 from clm.errors import UserError
 from clm.files import read_json
 from clm.progress import Say
-from clm.rollback import Made
+from clm.rollback import Rollback
 
 STORE_VERSION = 5
 
 
 class TokenStore:
-    """A finished store, opened without reading it."""
+    """A finished store. Opening it reads no tokens."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -106,18 +106,18 @@ def open_or_build(
     fingerprint: dict,
     verify: bool = False,
     say: Say = print,
-    made: Made | None = None,
+    rollback: Rollback | None = None,
 ) -> TokenStore:
     """The store at `folder` if its fingerprint is this one, else a new one in its place.
 
-    Runs that start together build it once. `made` is told of a new store.
+    Runs that start together build it once. `rollback` covers a new store.
 
     Raises:
         UserError: the source's own errors; with `verify`, a store that isn't what the text gives.
         MachineError: the disk is full.
     """
     if not is_built(folder, fingerprint):
-        build(folder, source, tokenizer, fingerprint, made or Made(), say)
+        build(folder, source, tokenizer, fingerprint, rollback or Rollback(), say)
         return TokenStore(folder)
     store = TokenStore(folder)
     if verify:

@@ -30,7 +30,7 @@ Item = TypeVar("Item")
 
 @dataclass
 class Totals:
-    """What was counted while the text went by. `words` are whitespace words plus one for every line end."""
+    """What was counted in the text. `words` are whitespace words plus one for every line end."""
 
     tokens: int = 0
     documents: int = 0
@@ -46,8 +46,8 @@ def token_dtype(vocab_size: int) -> np.dtype:
 def write_part(staging: Path, source: Source, tokenizer: PreTrainedTokenizerBase, show: bool, say: Say) -> None:
     """Encode a source's documents into the files of a part at `staging`, flushed to disk.
 
-    By the fast encoder if there is one; by `tokenizers` where it is missing or gives other ids, and says so. A source
-    without text gives an empty part.
+    The fast encoder does it. Where that is missing, or gives other ids, `tokenizers` does it and a line says so. A
+    source without text gives an empty part.
 
     Args:
         staging: a folder of the caller's, replaced if it is there.
@@ -81,7 +81,7 @@ def _write(
         (staging / "counts.bin").open("wb") as counts_file,
         ByteProgress(f"encoding {source.name}", source.size_bytes, show) as progress,
     ):
-        batches = _ahead(_counted(source, text_hash))  # reads already while the encoder loads
+        batches = _ahead(_counted(source, text_hash))  # reading begins while the encoder loads
         encoder = encoder or encoders.fastest(tokenizer, say)
         begun = 0  # ids so far of a document that goes on
         trimmed = 0  # bytes of text when memory was last given back
@@ -123,19 +123,19 @@ def _write(
 
 
 def _trim_memory() -> None:
-    """Give freed memory back: glibc keeps it, in holes that buffers of megabytes don't fit, and would grow for ever."""
+    """Give freed memory back. glibc keeps it in holes too small for our buffers, so the process would grow for ever."""
     with suppress(AttributeError):  # another C library
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def _warn_of_separators(batch: Batch, end_of_text: str, say: Say) -> None:
-    """A text that spells out end-of-text was perhaps joined with it; inside a document it is only characters."""
+    """Warn of a text that spells out end-of-text. Its documents may have been joined with it; here it is just text."""
     if end_of_text.encode() in batch.data:
         say(f"the text spells out {end_of_text}: if that is what ends its documents, make it the document_separator")
 
 
 def _counted(source: Source, text_hash: xxhash.xxh3_128) -> Iterator[tuple[Batch, int, int]]:
-    """The source's batches, hashed, with the words and newlines of their data; none for a source without text."""
+    """The source's batches, each with the words and newlines of its data; `text_hash` takes all of them in."""
     try:
         for batch in source.documents():
             text_hash.update(batch.data)
@@ -153,7 +153,7 @@ def hash_text(source: Source) -> str:
 
 
 def _ahead(items: Iterator[Item], count: int = 6) -> Iterator[Item]:
-    """The same items, up to `count` of them made ahead in a thread, the first from now on."""
+    """The same items. A thread makes up to `count` of them ahead, and begins now."""
     pool = ThreadPoolExecutor(1)
     coming = deque(pool.submit(next, items, None) for _ in range(count))
 

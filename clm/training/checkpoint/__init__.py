@@ -1,1 +1,1 @@
-"""Checkpoints: found, proven whole, written beside training, and unsharded."""
+"""Checkpoints: found, checked, written in the background, and unsharded."""

@@ -8,7 +8,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerState
 
 from clm.files import write_json
 from clm.training.checkpoint import manifest
-from clm.training.checkpoint.find import IDENTITY_FILE
+from clm.training.checkpoint.identity import IDENTITY_FILE
 from clm.training.checkpoint.snapshot import save, write_model
 
 PROCESSES_FILE = "rng_state.pth"  # a list: for each process its random generators and the losses not logged yet

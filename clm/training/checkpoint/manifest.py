@@ -1,4 +1,4 @@
-"""The seal of a checkpoint: a manifest of its files by which a damaged one is known."""
+"""The manifest of a checkpoint: the size and SHA-256 of its files, by which damage is seen."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ def fingerprint(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def seal(folder: Path, facts: dict[str, Any], known: Mapping[str, dict[str, Any]]) -> None:
+def write(folder: Path, facts: dict[str, Any], known: Mapping[str, dict[str, Any]]) -> None:
     """Flush every file in `folder` to disk, then write their sizes and SHA-256 with `facts` as its manifest.
 
     Args:
@@ -25,6 +25,7 @@ def seal(folder: Path, facts: dict[str, Any], known: Mapping[str, dict[str, Any]
     """
     files = {path.name: known.get(path.name) or _flushed(path) for path in sorted(folder.iterdir())}
     manifest = {**facts, "files": files}
+    # The key is called so in checkpoints from before, too.
     write_json(folder / MANIFEST, {**manifest, "seal": fingerprint(manifest)})
     sync(folder)
 

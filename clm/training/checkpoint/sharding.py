@@ -1,6 +1,6 @@
-"""Weights of which every process holds a share (FSDP2): made whole, and shared out again.
+"""Weights of which every process holds a shard (FSDP2): gathered, and sharded again.
 
-Checkpoints, evaluation, samples and the exported model are of whole weights, so that they are the same however a run
+Checkpoints, evaluation, samples and the exported model are of full weights, so that they are the same however a run
 was launched, and go from one kind of launch to another.
 """
 
@@ -16,7 +16,7 @@ from clm.model.gpt2 import from_config
 
 
 def is_sharded(model: torch.nn.Module) -> bool:
-    """Whether this process holds only a share of the weights."""
+    """Whether this process holds only a shard of the weights."""
     return any(isinstance(weight, DTensor) for weight in model.parameters())
 
 
@@ -28,10 +28,10 @@ def keep_sums_in_fp32(accelerator: Accelerator) -> None:
 
 
 def gather(tree: Any, keep: bool) -> Any:
-    """`tree`, of dicts and lists, with whole tensors in host memory for shares; every process has to call this.
+    """`tree`, of dicts and lists, with full tensors in host memory for shards; every process has to call this.
 
     Args:
-        keep: whether this process wants the result; else it only gives its shares, and gets None for them.
+        keep: whether this process wants the result; else it only gives its shards, and gets None for them.
     """
     if isinstance(tree, dict):
         return {key: gather(value, keep) for key, value in tree.items()}
@@ -43,30 +43,30 @@ def gather(tree: Any, keep: bool) -> Any:
     return tensor.cpu() if keep else None
 
 
-def share_like(tensor: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """This process's share of `tensor`, which every process has whole, if `weight` of the same shape is shared."""
+def shard_like(tensor: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """This process's shard of `tensor`, which every process has in full, if `weight` of the same shape is sharded."""
     if not isinstance(weight, DTensor) or tensor.shape != weight.shape:
         return tensor
     return distribute_tensor(tensor.to(weight.device), weight.device_mesh, weight.placements, src_data_rank=None)
 
 
-def share_out(tensors: dict[str, torch.Tensor], model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Whole weights by name, as `model` holds its own."""
+def shard(tensors: dict[str, torch.Tensor], model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Full weights by name, as `model` holds its own."""
     own = model.state_dict()
-    return {name: share_like(tensor, own[name]) if name in own else tensor for name, tensor in tensors.items()}
+    return {name: shard_like(tensor, own[name]) if name in own else tensor for name, tensor in tensors.items()}
 
 
-def share_out_states(state: dict[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """An optimizer's whole state dict, as `optimizer` holds its own."""
+def shard_states(state: dict[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """An optimizer's full state dict, as `optimizer` holds its own."""
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-    shared = {
-        number: {key: share_like(value, weights[number]) for key, value in states.items()}
+    sharded = {
+        number: {key: shard_like(value, weights[number]) for key, value in states.items()}
         for number, states in state["state"].items()
     }
-    return {**state, "state": shared}
+    return {**state, "state": sharded}
 
 
-def whole(model: torch.nn.Module) -> GPT2LMHeadModel:
+def unsharded(model: torch.nn.Module) -> GPT2LMHeadModel:
     """`model`, or where it is sharded a copy with all weights, in fp32, on every process; all have to call this."""
     if not is_sharded(model):
         return model

@@ -1,4 +1,4 @@
-"""Writes checkpoints beside training: whole under their final name, or not there at all."""
+"""Writes checkpoints in the background: complete under their final name, or not there at all."""
 
 import shutil
 import sys
@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from clm.files import sync
 from clm.launch.faults import disk_fault
 from clm.training.checkpoint import manifest
-from clm.training.checkpoint.find import folders_in, step_of
+from clm.training.checkpoint.folders import folders_in, step_of
 from clm.training.checkpoint.snapshot import Snapshot, tensor_bytes
 
 Saved = Callable[[], None] | None
@@ -78,7 +78,7 @@ class CheckpointWriter:
             if not fault:
                 shutil.rmtree(staging, ignore_errors=True)
                 staging.mkdir(parents=True)
-                manifest.seal(staging, {"step": step, **facts}, write(staging, tensors))
+                manifest.write(staging, {"step": step, **facts}, write(staging, tensors))
                 publish(staging, final)
                 rotate(self._output_dir, self._limit, {final, self._resumed_from, *keep})
                 if self._saved:
@@ -91,7 +91,7 @@ class CheckpointWriter:
                 raise
             shutil.rmtree(staging, ignore_errors=True)
         if fault:
-            print(f"warning: {final} isn't saved: {fault}; the older ones are whole", file=sys.stderr, flush=True)
+            print(f"warning: {final} isn't saved: {fault}; the older ones are intact", file=sys.stderr, flush=True)
         return fault
 
     def _no_room(self, needed: int) -> str | None:
@@ -102,7 +102,7 @@ class CheckpointWriter:
 
 
 def publish(staging: Path, final: Path) -> None:
-    """Rename a sealed folder to its final name, in the place of what may be there."""
+    """Rename a folder with its manifest to its final name, in the place of what may be there."""
     if final.exists():
         _delete(final)
     staging.rename(final)

@@ -1,4 +1,4 @@
-"""Pushing beside training: no fault of the Hub ends a run, and each gets a clear word."""
+"""Background upload: no fault of the Hub ends a run, and each gets a clear word."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from huggingface_hub import HfApi, ModelCard
 
 from clm.__main__ import main
 from clm.errors import MachineError
-from clm.hub import access, beside
+from clm.hub import access, background
 from tests.hub.test_push import files, folders
 from tests.hub_protocol import WRITE_TOKEN
 from tests.tiny import run
@@ -134,7 +134,7 @@ def test_training_does_not_wait_for_a_slow_hub(hub, place, capfd):
 
 
 def test_a_stopped_run_pushes_its_last_checkpoint(hub, place, capfd):
-    write = beside.Uploads.saved
+    write = background.BackgroundUpload.saved
     stopped = []
 
     def saved(self):
@@ -143,11 +143,11 @@ def test_a_stopped_run_pushes_its_last_checkpoint(hub, place, capfd):
             os.kill(os.getpid(), signal.SIGTERM)
         write(self)
 
-    beside.Uploads.saved = saved
+    background.BackgroundUpload.saved = saved
     try:
         assert run(*PUSHING, "--max_steps", "400") == 75
     finally:
-        beside.Uploads.saved = write
+        background.BackgroundUpload.saved = write
     newest = max(Path("out").glob("checkpoint-*"), key=lambda path: int(path.name.partition("-")[2]))
     assert newest.name in folders(hub)
     assert "**Not finished.**" in files(hub)["README.md"].decode()
@@ -155,13 +155,13 @@ def test_a_stopped_run_pushes_its_last_checkpoint(hub, place, capfd):
 
 
 def test_waits_grow_and_are_at_least_what_the_hub_asks_for(waits, monkeypatch):
-    monkeypatch.setattr(beside, "_FIRST_WAIT", 2.0)
+    monkeypatch.setattr(background, "_FIRST_WAIT", 2.0)
 
     def fail():
         raise OSError("no network")
 
     with pytest.raises(MachineError, match="pushing to me/it failed: no network"):
-        beside.again_and_again(fail, "me/it")
+        background.with_retries(fail, "me/it")
     assert waits == [2.0, 4.0, 8.0, 16.0]
 
 

@@ -1,4 +1,4 @@
-"""Pushing beside training: in a thread that never holds it up, and whose failures are words, not ends."""
+"""Background upload: a thread pushes while the run trains. It never delays the run, and its failures end nothing."""
 
 import sys
 import threading
@@ -22,12 +22,12 @@ TRIES = 5  # of a push that somebody waits for
 _FIRST_WAIT, _LONGEST_WAIT = 2.0, 300.0  # seconds between two tries, doubled each time
 
 
-def again_and_again(work: Callable[[], str], name: str, tries: int = TRIES) -> str:
-    """What `work` returns, tried up to `tries` times, waiting ever longer between, and as long as the Hub asks.
+def with_retries(work: Callable[[], str], name: str, tries: int = TRIES) -> str:
+    """What `work` returns. It is tried up to `tries` times; each wait is longer, and at least as long as the Hub asks.
 
     Raises:
         UserError: work's own, which waiting doesn't mend.
-        MachineError: none of the tries went well, or the Hub asks for more patience than a person has.
+        MachineError: all tries failed, or the Hub asks to wait for longer than five minutes.
     """
     for attempt in range(1, tries + 1):
         try:
@@ -46,8 +46,8 @@ def _wait(attempt: int, error: BaseException) -> float:
     return max(access.retry_after(error), min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** (attempt - 1)))
 
 
-class Uploads:
-    """Pushes a run's folder whenever it has a new checkpoint: one push at a time, and always the newest state.
+class BackgroundUpload:
+    """Pushes a run's folder whenever it has a new checkpoint: one push at a time, always of the newest state.
 
     Args:
         say: prints a line.
@@ -73,7 +73,7 @@ class Uploads:
             if self._pending or status.finished_steps(self._run_dir) is not None:
                 self._say(f"pushing to {self._target.name}")
                 work = partial(push, self._api, self._run_dir, self._target)
-                self._say(f"pushed to {again_and_again(work, self._target.name, tries)}")
+                self._say(f"pushed to {with_retries(work, self._target.name, tries)}")
         except (UserError, MachineError, Stopped) as error:
             why = "a signal came first" if isinstance(error, Stopped) else error
             _warn(f"{why}; `python -m clm push {self._run_dir}` finishes the push")
@@ -97,20 +97,20 @@ class Uploads:
 
 @contextmanager
 def uploads(run_dir: Path, training: Mapping[str, Any], say: Say) -> Iterator[Saved]:
-    """What is to be called after each save; at the end of the context the last push is waited for.
+    """What to call after each save. The context ends when the last push has ended.
 
-    None where nothing is pushed, or not by this process. A push that fails ends no run.
+    It is None where nothing is pushed, or another process pushes. A push that fails ends no run.
     """
     if not training.get("push_to_hub") or not processes.main_process():
         yield None
         return
-    beside = Uploads(access.client(), run_dir, access.Target.of(training), say)
+    upload = BackgroundUpload(access.client(), run_dir, access.Target.of(training), say)
     try:
-        yield beside.saved
-    except (Stopped, MachineError):  # the machine may be gone soon
-        beside.finish(tries=1)
+        yield upload.saved
+    except (Stopped, MachineError):  # the machine may soon be switched off
+        upload.finish(tries=1)
         raise
-    beside.finish()
+    upload.finish()
 
 
 def check(training: Mapping[str, Any]) -> None:
