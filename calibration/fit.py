@@ -1,102 +1,181 @@
-"""Fits the forecast's constants to reference runs, and tells a run's forecasts from its curve."""
+"""Fits what the forecast knows beforehand to reference runs, and forecasts runs from the first part of their curves."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
-from itertools import product
+from functools import cached_property
 
 import numpy as np
 
-from clm.config.fields import MUON
-from clm.explain.forecast import Constants, Law, forecast
+from clm.explain import references
+from clm.explain.forecast import NORMAL_QUANTILE, PLATEAU, Facts, Law, forecast
+from clm.explain.forecast.posterior import ALPHAS, SLOPE_OF_ALPHA, Observations
+from clm.explain.forecast.prior import INPUTS, Knowledge, Prior, inputs, largeness, ranges
 from clm.runs.curve import Curve
-from clm.training.schedule import learning_rates
 
-SHARES = (0.25, 0.33, 0.5)
-# What is tried for each constant, the others held; twice round, from each alpha and decay. The spreads aren't fitted.
-CHOICES = {
-    "slope": (0.35, 0.4, 0.45, 0.5, 0.55),
-    "alpha": (0.15, 0.2, 0.25, 0.3, 0.35),
-    "alpha_size": (0.0, 0.05, 0.1, 0.15),
-    "decay": (0.25, 0.3, 0.35, 0.4, 0.45),
-    "repeat": (0.06, 0.09, 0.12, 0.15, 0.18),
-}
-# Under Muon the steps bring less, and ever less; the decay brings more.
-MUON_CHOICES = CHOICES | {
-    "slope": (0.1, 0.2, 0.3, 0.4),
-    "alpha": (0.2, 0.3, 0.35, 0.4, 0.5),
-    "decay": (0.45, 0.5, 0.55, 0.6, 0.65),
-}
+SHARES = (0.25, 0.33, 0.5, 0.75)
+ROUNDS = 25  # of expectation and maximisation; the likelihood has settled by then
+ROUNDS_AFTER = 4  # where a few runs are taken out of a fit
+COEFFICIENT_SD = 1.0  # of each input but the constant one: without evidence a constant may be e times as large
+LEAST_SPREAD = {"alpha": 0.05, "slope": 0.08, "decay": 0.15, "repeat": 0.06}
+START = {"alpha": 0.45, "slope": math.log(0.25), "decay": math.log(0.2), "repeat": 0.1}
+START_SPREAD = {"alpha": 0.2, "slope": 0.5, "decay": 0.4, "repeat": 0.06}
+FLOORS = {"small": 0.01, "large": 0.007}  # nats: what no forecast is surer than
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A run of small_runs.json."""
+    """A run whose curve is known to its end. `group` is the set of runs that it is scored with; runs of one `origin`
+    share a part of their curves or all but one setting, and are left out together.
+    """
 
     name: str
+    group: str
+    origin: str
+    source: str
     curve: Curve
     law: Law
-    unigram: float
-    muon: bool
-    parameters: int  # without embeddings
+    unigram: float | None
+    facts: Facts
 
     @property
     def final(self) -> float:
-        """The last validation loss."""
+        """The last loss."""
         return float(self.curve.losses[-1])
+
+    @property
+    def large(self) -> bool:
+        """Whether it counts as a large model."""
+        return largeness(self.facts.parameters) == 1
 
     def until(self, share: float) -> Curve:
         """The curve's first part."""
         return self.curve.until(share * self.law.total_steps)
 
-
-def reference(entry: dict) -> Reference:
-    """A run of the file as the forecast takes it."""
-    recipe = entry["recipe"]
-    total, tokens = recipe["max_steps"], recipe["block_size"] * recipe["per_device_train_batch_size"]
-    steps_per_pass = entry["dataset_tokens"] / tokens / recipe["gradient_accumulation_steps"]
-    law = Law(lambda steps: learning_rates(recipe, total, steps), total, steps_per_pass)
-    curve, muon = Curve.from_points(entry["train"], entry["validation"]), recipe.get("optim") == MUON
-    parameters = 12 * recipe["n_layer"] * recipe["n_embd"] ** 2
-    return Reference(entry["name"], curve, law, entry["unigram_loss"], muon, parameters)
+    @cached_property
+    def whole(self) -> Observations:
+        """All of the curve, as it is fitted."""
+        return Observations(self.curve, self.law, PLATEAU * self.unigram if self.unigram else np.inf)
 
 
-class Fitter:
-    """Chooses constants for sets of runs; what one constant gives for one run is worked out once."""
+def runs_at_hand() -> list[Reference]:
+    """Every reference run with a curve."""
+    return [_small(entry) for entry in references.entries("small_runs.json")] + [
+        _large(entry) for entry in references.entries("large_runs.json")
+    ]
 
-    def __init__(self, runs: Sequence[Reference], choices: dict[str, tuple[float, ...]] = CHOICES) -> None:
-        self.runs, self._choices = runs, choices
-        self._outcome = cache(self._forecasts)
 
-    def _forecasts(self, known: Constants, number: int) -> np.ndarray:
-        run = self.runs[number]
-        known = known.sized(run.parameters)
-        made = [forecast(run.until(share), run.law, known, run.unigram) for share in SHARES]
-        return np.array([each.final if each else (np.nan,) * 3 for each in made])
+def origin(name: str) -> str:
+    """What this run shares its curve's beginning, or all but one setting, with."""
+    for change in ("-dropout", "-no-warmup", "-no-decay"):
+        name = name.removesuffix(change)
+    return name.replace("wsdld", "wsd")  # the same run until its decay
 
-    def outcome(self, known: Constants, number: int) -> np.ndarray:
-        """(shares, 2): the forecast's error in nats, and half of its interval; NaN where it couldn't say."""
-        middle, low, high = self._outcome(replace(known, width=1.0), number).T
-        return np.stack((middle - self.runs[number].final, known.width * (high - low) / 2), axis=1)
 
-    def fit(self, numbers: Sequence[int]) -> Constants:
-        """The constants with the least mean absolute error over these runs, and the width that holds 80 % of them."""
+def _small(entry: dict) -> Reference:
+    facts, law = references.small_facts(entry), references.small_law(entry)
+    curve = Curve.from_points(entry["train"], entry["validation"])
+    return Reference(entry["name"], "small", origin(entry["name"]), "small", curve, law, entry["unigram_loss"], facts)
 
-        def cost(known: Constants) -> float:
-            return float(np.nanmean([np.abs(self.outcome(known, number)[:, 0]) for number in numbers]))
 
-        found = []
-        for alpha, decay in product(self._choices["alpha"], self._choices["decay"]):  # which make up for each other
-            best = replace(Constants(), alpha=alpha, decay=decay)
-            for _ in range(2):
-                for name, values in self._choices.items():
-                    best = min((replace(best, **{name: value}) for value in values), key=cost)
-            found.append(best)
-        best = min(found, key=cost)
-        return replace(best, width=self._width(best, numbers))
+def _large(entry: dict) -> Reference:
+    facts, law = references.large_facts(entry), references.large_law(entry)
+    curve = Curve.from_points(entry["train"], entry["validation"])
+    return Reference(entry["name"], entry["group"], origin(entry["name"]), entry["family"], curve, law, None, facts)
 
-    def _width(self, known: Constants, numbers: Sequence[int]) -> float:
-        outcomes = np.concatenate([self.outcome(known, number) for number in numbers])
-        outcomes = outcomes[~np.isnan(outcomes[:, 0])]
-        rank = min(1.0, 0.8 * (len(numbers) + 1) / len(numbers))  # as in split conformal prediction, by run
-        return float(np.quantile(np.abs(outcomes[:, 0]) / outcomes[:, 1], rank))
+
+def fit(runs: Sequence[Reference], start: Knowledge | None = None, rounds: int = ROUNDS) -> Knowledge:
+    """The regressions that make these runs' curves likeliest, by expectation and maximisation (Dempster et al. 1977).
+
+    In each round every run's constants are worked out from its whole curve and the regressions so far, then the
+    regressions from all runs' constants. A constant that a run's curve doesn't tell keeps its prior, and adds nothing.
+    """
+    known = replace(start or _ignorant(), ranges=ranges([run.facts for run in runs]))
+    rows = np.array([inputs(run.facts) for run in runs])
+    for _ in range(rounds):
+        known = _regressed(known, rows, [_constants(run.whole, known.prior(run.facts)) for run in runs])
+    return known
+
+
+def _ignorant() -> Knowledge:
+    count = len(INPUTS)
+    coefficients = {name: np.array([value] + [0.0] * (count - 1)) for name, value in START.items()}
+    covariances = {name: np.zeros((count, count)) for name in START}
+    return Knowledge(coefficients, covariances, START_SPREAD, {}, {"small": (1.0, 0.0), "large": (1.0, 0.0)})
+
+
+def _constants(observations: Observations, prior: Prior) -> dict[str, tuple[float, float]]:
+    """Mean and variance of a run's alpha, slope, decay and repeat."""
+    made = observations.fit(prior)
+    weights = made.weights
+    alphas = weights.sum(axis=0)
+    alpha = float(alphas @ ALPHAS)
+    found = {"alpha": (alpha, float(alphas @ (ALPHAS - alpha) ** 2))}
+    for i, name in enumerate(("slope", "decay", "repeat"), 1):
+        means, variances = made.coefficients[..., i], made.covariances[..., i, i]
+        mean = float((weights * means).sum())
+        found[name] = (mean, float((weights * (variances + (means - mean) ** 2)).sum()))
+    return found
+
+
+def _regressed(known: Knowledge, rows: np.ndarray, constants: Sequence[dict]) -> Knowledge:
+    """The maximisation: slope and decay in logarithms, the slope without what goes with its run's alpha."""
+    values = {name: np.array([each[name][0] for each in constants]) for name in START}
+    variances = {name: np.array([each[name][1] for each in constants]) for name in START}
+    for name, least in (("slope", 0.01), ("decay", 0.02)):
+        kept = np.maximum(values[name], least)
+        values[name], variances[name] = np.log(kept), variances[name] / kept**2
+    coefficients, covariances, spreads = {}, {}, {}
+    for name in START:
+        if name == "slope":
+            off = values["alpha"] - rows @ coefficients["alpha"]
+            values[name] = values[name] - SLOPE_OF_ALPHA * off
+            variances[name] = np.maximum(
+                variances[name] - SLOPE_OF_ALPHA**2 * variances["alpha"], 0.2 * variances[name]
+            )
+        precision = rows.T @ rows / known.spreads[name] ** 2 + np.diag(
+            [1e-6] + [COEFFICIENT_SD**-2] * (len(INPUTS) - 1)
+        )
+        covariances[name] = np.linalg.inv(precision)
+        coefficients[name] = covariances[name] @ (rows.T @ values[name]) / known.spreads[name] ** 2
+        misfit = (values[name] - rows @ coefficients[name]) ** 2 + variances[name]
+        spreads[name] = max(LEAST_SPREAD[name], math.sqrt(float(misfit.mean())))
+    spreads["repeat"] = LEAST_SPREAD["repeat"]
+    return replace(known, coefficients=coefficients, covariances=covariances, spreads=spreads)
+
+
+def outcome(run: Reference, known: Knowledge) -> np.ndarray:
+    """(shares, 2): the forecast's error in nats, and its standard deviation; NaN where it couldn't say."""
+    made = [forecast(run.until(share), run.law, run.facts, run.unigram, known=known) for share in SHARES]
+    finals = np.array([each.final if each else (np.nan,) * 3 for each in made])
+    return np.stack((finals[:, 0] - run.final, (finals[:, 2] - finals[:, 1]) / 2 / NORMAL_QUANTILE), axis=1)
+
+
+def left_out(
+    runs: Sequence[Reference],
+    together: Callable[[Reference], str],
+    start: Knowledge | None = None,
+    keep: Sequence[int] | None = None,
+) -> np.ndarray:
+    """(runs, shares, 2): of each run, or of those numbered in `keep`, forecast with what the others teach.
+
+    The others are those that aren't `together` with it. With `start`, a fit to all runs, a few rounds take out what the left-out ones taught; without, it begins anew.
+    """
+    fits: dict[str, Knowledge] = {}
+    rows = []
+    for run in runs if keep is None else [runs[i] for i in keep]:
+        key = together(run)
+        if key not in fits:
+            others = [other for other in runs if together(other) != key]
+            fits[key] = fit(others, start, ROUNDS_AFTER if start else ROUNDS)
+        rows.append(outcome(run, fits[key]))
+    return np.array(rows)
+
+
+def width(outcomes: np.ndarray, floor: float) -> float:
+    """By how much to multiply the standard deviations so that the intervals hold 80 % of these outcomes."""
+    errors, sds = outcomes.reshape(-1, 2).T
+    said = ~np.isnan(errors)
+    needed = np.sqrt(np.maximum((errors[said] / NORMAL_QUANTILE) ** 2 - floor**2, 0)) / sds[said]
+    rank = min(1.0, 0.8 * (len(outcomes) + 1) / len(outcomes))  # as in split conformal prediction, by run
+    return float(np.quantile(needed, rank))

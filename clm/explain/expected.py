@@ -1,9 +1,10 @@
 """What loss a set-up should show by a step: theory's shape, calibrated on runs whose curves are kept here.
 
 Expected loss =
-    floor + p A / N^a + q B / D^b - c S2 + h (unigram entropy) - r ln(learning rate) + m (if Muon) + text + place
+    floor + p A / N^a + q B / D^b - c S2 + h (unigram entropy) + b ln(bytes a token) - r ln(learning rate)
+    + m (if Muon) + text + place
 
-A, a, B, b are Hoffmann et al.'s (scaling.CHINCHILLA); D is what the tokens walked at the peak rate are worth after
+A, a, B, b are Hoffmann et al.'s (scaling.CHINCHILLA); D is what the tokens, counted at the peak rate, are worth after
 repetition (Muennighoff et al. 2023) and beside the critical batch (McCandlish et al. 2018, Kaplan et al. 2020); S2 is
 the annealing of Tissue et al. 2024. What theory leaves open, its level at a size and length (`place`), a text's own
 difficulty (`text`) and how strongly each term counts, is a Gaussian process fitted to the reference runs: near them it
@@ -12,43 +13,51 @@ is sure, far from them it falls back on theory with a wide band. Scored in calib
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from clm.explain.forecast import NORMAL_QUANTILE, Law
+from clm.explain.forecast.prior import largeness
 from clm.explain.scaling import (
     CHINCHILLA,
     critical_batch_tokens,
     effective_tokens,
     efficient_tokens,
+    typical_bytes_per_token,
     typical_unigram_entropy,
     usual_learning_rate,
 )
 
-# Coefficients of _features' first eight: what theory or experience says, and how far it may be off.
-PRIOR_MEAN = np.array([CHINCHILLA.floor, 1.0, 1.0, -0.25, 0.6, -0.15, 0.0, 0.0])
-PRIOR_SD = np.array([0.5, 0.5, 0.5, 0.15, 0.2, 0.15, 0.15, 0.3])
+# Coefficients of _features' first LINEAR: what theory or experience says, and how far it may be off.
+PRIOR_MEAN = np.array([CHINCHILLA.floor, 1.0, 1.0, -0.25, 0.6, -0.15, 0.0, 0.0, 2.0, 0.0])
+PRIOR_SD = np.array([0.5, 0.5, 0.5, 0.15, 0.2, 0.15, 0.15, 0.3, 1.0, 0.1])
 LINEAR = len(PRIOR_MEAN)
-# Standard deviations in nats: of a place, a text, a run (seed, tuning, code), and one measured loss.
-PLACE_SD, TEXT_SD, RUN_SD, NOISE_SD = 0.5, 0.4, 0.2, 0.03
-PLACE_LENGTH = 1.5  # e-folds of parameters or tokens over which a place's level carries
+# Standard deviations in nats, chosen by the likelihood of left-out runs: of a place, of a text whose unigram entropy is
+# measured, what is added where it is guessed; then, of small and of large models, of a run (seed, tuning, code) and of a
+# measured loss. The large references are well tuned.
+PLACE_SD, TEXT_SD, GUESSED_SD = 0.5, 0.2, 0.4
+RUN_SD, NOISE_SD = (0.14, 0.08), (0.08, 0.035)
+PLACE_LENGTHS = np.array([2.0, 1.0])  # e-folds of parameters and of tokens over which a place's level carries
+ASSUMED_SD = 0.15  # of a published loss whose set-up is partly assumed
 TRAINING_SD = 0.15  # how far a training loss may lie from the validation loss, for what dropout and repetition do
 MUON_TOKENS = 1 / 0.52  # what a token is worth under Muon: Liu et al. 2025 (arXiv 2502.16982), figure 3; of AdamW's
-FARTHEST = 1.0  # PLACE_LENGTHs from the nearest reference: beyond, nothing is said
+NEAR, FARTHEST = 1.5, 1.0  # NEAR e-folds of parameters or tokens count as 1; beyond FARTHEST from all, nothing is said
 
 
 @dataclass(frozen=True)
 class Situation:
     """What the expected loss depends on.
 
-    `text` names a text whose difficulty may be known; `unigram` is in nats; `dataset_tokens` None where text is never
-    repeated.
+    `text` names a text whose difficulty may be known. `unigram` (nats) and `bytes_per_token` are measured, or None:
+    then they are guessed by the vocabulary's size. `dataset_tokens` is None where text is never repeated.
     """
 
     text: str | None
     non_embedding_parameters: int
-    unigram: float
+    unigram: float | None
+    bytes_per_token: float | None
+    vocab_size: int
     block_size: int
     peak_rate: float
     tokens_per_step: int
@@ -59,12 +68,13 @@ class Situation:
 
 @dataclass(frozen=True)
 class Point:
-    """A reference run's loss at a step."""
+    """A reference run's loss at a step; `assumed` where its source leaves a part of the set-up open."""
 
     run: str
     situation: Situation
     step: float
     loss: float
+    assumed: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,52 +96,88 @@ class Expectation:
         return 0.5 * (1 + math.erf((loss - self.loss) / self.sd / math.sqrt(2)))
 
 
+@dataclass(frozen=True)
+class _Points:
+    """Points as the kernel takes them: (points, LINEAR + 2) features, and labels."""
+
+    features: np.ndarray
+    texts: Sequence[str | None]
+    guessed: np.ndarray  # whether the text's unigram entropy is
+    runs: Sequence[str]
+
+    @property
+    def places(self) -> np.ndarray:
+        """(points, 2): ln parameters and ln tokens."""
+        return self.features[:, LINEAR:]
+
+    def by_size(self, small: float, large: float) -> np.ndarray:
+        """(points,) a standard deviation that is one in small and another in large models."""
+        share = np.array([largeness(math.exp(size)) for size in self.places[:, 0]])
+        return small ** (1 - share) * large**share
+
+
 class Model:
     """The Gaussian process over reference points."""
 
     def __init__(self, points: Sequence[Point]) -> None:
-        features = np.array([_features(point.situation, point.step, point.loss) for point in points])
-        self._labelled = (features, [point.situation.text for point in points], [point.run for point in points])
-        kernel = _kernel(self._labelled, self._labelled)
-        self._inverse = np.linalg.inv(kernel + NOISE_SD**2 * np.eye(len(points)))
-        self._weights = self._inverse @ (np.array([point.loss for point in points]) - features[:, :LINEAR] @ PRIOR_MEAN)
+        self._guessed_texts = {point.situation.text for point in points if point.situation.unigram is None}
+        self._known = _Points(
+            np.array([_features(point.situation, point.step, point.loss) for point in points]),
+            [point.situation.text for point in points],
+            np.array([point.situation.unigram is None for point in points]),
+            [point.run for point in points],
+        )
+        assumed = np.array([ASSUMED_SD * point.assumed for point in points])
+        noise = self._known.by_size(*NOISE_SD) ** 2 + assumed**2
+        self._inverse = np.linalg.inv(_kernel(self._known, self._known) + np.diag(noise))
+        losses = np.array([point.loss for point in points])
+        self._weights = self._inverse @ (losses - self._known.features[:, :LINEAR] @ PRIOR_MEAN)
 
     def expect(self, situation: Situation, step: float, of_training: bool = False) -> Expectation:
         """The loss to expect of a run in this situation after `step` optimizer steps."""
-        loss = 4.0
+        if situation.text in self._guessed_texts:  # its difficulty was learned beside the guess
+            situation = replace(situation, unigram=None, bytes_per_token=None)
+        guessed, loss = situation.unigram is None, 4.0
         for _ in range(4):  # the critical batch depends on the loss; this settles at once
             features = _features(situation, step, min(max(loss, 2.0), 8.0))[None]
-            mine = (features, [situation.text], ["this run"])
-            across = _kernel(mine, self._labelled)[0]
+            mine = _Points(features, [situation.text], np.array([guessed]), ["this run"])
+            across = _kernel(mine, self._known)[0]
             loss = float(features[0, :LINEAR] @ PRIOR_MEAN + across @ self._weights)
-        own = _kernel(mine, mine)[0, 0] + (situation.text is None) * TEXT_SD**2 + NOISE_SD**2
+        own = float(_kernel(mine, mine)[0, 0] + mine.by_size(*NOISE_SD)[0] ** 2)
+        if situation.text is None:
+            own += TEXT_SD**2 + guessed * GUESSED_SD**2
         variance = own + of_training * TRAINING_SD**2 - float(across @ self._inverse @ across)
-        distances = np.linalg.norm((self._labelled[0] - features)[:, LINEAR:] / PLACE_LENGTH, axis=1)
+        distances = np.linalg.norm((self._known.places - mine.places) / NEAR, axis=1)
         nearest = int(distances.argmin())
-        return Expectation(loss, math.sqrt(variance), bool(distances[nearest] <= FARTHEST), self._labelled[2][nearest])
+        return Expectation(loss, math.sqrt(variance), bool(distances[nearest] <= FARTHEST), self._known.runs[nearest])
 
 
 def _features(situation: Situation, step: float, loss: float) -> np.ndarray:
-    """Eight that count linearly, and ln N and ln D, the place. `loss` sets the critical batch."""
-    walked, sunk, _ = (float(term[0]) for term in situation.law.terms(np.array([step])))
-    tokens = walked * situation.tokens_per_step * (MUON_TOKENS if situation.muon else 1.0)
+    """LINEAR that count linearly, and ln N and ln D, the place. `loss` sets the critical batch."""
+    lr_sum, lr_annealed, _ = (float(term[0]) for term in situation.law.terms(np.array([step])))
+    tokens = lr_sum * situation.tokens_per_step * (MUON_TOKENS if situation.muon else 1.0)
     if situation.dataset_tokens:
         tokens = effective_tokens(situation.dataset_tokens, tokens)
     tokens = efficient_tokens(tokens, situation.tokens_per_step, critical_batch_tokens(loss))
     parameters = situation.non_embedding_parameters
     few_parameters, few_tokens = CHINCHILLA.terms(parameters, tokens)
     rate = float(np.clip(math.log(situation.peak_rate / usual_learning_rate(parameters)), -2, 1))
-    difficulty = situation.unigram - typical_unigram_entropy(50_257)
+    vocabulary = situation.vocab_size
+    difficulty = (situation.unigram or typical_unigram_entropy(vocabulary)) - typical_unigram_entropy(50_257)
+    size = situation.bytes_per_token or typical_bytes_per_token(vocabulary)
+    length = math.log(size / typical_bytes_per_token(vocabulary))
     context = math.log(situation.block_size / 1024)
-    linear = [1.0, few_parameters, few_tokens, sunk, difficulty, rate, context, float(situation.muon)]
-    return np.array([*linear, math.log(parameters), math.log(tokens)])
+    muon = float(situation.muon)
+    linear = [1.0, few_parameters, few_tokens, lr_annealed, difficulty, rate, context, muon, length]
+    return np.array([*linear, muon * largeness(parameters), math.log(parameters), math.log(tokens)])
 
 
-def _kernel(left: tuple[np.ndarray, list, list], right: tuple[np.ndarray, list, list]) -> np.ndarray:
-    """Covariance of the losses of two sets of points (features, texts, runs): shared coefficients, text, run, place."""
-    (mine, my_texts, my_runs), (theirs, their_texts, their_runs) = left, right
-    linear = (mine[:, :LINEAR] * PRIOR_SD**2) @ theirs[:, :LINEAR].T
-    text = np.array([[a is not None and a == b for b in their_texts] for a in my_texts])
-    run = np.array([[a == b for b in their_runs] for a in my_runs])
-    squared = (((mine[:, None, LINEAR:] - theirs[None, :, LINEAR:]) / PLACE_LENGTH) ** 2).sum(axis=2)
-    return linear + TEXT_SD**2 * text + RUN_SD**2 * run + PLACE_SD**2 * np.exp(-squared / 2)
+def _kernel(left: _Points, right: _Points) -> np.ndarray:
+    """Covariance of the losses of two sets of points: shared coefficients, text, run, place."""
+    linear = (left.features[:, :LINEAR] * PRIOR_SD**2) @ right.features[:, :LINEAR].T
+    text = np.array([[a is not None and a == b for b in right.texts] for a in left.texts])
+    run = np.array([[a == b for b in right.runs] for a in left.runs])
+    squared = (((left.places[:, None] - right.places[None]) / PLACE_LENGTHS) ** 2).sum(axis=2)
+    text_variance = TEXT_SD**2 + np.outer(left.guessed, right.guessed) * GUESSED_SD**2
+    run_variance = np.outer(left.by_size(*RUN_SD), right.by_size(*RUN_SD))
+    return linear + text_variance * text + run_variance * run + PLACE_SD**2 * np.exp(-squared / 2)

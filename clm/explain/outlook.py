@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from clm.explain import references
-from clm.explain.forecast import Forecast, Law, constants, forecast
+from clm.explain.forecast import Facts, Forecast, Law, forecast
 from clm.explain.scaling import critical_batch_tokens
 from clm.explain.setup import Setup
 from clm.runs.curve import Curve
@@ -34,8 +34,14 @@ def of_run(setup: Setup, curve: Curve) -> Forecast | None:
     """The forecast of a run from its curve so far; None where it can't be said."""
     if setup.own_law is None or curve.last_step >= setup.total_steps:
         return None
-    known = constants(setup.muon, setup.non_embedding_parameters)
-    return forecast(curve, setup.own_law, known, setup.text.unigram_loss or setup.text.unigram_entropy)
+    return forecast(curve, setup.own_law, facts(setup), setup.text.unigram_loss or setup.text.unigram_entropy)
+
+
+def facts(setup: Setup) -> Facts:
+    """What the forecast of a run depends on besides its curve."""
+    steps, optimizer = setup.total_steps, setup.recipe.training.get("optim", "adamw")
+    tokens = steps * setup.tokens_per_step
+    return Facts(setup.non_embedding_parameters, tokens, steps, optimizer, setup.peak_rate)
 
 
 def variants(setup: Setup, loss: float, noise_scale: float | None, steps: int) -> list[tuple[str, Law, dict[str, Any]]]:
@@ -58,9 +64,9 @@ def variants(setup: Setup, loss: float, noise_scale: float | None, steps: int) -
 
 def what_if_of_run(setup: Setup, curve: Curve, loss: float) -> list[Outlook]:
     """The variants of a run, forecast from its own curve."""
-    rows, known = [], constants(setup.muon, setup.non_embedding_parameters)
+    rows = []
     for title, law, _ in variants(setup, loss, curve.noise_scale, setup.total_steps):
-        made = forecast(curve, setup.own_law, known, setup.text.unigram_loss, instead=law)
+        made = forecast(curve, setup.own_law, facts(setup), setup.text.unigram_loss, instead=law)
         if made is not None:
             rows.append(Outlook(title, *made.final))
     return rows
@@ -93,7 +99,7 @@ def _final(setup: Setup, steps: int) -> Callable[..., float | None]:
 
 def decays(setup: Setup) -> bool:
     """Whether the schedule takes the learning rate down by half or more before it ends."""
-    return setup.own_law is None or float(setup.own_law.sunk[-1]) > 0.4
+    return setup.own_law is None or float(setup.own_law.lr_annealed[-1]) > 0.4
 
 
 def pairs(change: str) -> list[tuple[float, float]]:

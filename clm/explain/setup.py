@@ -124,7 +124,9 @@ class Setup:
         values = {
             "text": self.text_name,
             "non_embedding_parameters": self.non_embedding_parameters,
-            "unigram": self.unigram,
+            "unigram": self.text.unigram_loss or self.text.unigram_entropy,
+            "bytes_per_token": self.text.bytes / self.text.tokens if self.text.bytes else None,
+            "vocab_size": self.vocab_size,
             "block_size": self.block_size,
             "peak_rate": self.peak_rate,
             "tokens_per_step": round(self.tokens_per_step * batch),

@@ -1,24 +1,30 @@
-"""Reference runs, as data: small ones of this project (small_runs.json) and published ones (published.json)."""
+"""Reference runs, as data: small ones of this project (small_runs.json), public curves of large ones (large_runs.json)
+and published single losses (published.json).
+"""
 
 import math
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from clm.config.fields import MUON
 from clm.explain.expected import Model, Point, Situation
-from clm.explain.forecast import Law
-from clm.explain.scaling import typical_unigram_entropy
+from clm.explain.forecast import Facts, Law
 from clm.files import read_json
 from clm.training.schedule import learning_rates
 
 FOLDER = Path(__file__).parent
 FEWEST_SEEN = 0.15  # of a small run's steps: before, its loss says more of its warmup than of its set-up
-FIRST_STEP = 300  # of a published run, for the same reason
+FIRST_STEP = 300  # of a large run, for the same reason
+LARGE_POINTS = 8  # of each large curve: neighbours tell nothing new
 
 
+@cache
 def entries(name: str) -> list[dict[str, Any]]:
-    """The runs of small_runs.json or published.json, as they are kept."""
+    """The runs of one of the files, as they are kept."""
     return read_json(FOLDER / name)
 
 
@@ -30,43 +36,98 @@ def model() -> Model:
 
 def points() -> list[Point]:
     """Some losses of every run."""
-    small = [point for entry in entries("small_runs.json") for point in _small(entry)]
-    return small + [point for entry in entries("published.json") for point in _published(entry)]
+    rows = [point for entry in entries("small_runs.json") for point in _small(entry)]
+    rows += [point for entry in entries("large_runs.json") for point in _large(entry)]
+    return rows + [point for entry in entries("published.json") for point in _published(entry)]
+
+
+def small_law(entry: dict[str, Any]) -> Law:
+    """The schedule of a run of small_runs.json."""
+    recipe, steps = entry["recipe"], entry["recipe"]["max_steps"]
+    return Law(lambda at: learning_rates(recipe, steps, at), steps, entry["dataset_tokens"] / _tokens(recipe))
+
+
+def small_facts(entry: dict[str, Any]) -> Facts:
+    """What is known of it besides its curve."""
+    recipe = entry["recipe"]
+    steps, optimizer = recipe["max_steps"], recipe.get("optim", "adamw")
+    return Facts(_parameters(recipe), _tokens(recipe) * steps, steps, optimizer, recipe["learning_rate"])
+
+
+def large_law(entry: dict[str, Any]) -> Law:
+    """The schedule of a run of large_runs.json or published.json."""
+    steps = entry["schedule"]["max_steps"]
+    in_a_pass = (entry["dataset_tokens"] or math.inf) / entry["tokens_per_step"]
+    return Law(rates(entry["schedule"]), steps, in_a_pass)
+
+
+def large_facts(entry: dict[str, Any]) -> Facts:
+    """What is known of it besides its curve."""
+    steps, tokens = entry["schedule"]["max_steps"], entry["tokens_per_step"]
+    rate = entry["schedule"]["learning_rate"]
+    return Facts(entry["non_embedding_parameters"], tokens * steps, steps, entry["optimizer"], rate)
+
+
+def rates(schedule: dict[str, Any]) -> Callable[[Sequence[int]], np.ndarray]:
+    """The learning rates at steps: of a recipe's schedule, or between the given ones (`rates`: [step, rate])."""
+    if "rates" in schedule:
+        steps, values = np.array(schedule["rates"]).T
+        return lambda at: np.interp(at, steps, values)
+    return lambda at: learning_rates(schedule, schedule["max_steps"], at)
+
+
+def _tokens(recipe: dict[str, Any]) -> int:
+    return recipe["per_device_train_batch_size"] * recipe["gradient_accumulation_steps"] * recipe["block_size"]
+
+
+def _parameters(recipe: dict[str, Any]) -> int:
+    return 12 * recipe["n_layer"] * recipe["n_embd"] ** 2
 
 
 def _small(entry: dict[str, Any]) -> list[Point]:
     recipe = entry["recipe"]
     steps = recipe["max_steps"]
-    tokens = recipe["per_device_train_batch_size"] * recipe["gradient_accumulation_steps"] * recipe["block_size"]
     situation = Situation(
         text=entry["text"],
-        non_embedding_parameters=12 * recipe["n_layer"] * recipe["n_embd"] ** 2,
+        non_embedding_parameters=_parameters(recipe),
         unigram=entry["unigram_loss"],
+        bytes_per_token=entry["dataset_bytes"] / entry["dataset_tokens"],
+        vocab_size=recipe["vocab_size"],
         block_size=recipe["block_size"],
         peak_rate=recipe["learning_rate"],
-        tokens_per_step=tokens,
+        tokens_per_step=_tokens(recipe),
         dataset_tokens=entry["dataset_tokens"],
-        law=Law(lambda at: learning_rates(recipe, steps, at), steps, entry["dataset_tokens"] / tokens),
+        law=small_law(entry),
         muon=recipe.get("optim") == MUON,
     )
     kept = [pair for pair in entry["validation"] if pair[0] >= FEWEST_SEEN * steps and pair[0] % (steps // 5) == 0]
     return [Point(entry["name"], situation, *pair) for pair in kept]
 
 
+def _large(entry: dict[str, Any]) -> list[Point]:
+    curve = [pair for pair in entry["validation"] if pair[0] > FIRST_STEP]
+    wanted = np.geomspace(curve[0][0], curve[-1][0], LARGE_POINTS)
+    kept = sorted({min(range(len(curve)), key=lambda i, step=step: abs(curve[i][0] - step)) for step in wanted})
+    situation = _situation(entry)
+    return [Point(entry["name"], situation, *curve[i]) for i in kept]
+
+
 def _published(entry: dict[str, Any]) -> list[Point]:
-    schedule, curve = entry["schedule"], entry["curve"]
-    steps = schedule["max_steps"]
-    in_a_pass = (entry["dataset_tokens"] or math.inf) / entry["tokens_per_step"]
-    situation = Situation(
+    situation = _situation(entry)
+    return [Point(entry["name"], situation, *pair, assumed=True) for pair in entry["curve"] if pair[0] > FIRST_STEP]
+
+
+def _situation(entry: dict[str, Any]) -> Situation:
+    return Situation(
         text=entry["text"],
         non_embedding_parameters=entry["non_embedding_parameters"],
-        unigram=typical_unigram_entropy(entry["vocab_size"]),
+        unigram=None,
+        bytes_per_token=None,
+        vocab_size=entry["vocab_size"],
         block_size=entry["block_size"],
-        peak_rate=schedule["learning_rate"],
+        peak_rate=entry["schedule"]["learning_rate"],
         tokens_per_step=entry["tokens_per_step"],
         dataset_tokens=entry["dataset_tokens"],
-        law=Law(lambda at: learning_rates(schedule, steps, at), steps, in_a_pass),
-        muon=False,
+        law=large_law(entry),
+        muon=entry.get("optimizer", "adamw") != "adamw",
     )
-    kept = [*curve[:-1:5], curve[-1]] if len(curve) > 10 else curve
-    return [Point(entry["name"], situation, *pair) for pair in kept if pair[0] > FIRST_STEP]

@@ -1,0 +1,146 @@
+"""The law fitted to a curve: Bayesian linear regression for each exponent and noise level, and their mixture."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from clm.explain.forecast.law import Law
+from clm.explain.forecast.prior import Prior
+from clm.runs.curve import Curve
+
+ALPHAS = np.arange(0.05, 1.26, 0.05)
+NOISES = np.array([1.0, 2.0, 4.0, 8.0])  # times the prior's smallest
+SLOPE_OF_ALPHA = (
+    -1.0
+)  # ln(slope) an alpha: of two runs alike, the one that flattens sooner falls more slowly at its end
+SKIPPED_SHARE = 0.08  # of all steps; the warmup is skipped too
+STRETCHES = 14  # into which a curve is averaged, equally long in ln(step): more points of one tell little more
+AGEING = 5.0  # a law that is a little wrong should fit best near the end: noise grows by so much an e-fold of age
+TRAIN_NOISE = 3.0  # times that of validation: each training loss is of another text
+FEWEST = 4  # stretches
+FEWEST_MEASURED = 2  # of which so many are of the losses that are forecast
+NO_IDEA = 30.0  # nats: the prior standard deviation of L0
+TERMS = 5  # L0, slope, decay, repeat, and the distance of training losses
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Losses that were averaged: their steps, their mean, and whether they are of training beside validation."""
+
+    steps: np.ndarray
+    loss: float
+    beside: bool
+
+
+class Observations:
+    """A curve's stretches as the regression takes them, worked out once for all priors."""
+
+    def __init__(self, curve: Curve, law: Law, plateau: float = np.inf) -> None:
+        """Gather what can be fitted to: losses below `plateau`, after warmup and the first SKIPPED_SHARE."""
+        self.law, now = law, curve.last_step
+        self.of_training = not len(curve.losses)
+        first = max(1.0, SKIPPED_SHARE * law.total_steps, min(law.warmup_end, now / 2))
+        rows = [] if self.of_training else _stretches(curve.steps, curve.losses, first, now, plateau, False)
+        measured = len(rows)
+        if len(curve.train_losses) >= FEWEST:
+            rows += _stretches(curve.train_middles, curve.train_losses, first, now, plateau, not self.of_training)
+            measured = len(rows) if self.of_training else measured
+        self.enough = len(rows) >= FEWEST and measured >= FEWEST_MEASURED
+        if not self.enough:
+            return
+        self.scale = law.progress(np.array([law.total_steps]))[0]
+        ages = np.log(now / np.array([row.steps.mean() for row in rows]))
+        training = np.array([row.beside or self.of_training for row in rows])
+        self._noise = (1 + AGEING * ages) * np.where(training, TRAIN_NOISE, 1.0)
+        self._losses = np.array([row.loss for row in rows])
+        means = [design(law, row.steps, self.scale, row.beside).mean(axis=1) for row in rows]
+        weighted = np.stack(means, axis=1) / self._noise[:, None]  # (alphas, stretches, TERMS)
+        self._gram = np.einsum("ani,anj->aij", weighted, weighted)
+        self._moment = weighted.transpose(0, 2, 1) @ (self._losses / self._noise)
+
+    def fit(self, prior: Prior) -> "Mixture":
+        """The law's coefficients given the curve, for every noise level and exponent."""
+        slope = prior.slope * np.exp(np.clip(SLOPE_OF_ALPHA * (ALPHAS - prior.alpha), -1.5, 1.5))
+        mean, sd = np.zeros((2, len(ALPHAS), TERMS))
+        mean[:, 0], sd[:, 0] = self._losses[0], NO_IDEA
+        mean[:, 1], sd[:, 1] = slope, slope * prior.slope_sd / prior.slope
+        mean[:, 2], sd[:, 2] = prior.decay, prior.decay_sd
+        mean[:, 3], sd[:, 3] = prior.repeat, prior.repeat_sd
+        sd[:, 4] = 1.0
+        noise = (prior.noise * NOISES)[:, None, None]
+        precision = self._gram / noise[..., None] ** 2 + (sd**-2)[:, :, None] * np.eye(TERMS)
+        covariance = np.linalg.inv(precision)
+        moment = self._moment / noise**2 + mean / sd**2
+        coefficients = np.einsum("saij,saj->sai", covariance, moment)
+        misfit = ((self._losses / self._noise) ** 2).sum() / noise[..., 0] ** 2 + (mean**2 / sd**2).sum(axis=1)
+        misfit = misfit - (coefficients * moment).sum(axis=2)
+        evidence = -0.5 * (misfit + np.linalg.slogdet(precision)[1]) - np.log(sd).sum(axis=1)
+        evidence = evidence - len(self._losses) * np.log(noise[..., 0])
+        by_alpha = -0.5 * ((ALPHAS - prior.alpha) / prior.alpha_sd) ** 2
+        return Mixture(
+            evidence + by_alpha - np.logaddexp.reduce(by_alpha), coefficients, covariance, noise[:, 0, 0], prior
+        )
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Fits for every noise level and exponent: log weights (noises, alphas), coefficients and covariances."""
+
+    log_weights: np.ndarray
+    coefficients: np.ndarray
+    covariances: np.ndarray
+    noises: np.ndarray
+    prior: Prior
+
+    @property
+    def weights(self) -> np.ndarray:
+        """(noises, alphas), which sum to 1."""
+        weights = np.exp(self.log_weights - self.log_weights.max())
+        return weights / weights.sum()
+
+    def at(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and variance of the loss at design rows (alphas, points, TERMS): each (noises, alphas, points)."""
+        means = np.einsum("api,sai->sap", rows, self.coefficients)
+        variances = np.einsum("api,saij,apj->sap", rows, self.covariances, rows) + self.noises[:, None, None] ** 2
+        return means, variances
+
+
+def design(law: Law, steps: np.ndarray, scale: float, beside: bool = False) -> np.ndarray:
+    """(alphas, steps, TERMS): the terms of the loss, with progress relative to `scale`."""
+    _, annealed, repeated = law.terms(steps)
+    rows = np.zeros((len(ALPHAS), len(steps), TERMS))
+    rows[..., 0] = 1.0
+    alphas = ALPHAS[:, None]
+    rows[..., 1] = ((law.progress(steps) / scale) ** -alphas - 1) / alphas
+    rows[..., 2] = -annealed
+    rows[..., 3] = 0.0 if beside else repeated
+    rows[..., 4] = beside
+    return rows
+
+
+def together(mixtures: Sequence[Mixture], rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and half-width factor-free standard deviation of the loss at design rows, over all priors: (points,) each.
+
+    A prior's standard deviation is scaled by its `width` and has its `floor` added, before they are mixed.
+    """
+    total = np.logaddexp.reduce([np.logaddexp.reduce(mixture.log_weights, axis=None) for mixture in mixtures])
+    middle, second = 0.0, 0.0
+    for mixture in mixtures:
+        weights = np.exp(mixture.log_weights - total)
+        means, variances = mixture.at(rows)
+        share = weights.sum()
+        own = np.einsum("sa,sap->p", weights, means) / share
+        spread = np.einsum("sa,sap->p", weights, variances + (means - own) ** 2) / share
+        spread = mixture.prior.width**2 * spread + mixture.prior.floor**2
+        middle, second = middle + share * own, second + share * (spread + own**2)
+    return middle, np.sqrt(np.maximum(second - middle**2, 0.0))
+
+
+def _stretches(
+    steps: np.ndarray, losses: np.ndarray, first: float, now: float, plateau: float, beside: bool
+) -> list[Stretch]:
+    keep = (steps >= first) & (steps <= now) & (losses < plateau)
+    steps, losses = steps[keep], losses[keep]
+    which = np.searchsorted(np.geomspace(first, now * 1.000001, STRETCHES + 1), steps, side="right")
+    return [Stretch(steps[which == i], float(losses[which == i].mean()), beside) for i in np.unique(which)]
