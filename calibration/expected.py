@@ -84,8 +84,8 @@ def main() -> None:
     }
     for name, each in result.items():
         print(
-            f"{name}: {each['points']} points of {each['runs']} runs: {each['inside_80_band']:.0%} inside the 80 % band "
-            f"(±{each['median_half_band']:.2f}), median error {each['median_error']:.3f} nats"
+            f"{name}: {each['points']} points of {each['runs']} runs: {each['inside_80_band']:.0%} inside the 80 % "
+            f"band (±{each['median_half_band']:.2f}), median error {each['median_error']:.3f} nats"
         )
     write_json(RESULTS, result)
 

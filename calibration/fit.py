@@ -9,11 +9,13 @@ import numpy as np
 
 from clm.explain import references
 from clm.explain.forecast import NORMAL_QUANTILE, PLATEAU, Facts, Law, forecast
+from clm.explain.forecast.facts import INPUTS, inputs, largeness, ranges
 from clm.explain.forecast.posterior import ALPHAS, SLOPE_OF_ALPHA, Observations
-from clm.explain.forecast.prior import INPUTS, Knowledge, Prior, inputs, largeness, ranges
+from clm.explain.forecast.prior import Knowledge, Prior
 from clm.runs.curve import Curve
 
 SHARES = (0.25, 0.33, 0.5, 0.75)
+LATE_SHARE = 0.03
 ROUNDS = 25  # of expectation and maximisation; the likelihood has settled by then
 ROUNDS_AFTER = 4  # where a few runs are taken out of a fit
 COEFFICIENT_SD = 1.0  # of each input but the constant one: without evidence a constant may be e times as large
@@ -40,8 +42,11 @@ class Reference:
 
     @property
     def final(self) -> float:
-        """The last loss."""
-        return float(self.curve.losses[-1])
+        """The last validation loss; without any the mean training loss over the last LATE_SHARE of the steps."""
+        curve = self.curve
+        if len(curve.losses):
+            return float(curve.losses[-1])
+        return float(curve.train_losses[curve.train_steps > (1 - LATE_SHARE) * self.law.total_steps].mean())
 
     @property
     def large(self) -> bool:
@@ -151,25 +156,27 @@ def outcome(run: Reference, known: Knowledge) -> np.ndarray:
     return np.stack((finals[:, 0] - run.final, (finals[:, 2] - finals[:, 1]) / 2 / NORMAL_QUANTILE), axis=1)
 
 
-def left_out(
+def fits_without(
     runs: Sequence[Reference],
+    every: Sequence[Reference],
     together: Callable[[Reference], str],
     start: Knowledge | None = None,
-    keep: Sequence[int] | None = None,
-) -> np.ndarray:
-    """(runs, shares, 2): of each run, or of those numbered in `keep`, forecast with what the others teach.
+) -> list[Knowledge]:
+    """For each run what is fitted to those of `every` that aren't `together` with it.
 
-    The others are those that aren't `together` with it. With `start`, a fit to all runs, a few rounds take out what the left-out ones taught; without, it begins anew.
+    With `start`, a fit to all runs, a few rounds take out what the left-out ones taught; without, it begins anew.
     """
     fits: dict[str, Knowledge] = {}
-    rows = []
-    for run in runs if keep is None else [runs[i] for i in keep]:
-        key = together(run)
-        if key not in fits:
-            others = [other for other in runs if together(other) != key]
-            fits[key] = fit(others, start, ROUNDS_AFTER if start else ROUNDS)
-        rows.append(outcome(run, fits[key]))
-    return np.array(rows)
+    for key in dict.fromkeys(together(run) for run in runs):
+        others = [other for other in every if together(other) != key]
+        fits[key] = fit(others, start, ROUNDS_AFTER if start else ROUNDS)
+    return [fits[together(run)] for run in runs]
+
+
+def by_training_alone(run: Reference) -> Reference:
+    """The run as if it had never been validated."""
+    none = np.array([])
+    return replace(run, curve=Curve(run.curve.train_steps, run.curve.train_losses, none, none))
 
 
 def width(outcomes: np.ndarray, floor: float) -> float:

@@ -11,13 +11,23 @@ are forecast with the shipped constants, and reported apart.
 
 import argparse
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from calibration.fit import FLOORS, SHARES, Reference, fit, left_out, outcome, runs_at_hand, width
+from calibration.fit import (
+    FLOORS,
+    SHARES,
+    Reference,
+    by_training_alone,
+    fit,
+    fits_without,
+    outcome,
+    runs_at_hand,
+    width,
+)
 from calibration.runs import CURVES
 from calibration.table import FROZEN
 from clm.explain.forecast import NORMAL_QUANTILE, Knowledge
@@ -72,9 +82,12 @@ def wilson(hits: int, count: int, quantile: float = 1.645) -> tuple[float, float
     return middle - half, middle + half
 
 
-def score(outcomes: np.ndarray, naive: np.ndarray) -> list[dict]:
-    """At each share: errors, and how many ends the intervals hold. `outcomes` (runs, shares, 2), `naive` (runs, shares,
-    NAIVE) errors.
+def score(outcomes: np.ndarray, naive: np.ndarray | None) -> list[dict]:
+    """At each share: errors, and how many ends the intervals hold.
+
+    Args:
+        outcomes: (runs, shares, 2) errors and standard deviations.
+        naive: (runs, shares, NAIVE) errors; None where they aren't asked for.
     """
     rows = []
     for i, share in enumerate(SHARES):
@@ -94,8 +107,10 @@ def score(outcomes: np.ndarray, naive: np.ndarray) -> list[dict]:
             "coverage": hits / count,
             "coverage_low": low,
             "coverage_high": high,
-            **{f"{name}_median_error": float(np.median(np.abs(naive[:, i, j]))) for j, name in enumerate(NAIVE)},
         })  # fmt: skip
+        if naive is not None:
+            medians = np.median(np.abs(naive[:, i]), axis=0)
+            rows[-1] |= {f"{name}_median_error": float(median) for name, median in zip(NAIVE, medians, strict=True)}
     return rows
 
 
@@ -109,6 +124,12 @@ def widened(outcomes: np.ndarray, runs: Sequence[Reference]) -> np.ndarray:
     return made
 
 
+def errors_of(runs: Sequence[Reference], outcomes: np.ndarray) -> dict[str, list[float]]:
+    """Each run's errors at the shares."""
+    rounded = np.round(outcomes[:, :, 0], 4).tolist()
+    return {run.name: errors for run, errors in zip(runs, rounded, strict=True)}
+
+
 def show(title: str, runs: Sequence[Reference], outcomes: np.ndarray, rows: list[dict], each: bool = True) -> None:
     print(f"\n{title}: {len(runs)} runs\n")
     if each:
@@ -117,13 +138,12 @@ def show(title: str, runs: Sequence[Reference], outcomes: np.ndarray, rows: list
         for run, errors in zip(runs, outcomes, strict=True):
             print(f"{run.name:<36}{run.final:>8.3f}{''.join(_cell(*row).rjust(18) for row in errors)}")
     for row in rows:
-        print(
-            f"at {row['share_of_steps']:.0%} of the steps: median error {row['median_error']:.3f} nats (last value "
-            f"{row['last_value_median_error']:.3f}, power law {row['power_law_median_error']:.3f}, usual fall "
-            f"{row['usual_fall_median_error']:.3f}), bias {row['bias']:+.3f}, interval ±{row['median_half_interval']:.3f} "
-            f"holds {row['coverage']:.0%} ({row['coverage_low']:.0%} to {row['coverage_high']:.0%}), cannot say: "
-            f"{row['cannot_say']}"
-        )
+        keys = {name: f"{name}_median_error" for name in NAIVE if f"{name}_median_error" in row}
+        naive = ", ".join(f"{name.replace('_', ' ')} {row[key]:.3f}" for name, key in keys.items())
+        held = f"holds {row['coverage']:.0%} ({row['coverage_low']:.0%} to {row['coverage_high']:.0%})"
+        error = f"median error {row['median_error']:.3f} nats ({naive or 'alone'}), bias {row['bias']:+.3f}"
+        interval = f"interval ±{row['median_half_interval']:.3f} {held}"
+        print(f"at {row['share_of_steps']:.0%} of the steps: {error}, {interval}, cannot say: {row['cannot_say']}")
 
 
 def _cell(error: float, sd: float) -> str:
@@ -133,56 +153,64 @@ def _cell(error: float, sd: float) -> str:
     return f"{error:+.3f} ±{half:.3f}{' ' if abs(error) <= half else '!'}"
 
 
+def outcomes_of(runs: Sequence[Reference], fits: Sequence[Knowledge]) -> np.ndarray:
+    """(runs, shares, 2): of each run with what was fitted for it."""
+    return np.array([outcome(run, known) for run, known in zip(runs, fits, strict=True)])
+
+
+def shipped(known: Knowledge, small: np.ndarray, large: np.ndarray) -> Knowledge:
+    """With the widths that these outcomes need: of small runs left out, and of large ones without their source."""
+    floors = (FLOORS["small"], FLOORS["large"])
+    widths = ((width(each, floor), floor) for each, floor in zip((small, large), floors, strict=True))
+    return replace(known, widths=dict(zip(("small", "large"), widths, strict=True)))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--fit", action="store_true", help="write the constants that are shipped")
     refit = parser.parse_args().fit
     every = runs_at_hand()
     runs = [run for run in every if run.name not in FROZEN]
+    large = [run for run in runs if run.large]
     known = fit(runs)
-    by_run = left_out(runs, lambda run: run.origin, known)
-    large = [i for i, run in enumerate(runs) if run.large]
-    by_source = left_out(runs, lambda run: run.source if run.large else "", keep=large)
+    fits = fits_without(runs, runs, lambda run: run.origin, known)
+    by_run = outcomes_of(runs, fits)
+    by_source = outcomes_of(large, fits_without(large, runs, lambda run: run.source))
     if refit:
-        widths = {
-            "small": (width(by_run[[i for i in range(len(runs)) if i not in large]], FLOORS["small"]), FLOORS["small"]),
-            "large": (width(by_source, FLOORS["large"]), FLOORS["large"]),
-        }
-        known = replace(known, widths=widths)
-        write_json(SHIPPED, known.kept())
-    ships = Knowledge.of(read_json(SHIPPED))
-    naive = np.array([naive_errors(run, runs) for run in runs])
-    result = {}
+        of_small = by_run[[not run.large for run in runs]]
+        write_json(SHIPPED, shipped(known, of_small, by_source).kept())
+    result: dict[str, dict] = {}
 
-    def report(name: str, chosen: Sequence[int], outcomes: np.ndarray, each: bool = True) -> None:
-        mine = [runs[i] for i in chosen]
-        rows = score(outcomes, naive[list(chosen)])
-        result[name] = {
-            "at": rows,
-            "errors": {run.name: errors[:, 0].tolist() for run, errors in zip(mine, outcomes, strict=True)},
-        }
+    def report(name: str, mine: Sequence[Reference], outcomes: np.ndarray, each: bool = True) -> None:
+        naive = np.array([naive_errors(run, runs) for run in mine]) if len(mine[0].curve.losses) else None
+        rows = score(outcomes, naive)
+        result[name] = {"at": rows, "errors": errors_of(mine, outcomes)}
         show(name, mine, outcomes, rows, each)
+
+    def report_where(name: str, chosen: Callable[[Reference], bool], each: bool = True) -> None:
+        picked = [i for i, run in enumerate(runs) if chosen(run)]
+        report(name, [runs[i] for i in picked], scaled[picked], each)
 
     scaled = widened(by_run, runs)
     for group in GROUPS:
-        chosen = [i for i, run in enumerate(runs) if run.group == group]
-        report(group, chosen, scaled[chosen])
+        report_where(group, lambda run, group=group: run.group == group)
     for family in ("adamw", "muon"):
-        chosen = [i for i, run in enumerate(runs) if run.group == "small" and run.facts.family == family]
-        report(f"small, by {family}", chosen, scaled[chosen], each=False)
-    scaled = widened(by_source, [runs[i] for i in large])
+        wanted = ("small", family)
+        report_where(f"small, by {family}", lambda run, wanted=wanted: (run.group, run.facts.family) == wanted, False)
+    scaled_large = widened(by_source, large)
     for group in GROUPS[1:]:
-        chosen = [i for i in large if runs[i].group == group]
-        report(f"{group}, source left out", chosen, scaled[[large.index(i) for i in chosen]])
+        picked = [i for i, run in enumerate(large) if run.group == group]
+        report(f"{group}, source left out", [large[i] for i in picked], scaled_large[picked])
+    trained = [i for i, run in enumerate(runs) if len(run.curve.train_losses)]
+    alone = [by_training_alone(runs[i]) for i in trained]
+    outcomes = widened(outcomes_of(alone, [fits[i] for i in trained]), alone)
+    for group in (GROUPS[0], GROUPS[2]):
+        picked = [i for i, run in enumerate(alone) if run.group == group]
+        report(f"{group}, training losses alone", [alone[i] for i in picked], outcomes[picked], each=False)
     after = [run for run in every if run.name in FROZEN]
     if after:
-        outcomes = np.array([outcome(run, ships) for run in after])
-        rows = score(outcomes, np.array([naive_errors(run, [*runs, run]) for run in after]))
-        result["after the freeze"] = {
-            "at": rows,
-            "errors": {run.name: errors[:, 0].tolist() for run, errors in zip(after, outcomes, strict=True)},
-        }
-        show("after the freeze", after, outcomes, rows)
+        ships = Knowledge.of(read_json(SHIPPED))
+        report("after the freeze", after, outcomes_of(after, [ships] * len(after)))
     write_json(RESULTS, result)
 
 

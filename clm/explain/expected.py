@@ -2,7 +2,7 @@
 
 Expected loss =
     floor + p A / N^a + q B / D^b - c S2 + h (unigram entropy) + b ln(bytes a token) - r ln(learning rate)
-    + m (if Muon) + text + place
+    + m (if Muon) + o (dropout) + text + place
 
 A, a, B, b are Hoffmann et al.'s (scaling.CHINCHILLA); D is what the tokens, counted at the peak rate, are worth after
 repetition (Muennighoff et al. 2023) and beside the critical batch (McCandlish et al. 2018, Kaplan et al. 2020); S2 is
@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from clm.explain.forecast import NORMAL_QUANTILE, Law
-from clm.explain.forecast.prior import largeness
+from clm.explain.forecast.facts import largeness
 from clm.explain.scaling import (
     CHINCHILLA,
     critical_batch_tokens,
@@ -30,12 +30,12 @@ from clm.explain.scaling import (
 )
 
 # Coefficients of _features' first LINEAR: what theory or experience says, and how far it may be off.
-PRIOR_MEAN = np.array([CHINCHILLA.floor, 1.0, 1.0, -0.25, 0.6, -0.15, 0.0, 0.0, 2.0, 0.0])
-PRIOR_SD = np.array([0.5, 0.5, 0.5, 0.15, 0.2, 0.15, 0.15, 0.3, 1.0, 0.1])
+PRIOR_MEAN = np.array([CHINCHILLA.floor, 1.0, 1.0, -0.25, 0.6, -0.15, 0.0, 0.0, 2.0, 0.0, 1.0])
+PRIOR_SD = np.array([0.5, 0.5, 0.5, 0.15, 0.2, 0.15, 0.15, 0.3, 1.0, 0.1, 0.5])
 LINEAR = len(PRIOR_MEAN)
-# Standard deviations in nats, chosen by the likelihood of left-out runs: of a place, of a text whose unigram entropy is
-# measured, what is added where it is guessed; then, of small and of large models, of a run (seed, tuning, code) and of a
-# measured loss. The large references are well tuned.
+# Standard deviations in nats, chosen by the likelihood of left-out runs: of a place, of a text whose unigram entropy
+# is measured, and what is added where it is guessed; then, of small and of large models, of a run (seed, tuning, code)
+# and of a measured loss. The large references are well tuned.
 PLACE_SD, TEXT_SD, GUESSED_SD = 0.5, 0.2, 0.4
 RUN_SD, NOISE_SD = (0.14, 0.08), (0.08, 0.035)
 PLACE_LENGTHS = np.array([2.0, 1.0])  # e-folds of parameters and of tokens over which a place's level carries
@@ -64,6 +64,7 @@ class Situation:
     dataset_tokens: int | None
     law: Law
     muon: bool  # and not AdamW
+    dropout: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,8 @@ def _features(situation: Situation, step: float, loss: float) -> np.ndarray:
     context = math.log(situation.block_size / 1024)
     muon = float(situation.muon)
     linear = [1.0, few_parameters, few_tokens, lr_annealed, difficulty, rate, context, muon, length]
-    return np.array([*linear, muon * largeness(parameters), math.log(parameters), math.log(tokens)])
+    linear += [muon * largeness(parameters), situation.dropout]
+    return np.array([*linear, math.log(parameters), math.log(tokens)])
 
 
 def _kernel(left: _Points, right: _Points) -> np.ndarray:

@@ -133,6 +133,7 @@ class Setup:
             "dataset_tokens": self.text.tokens,
             "law": law,
             "muon": self.muon,
+            "dropout": self.dropout,
         }
         return Situation(**values | changes)
 

@@ -17,9 +17,10 @@ from statistics import NormalDist
 
 import numpy as np
 
+from clm.explain.forecast.facts import Facts, outside
 from clm.explain.forecast.law import Law
 from clm.explain.forecast.posterior import Observations, design, together
-from clm.explain.forecast.prior import Facts, Knowledge, knowledge
+from clm.explain.forecast.prior import Knowledge, knowledge
 from clm.runs.curve import Curve
 
 __all__ = ["LEVEL", "NORMAL_QUANTILE", "PLATEAU", "Facts", "Forecast", "Law", "forecast", "knowledge"]
@@ -82,4 +83,4 @@ def forecast(
     middle, sd = together(fits, design(ahead_law, ahead, observations.scale))
     half = NORMAL_QUANTILE * sd
     kind = "training" if observations.of_training else "validation"
-    return Forecast(ahead, middle, middle - half, middle + half, kind, tuple(known.outside(facts)))
+    return Forecast(ahead, middle, middle - half, middle + half, kind, tuple(outside(facts, known.ranges)))

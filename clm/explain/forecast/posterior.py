@@ -21,6 +21,7 @@ TRAIN_NOISE = 3.0  # times that of validation: each training loss is of another 
 FEWEST = 4  # stretches
 FEWEST_MEASURED = 2  # of which so many are of the losses that are forecast
 NO_IDEA = 30.0  # nats: the prior standard deviation of L0
+TEMPERED = 0.3  # the power of the evidence by which priors are weighed: a curve's losses aren't independent
 TERMS = 5  # L0, slope, decay, repeat, and the distance of training losses
 
 
@@ -120,18 +121,17 @@ def design(law: Law, steps: np.ndarray, scale: float, beside: bool = False) -> n
 
 
 def together(mixtures: Sequence[Mixture], rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and half-width factor-free standard deviation of the loss at design rows, over all priors: (points,) each.
+    """Mean and standard deviation of the loss at design rows, over all priors: (points,) each.
 
     A prior's standard deviation is scaled by its `width` and has its `floor` added, before they are mixed.
     """
-    total = np.logaddexp.reduce([np.logaddexp.reduce(mixture.log_weights, axis=None) for mixture in mixtures])
+    evidence = TEMPERED * np.array([np.logaddexp.reduce(mixture.log_weights, axis=None) for mixture in mixtures])
+    shares = np.exp(evidence - np.logaddexp.reduce(evidence))
     middle, second = 0.0, 0.0
-    for mixture in mixtures:
-        weights = np.exp(mixture.log_weights - total)
+    for share, mixture in zip(shares, mixtures, strict=True):
         means, variances = mixture.at(rows)
-        share = weights.sum()
-        own = np.einsum("sa,sap->p", weights, means) / share
-        spread = np.einsum("sa,sap->p", weights, variances + (means - own) ** 2) / share
+        own = np.einsum("sa,sap->p", mixture.weights, means)
+        spread = np.einsum("sa,sap->p", mixture.weights, variances + (means - own) ** 2)
         spread = mixture.prior.width**2 * spread + mixture.prior.floor**2
         middle, second = middle + share * own, second + share * (spread + own**2)
     return middle, np.sqrt(np.maximum(second - middle**2, 0.0))

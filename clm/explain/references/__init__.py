@@ -99,6 +99,7 @@ def _small(entry: dict[str, Any]) -> list[Point]:
         dataset_tokens=entry["dataset_tokens"],
         law=small_law(entry),
         muon=recipe.get("optim") == MUON,
+        dropout=recipe["resid_pdrop"],
     )
     kept = [pair for pair in entry["validation"] if pair[0] >= FEWEST_SEEN * steps and pair[0] % (steps // 5) == 0]
     return [Point(entry["name"], situation, *pair) for pair in kept]
