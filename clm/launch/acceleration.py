@@ -1,4 +1,4 @@
-"""What a GPU may train with beyond torch's own kernels: Liger's loss, and torch.compile in a run that is long enough.
+"""What a GPU may train with beyond torch's own kernels: Liger's loss if asked, torch.compile in a run long enough.
 
 Both are tried before they are taken: they need Triton, and that a C compiler and Python's headers. Neither was measured
 on a GPU here: the figures that decide over torch.compile are assumptions, and the line that is printed says so.
@@ -23,7 +23,7 @@ MARGIN = 5  # times the seconds of compiling have to be saved, for the estimates
 
 
 def choose(args: TrainingArguments, recipe: Recipe, parameters: int, tokens: int) -> list[str]:
-    """Settle `use_liger_kernel` and `torch_compile` in `args`, as the recipe wishes or as fits; a line on each.
+    """Settle `use_liger_kernel` and `torch_compile` in `args`, as the recipe asks or as fits; a line on each.
 
     Args:
         parameters: of the model, the tied head counted once.
@@ -51,14 +51,12 @@ def choose(args: TrainingArguments, recipe: Recipe, parameters: int, tokens: int
 
 def _choose_loss(wishes: dict[str, Any], device: str, card: torch.device) -> tuple[bool, str]:
     wish, own = wishes.get("use_liger_kernel"), "loss: this project's own, without the logits"
-    if wish is False:
-        return False, f"{own} (as the recipe asks)"
-    if device != "cuda" and not wish:
-        return False, own
+    if not wish:  # nobody has measured yet that Liger's is faster than this one's large chunks
+        return False, own if wish is None else f"{own} (as the recipe asks)"
     missing = "no GPU" if device != "cuda" else liger.missing() or fault_of(liger.try_out, card)
     if missing:
         return False, f"{own} (Liger Kernel's can't be used: {missing})"
-    return True, "loss: Liger Kernel's, without the logits; --use_liger_kernel false for this project's own"
+    return True, "loss: Liger Kernel's, without the logits (as the recipe asks)"
 
 
 def _estimate(flops: float, peak: float | None, compiling: float) -> tuple[bool, str]:

@@ -4,18 +4,24 @@ The logits of one 4 x 1024 batch over 32,000 ids are half a gigabyte in fp32, th
 exist for one chunk of rows at a time: the chunk's logits give its losses and, at once, its share of the gradients, so
 that the backward pass has only to scale what is already there (the idea of Liger Kernel's fused linear cross-entropy,
 Hsu et al. 2024, arXiv 2410.10989).
+
+A CPU wants chunks that stay in its cache, a GPU few and large kernels (`chunks.py`). Nothing here reads a number back
+from the device.
 """
 
+import math
+
 import torch
+from torch.nn import functional as F
 
 from clm.data.blocks import IGNORED
+from clm.model.chunks import of_device
 
-CHUNK_ELEMENTS = 2**22  # of logits at a time: 16 MB in fp32
-GROUP_ELEMENTS = 2**26  # of their gradient kept for one matmul into the weight's: 128 MB in bf16
-
-
-def _chunk_rows(vocab_size: int) -> int:
-    return max(16, CHUNK_ELEMENTS // vocab_size)
+# fp16 has nothing between 0 and 6e-8 and nothing above 65,504. So the gradient by the logits is taken times GRAD_SCALE,
+# which keeps probabilities down to 1e-9, and the hidden states times HIDDEN_SCALE, which keeps the sum over the 16,384
+# tokens of a chunk in range. A GradScaler scales the loss, which is too late for both: they are made in the forward.
+GRAD_SCALE = 2.0**6
+HIDDEN_SCALE = 2.0**-8
 
 
 def compute_dtype(hidden: torch.Tensor) -> torch.dtype:
@@ -25,19 +31,42 @@ def compute_dtype(hidden: torch.Tensor) -> torch.dtype:
     return hidden.dtype
 
 
-def _chunk(hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor, grad: torch.Tensor) -> torch.Tensor:
-    """The summed loss of some rows; its gradient by their logits, softmax minus the one-hot label, goes to `grad`."""
+def _chunk(
+    hidden: torch.Tensor, weight: torch.Tensor, target: torch.Tensor, grad: torch.Tensor, scale: float
+) -> torch.Tensor:
+    """The loss of each row; its gradient by the row's logits, softmax minus the one-hot label, goes to `grad`.
+
+    Args:
+        hidden: (rows, n_embd).
+        weight: (vocab_size, n_embd).
+        target: (rows, 1), labels that are ids.
+        grad: (rows, vocab_size), which gets the gradient times `scale`.
+    """
     logits = hidden @ weight.t()
-    counted = labels != IGNORED
-    target = labels.where(counted, 0)[:, None]
     probs = logits.softmax(dim=-1, dtype=torch.float32)
     # log(sum(exp(logits))) by way of the largest probability, the one that can't underflow.
     normalizer = logits.amax(1).float() - probs.amax(1).log()
     losses = normalizer - logits.gather(1, target)[:, 0].float()
     probs.scatter_add_(1, target, torch.full_like(probs[:, :1], -1.0))
-    grad.copy_(probs)
-    grad[~counted] = 0
-    return losses.where(counted, 0).sum()
+    grad.copy_(probs if scale == 1 else probs.mul_(scale))
+    return losses
+
+
+def _chunk_in_place(
+    hidden: torch.Tensor, weight: torch.Tensor, target: torch.Tensor, grad: torch.Tensor, scale: float, vocab_size: int
+) -> torch.Tensor:
+    """As `_chunk` in fewer passes over the logits, which lie in `grad` until they become their gradient.
+
+    Columns of `weight` and `grad` beyond `vocab_size` are no ids: their probability and their gradient are 0.
+    """
+    torch.mm(hidden, weight.t(), out=grad)
+    if grad.shape[1] > vocab_size:
+        grad[:, vocab_size:].fill_(-math.inf)
+    log_probs = grad.log_softmax(dim=-1, dtype=torch.float32)
+    own = log_probs.gather(1, target)
+    torch.exp(log_probs if scale == 1 else log_probs.add_(math.log(scale)), out=grad)
+    grad.scatter_(1, target, (own.expm1() * scale).to(grad.dtype))
+    return -own[:, 0]
 
 
 class _SummedCrossEntropy(torch.autograd.Function):
@@ -52,33 +81,44 @@ class _SummedCrossEntropy(torch.autograd.Function):
         dtype: torch.dtype,
     ) -> torch.Tensor:
         needs_hidden, needs_weight = ctx.needs_input_grad[:2]
-        cast_hidden, cast_weight = hidden.to(dtype), weight.to(dtype)
+        vocab_size, cut = weight.shape[0], of_device(hidden.device, hidden.shape[0], weight.shape[0])
+        scale, hidden_scale = (GRAD_SCALE, HIDDEN_SCALE) if dtype == torch.float16 else (1.0, 1.0)
+        # Rows that aren't counted are blanked out here, in n_embd columns, rather than in vocab_size of them.
+        blank = (labels == IGNORED)[:, None]
+        cast_hidden, target = hidden.masked_fill(blank, 0).to(dtype), labels[:, None].masked_fill(blank, 0)
+        summands = cast_hidden if hidden_scale == 1 else cast_hidden * hidden_scale
+        cast_weight = weight.to(dtype)
+        if cut.width > vocab_size:
+            cast_weight = F.pad(cast_weight, (0, 0, 0, cut.width - vocab_size))
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         grad_hidden = torch.empty_like(hidden) if needs_hidden else None
         grad_weight = torch.zeros_like(weight, dtype=torch.float32) if needs_weight else None
-        rows = _chunk_rows(weight.shape[0])
-        group = rows * max(1, GROUP_ELEMENTS // weight.shape[0] // rows)
-        for first in range(0, hidden.shape[0], group):
-            some = slice(first, first + group)
-            grad = torch.empty(len(labels[some]), weight.shape[0], dtype=dtype, device=hidden.device)
-            for start in range(0, len(grad), rows):
-                here = slice(start, start + rows)
-                total += _chunk(cast_hidden[some][here], cast_weight, labels[some][here], grad[here])
+        for first in range(0, len(hidden), cut.group):
+            some = slice(first, first + cut.group)
+            grad = torch.empty(len(labels[some]), cut.width, dtype=dtype, device=hidden.device)
+            for start in range(0, len(grad), cut.rows):
+                here = slice(start, start + cut.rows)
+                chunk = cast_hidden[some][here], cast_weight, target[some][here], grad[here], scale
+                losses = _chunk_in_place(*chunk, vocab_size) if cut.in_place else _chunk(*chunk)
+                total += losses.masked_fill(blank[some][here][:, 0], 0).sum()
             if needs_hidden:
                 grad_hidden[some] = grad @ cast_weight
             if needs_weight:
-                grad_weight += grad.t() @ cast_hidden[some]
+                grad_weight += (grad.t() @ summands[some])[:vocab_size]
+        if needs_hidden:
+            grad_hidden.masked_fill_(blank, 0)
         ctx.save_for_backward(grad_hidden, grad_weight)
-        ctx.weight_dtype = weight.dtype
+        ctx.weight_dtype, ctx.scales = weight.dtype, (scale, scale * hidden_scale)
         return total
 
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, grad_output: torch.Tensor) -> tuple:
         grad_hidden, grad_weight = ctx.saved_tensors
+        scale_of_hidden, scale_of_weight = ctx.scales
         if grad_hidden is not None:
-            grad_hidden = grad_hidden * grad_output.to(grad_hidden.dtype)
+            grad_hidden = grad_hidden * (grad_output / scale_of_hidden).to(grad_hidden.dtype)
         if grad_weight is not None:
-            grad_weight = (grad_weight * grad_output).to(ctx.weight_dtype)
+            grad_weight = (grad_weight * (grad_output / scale_of_weight)).to(ctx.weight_dtype)
         return grad_hidden, grad_weight, None, None
 
 
@@ -102,11 +142,9 @@ def token_losses(hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tenso
     """Nats of every label, float32 in the shape of `labels`, 0 where it is IGNORED; for evaluation."""
     flat, targets = hidden.reshape(-1, hidden.shape[-1]), labels.reshape(-1)
     losses = torch.empty(targets.shape, dtype=torch.float32, device=hidden.device)
-    rows = _chunk_rows(weight.shape[0])
+    rows = of_device(hidden.device, len(flat), weight.shape[0]).rows
     for start in range(0, flat.shape[0], rows):
         chunk = slice(start, start + rows)
         logits = (flat[chunk] @ weight.t()).float()
-        losses[chunk] = torch.nn.functional.cross_entropy(
-            logits, targets[chunk], ignore_index=IGNORED, reduction="none"
-        )
+        losses[chunk] = F.cross_entropy(logits, targets[chunk], ignore_index=IGNORED, reduction="none")
     return losses.reshape(labels.shape)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from clm.model.loss import CHUNK_ELEMENTS, GROUP_ELEMENTS
+from clm.model.chunks import buffer_bytes
 
 # What a block keeps for its backward pass, bytes a token and unit of width. bf16: its two LayerNorms' fp32 inputs and
 # bf16 outputs (4 + 2 each), query, key and value (6), what attention gives, before and after it is laid out anew (4),
@@ -73,9 +73,8 @@ def _activations(shape: Shape) -> float:
 
 def _loss(shape: Shape) -> float:
     """Logits of a chunk, their gradients of a group of chunks, and the head's gradient."""
-    logits, size = shape.tokens * shape.vocab_size, 2 if shape.bf16 else 4
     head = shape.vocab_size * shape.n_embd
-    return 3 * 4 * min(CHUNK_ELEMENTS, logits) + size * min(GROUP_ELEMENTS, logits) + (4 + 2 * shape.bf16) * head
+    return buffer_bytes("cpu", shape.tokens, shape.vocab_size, shape.bf16) + (4 + 2 * shape.bf16) * head
 
 
 def one_process(shape: Shape) -> Memory:

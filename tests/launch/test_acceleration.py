@@ -97,10 +97,11 @@ def test_a_compiler_that_is_not_there_is_found_out():
     assert said[0] == "None" and said[1].startswith("tried, and ") and "C++ compiler" in said[1]
 
 
-def test_ligers_loss_is_taken_where_a_gpu_has_it(card, monkeypatch):
-    for wish in ({}, {"use_liger_kernel": True}):
-        args, lines = decide(**wish)
-        assert args.use_liger_kernel and lines[0].startswith("loss: Liger Kernel's, ")
+def test_ligers_loss_is_taken_only_where_the_recipe_asks_for_it_and_it_works(card, monkeypatch):
+    args, lines = decide(use_liger_kernel=True)
+    assert args.use_liger_kernel and lines[0] == "loss: Liger Kernel's, without the logits (as the recipe asks)"
+    args, lines = decide()
+    assert not args.use_liger_kernel and lines[0] == "loss: this project's own, without the logits"
     args, lines = decide(use_liger_kernel=False)
     assert not args.use_liger_kernel and lines[0].endswith("own, without the logits (as the recipe asks)")
     monkeypatch.setattr(liger, "missing", lambda: "not installed")
@@ -108,7 +109,7 @@ def test_ligers_loss_is_taken_where_a_gpu_has_it(card, monkeypatch):
     assert not args.use_liger_kernel and "not installed" in lines[0]
     monkeypatch.setattr(liger, "missing", lambda: None)
     monkeypatch.setattr(liger, "try_out", fails)
-    args, lines = decide()
+    args, lines = decide(use_liger_kernel=True)
     assert not args.use_liger_kernel and lines[0].endswith(": tried, and RuntimeError: Failed to find C compiler.)")
 
 
