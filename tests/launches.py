@@ -65,7 +65,7 @@ class Launches(TorchDispatchMode):
     ) -> Any:
         """Run the operation, and count it; first its reads, for a FakeTensor has no number to give."""
         kwargs, name = kwargs or {}, func._schema.name.removeprefix("aten::")
-        if name.startswith("prim::"):  # what a FakeTensor is asked about itself
+        if name.startswith(("prim::", "profiler::")):  # about tensors, not on them
             return func(*args, **kwargs)
         if name in _READS or _indexed_by_mask(name, args) or _copies_to_host(name, args, kwargs):
             self.reads_by_op[name] += 1

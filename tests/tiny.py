@@ -5,7 +5,8 @@ import os
 import random
 import subprocess
 import sys
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from unittest.mock import patch
 
@@ -13,6 +14,7 @@ import torch
 from accelerate.state import AcceleratorState
 
 import run_clm
+from clm.training import muon
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -74,7 +76,8 @@ def history(folder: str, key: str) -> list[float]:
     return [entry[key] for entry in log if key in entry]
 
 
-def muon_in_fp32() -> AbstractContextManager:
+@contextmanager
+def muon_in_fp32() -> Iterator[None]:
     """Muon's iterations in fp32: in bf16 another order of a sum is seen in the third digit of a step."""
     iterate = torch.optim._muon._zeropower_via_newtonschulz
 
@@ -82,4 +85,6 @@ def muon_in_fp32() -> AbstractContextManager:
         with patch.object(torch.Tensor, "bfloat16", lambda tensor: tensor.float().clone()):
             return iterate(*args)
 
-    return patch.object(torch.optim._muon, "_zeropower_via_newtonschulz", exact)
+    of_shards = patch.object(torch.optim._muon, "_zeropower_via_newtonschulz", exact)  # torch's loop, under FSDP2
+    with of_shards, patch.object(muon, "DTYPE", torch.float32):
+        yield

@@ -4,18 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch.optim import AdamW, Muon, Optimizer
+from torch.optim import AdamW, Optimizer
 from transformers import TrainingArguments
 
 
-class PiecewiseMuon(Muon):
-    """torch's Muon, a group's matrices each taken as so many `pieces` side by side."""
-
-    def _init_group(self, group: dict[str, Any], *of_step: list[torch.Tensor]) -> bool:
-        is_complex = super()._init_group(group, *of_step)
-        for tensors in of_step:  # weights, gradients, momentum
-            tensors[:] = [piece for tensor in tensors for piece in tensor.chunk(group["pieces"], dim=1)]
-        return is_complex
+from clm.training.muon import PiecewiseMuon
 
 
 class MuonAndAdamW(Optimizer):

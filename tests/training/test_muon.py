@@ -1,0 +1,154 @@
+"""Stacked Muon makes the updates of torch's loop, in one process or several, from few kernels."""
+
+import copy
+from unittest.mock import patch
+
+import pytest
+import torch
+from torch import multiprocessing
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.optim import Muon
+from transformers import GPT2Config
+
+from clm.model.gpt2 import GPT2LMHeadModel
+from clm.training import muon, optim
+from tests.launches import Launches
+from tests.training import muon_processes
+
+ENDS = {"bos_token_id": 0, "eos_token_id": 0}
+
+
+class Loop(muon.PiecewiseMuon):
+    """torch's loop, a matrix at a time, as checkpoints of before come from."""
+
+    step = Muon.step
+
+
+def gpt2(width=16, layers=2, vocab_size=50):
+    torch.manual_seed(0)
+    config = GPT2Config(vocab_size=vocab_size, n_positions=8, n_layer=layers, n_head=2, n_embd=width, **ENDS)
+    return GPT2LMHeadModel(config)
+
+
+def optimizer(model, tmp_path, of=muon.PiecewiseMuon):
+    recipe = {"optim": "muon", "learning_rate": 0.01, "weight_decay": 0.5}
+    with patch.object(optim, "PiecewiseMuon", of):
+        return optim.MuonAndAdamW(
+            model, optim.training_arguments({**recipe, "output_dir": str(tmp_path), "use_cpu": True})
+        )
+
+
+def step(model, moved_by, seed):
+    torch.manual_seed(seed)
+    for weight in model.parameters():
+        weight.grad = torch.randn_like(weight)
+    moved_by.step()
+
+
+@pytest.mark.parametrize("elements", [2**26, 3 * 16 * 16, 1])
+def test_a_step_is_that_of_torchs_loop_bit_for_bit(tmp_path, monkeypatch, elements):
+    monkeypatch.setattr(muon, "STACK_ELEMENTS", elements)
+    stacked, looped = gpt2(), gpt2()
+    ours, theirs = optimizer(stacked, tmp_path), optimizer(looped, tmp_path, Loop)
+    for seed in range(3):
+        step(stacked, ours, seed)
+        step(looped, theirs, seed)
+    for (name, mine), other in zip(stacked.named_parameters(), looped.parameters(), strict=True):
+        assert torch.equal(mine, other), name
+
+
+def test_a_checkpoint_of_the_loop_goes_on(tmp_path):
+    looped = gpt2()
+    theirs = optimizer(looped, tmp_path, Loop)
+    step(looped, theirs, 0)
+    torch.save(theirs.state_dict(), tmp_path / "optimizer.pt")
+    stacked = copy.deepcopy(looped)
+    ours = optimizer(stacked, tmp_path)
+    ours.load_state_dict(torch.load(tmp_path / "optimizer.pt", weights_only=True))
+    step(stacked, ours, 1)
+    step(looped, theirs, 1)
+    assert all(torch.equal(*both) for both in zip(stacked.parameters(), looped.parameters(), strict=True))
+    saved, again = theirs.state_dict(), ours.state_dict()
+    assert saved["param_groups"] == again["param_groups"] and saved["state"].keys() == again["state"].keys()
+    for at, state in saved["state"].items():
+        assert {key: value.shape for key, value in state.items()} == {
+            key: value.shape for key, value in again["state"][at].items()
+        }
+
+
+def test_what_has_no_gradient_stays_as_it_is(tmp_path):
+    model = gpt2()
+    ours, before = optimizer(model, tmp_path), copy.deepcopy(model.state_dict())
+    ours.step()  # as after a step that is left out for its loss
+    assert all(torch.equal(before[name], weight) for name, weight in model.state_dict().items()) and not ours.state
+
+
+@torch.no_grad()
+def averaged(layers, muons):
+    """What a step of `muons` would orthogonalise."""
+    for weight in layers.weights:
+        weight.grad = torch.ones_like(weight)
+    return [matrix for group in muons.param_groups for matrix in muons._averaged(group)]
+
+
+def test_a_stack_is_no_larger_than_it_may_be(monkeypatch):
+    layers = muon_processes.Layers()
+    monkeypatch.setattr(muon, "STACK_ELEMENTS", 2 * 8 * 32)
+    matrices = averaged(layers, muon_processes.optimizer(layers))
+    stacks = [[tuple(matrix.weight.shape) for matrix in stack] for stack in muon._stacks(matrices)]
+    # 8 x 8 alone or as pieces of 8 x 24, 512 elements at most; 8 x 32 and 32 x 8 together, two at a time.
+    assert stacks == [
+        [(8, 8), (8, 8), (8, 8), (8, 24)],
+        [(8, 24), (8, 24)],
+        [(8, 32), (8, 32)],
+        [(8, 32), (32, 8)],
+        [(32, 8), (32, 8)],
+    ]
+
+
+def test_muon_and_adamw_of_twelve_layers_take_few_kernels_and_ask_for_no_number(tmp_path):
+    with FakeTensorMode():
+        model = gpt2(768, 12, 32_000)
+        moved_by = optimizer(model, tmp_path)
+        step(model, moved_by, 0)  # which makes the states
+        with Launches() as asked:
+            moved_by.step()
+    assert asked.launches <= 100, asked.by_op  # torch's loop: 2,383
+    assert asked.by_op["bmm"] == 2 * 5  # 48 matrices of 768 x 768, and 24 of 768 x 3,072, each five times
+    assert asked.host_reads == 0, asked.reads_by_op
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_processes_share_the_work_and_end_with_the_weights_of_one(tmp_path, processes):
+    muon_processes.run(0, 1, str(tmp_path))
+    one = torch.load(tmp_path / "rank-0.pt")
+    multiprocessing.spawn(muon_processes.run, (processes, str(tmp_path)), nprocs=processes)
+    ranks = [torch.load(tmp_path / f"rank-{rank}.pt") for rank in range(processes)]
+    for (given, batch), (of_given, of_batch) in zip([one] * processes, ranks, strict=True):
+        assert all(torch.equal(*both) for both in zip(given, of_given, strict=True))
+        for mine, other in zip(batch, of_batch, strict=True):
+            torch.testing.assert_close(mine, other, rtol=0, atol=1e-5)
+    for other in ranks[1:]:
+        assert all(torch.equal(*both) for both in zip(ranks[0][1], other[1], strict=True))
+
+
+def test_each_process_orthogonalises_its_share_only(monkeypatch):
+    layers = muon_processes.Layers()
+    matrices = averaged(layers, muon_processes.optimizer(layers))
+    done = []
+
+    def iterate(part, *_):
+        done.append(len(part))
+        return part
+
+    monkeypatch.setattr(muon, "newton_schulz", iterate)
+    monkeypatch.setattr(muon.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(muon.distributed, "get_world_size", lambda: 4)
+    monkeypatch.setattr(muon.distributed, "all_gather_single", lambda everything, part: everything.zero_())
+    shares = []
+    for rank in range(4):
+        monkeypatch.setattr(muon.distributed, "get_rank", lambda rank=rank: rank)
+        done.clear()
+        assert [len(muon._orthogonalised(stack)) for stack in muon._stacks(matrices)] == [12, 6]
+        shares.append(tuple(done))
+    assert shares == [(3, 2), (3, 2), (3, 2), (3,)]  # of 12 and of 6; the last has nothing left of the 6
