@@ -1,5 +1,9 @@
-"""What each process of test_muon.py does: three layers of a block's four matrices, moved by Muon."""
+"""What each process of test_muon.py does: three layers of a block's four matrices, moved by Muon.
 
+As a program of its own it is run_clm.py, with Muon's iterations in fp32.
+"""
+
+import sys
 from pathlib import Path
 
 import torch
@@ -69,3 +73,10 @@ def run(rank: int, processes: int, folder: str) -> None:
     torch.save([[weight.detach() for weight in each] for each in weights], Path(folder, f"rank-{rank}.pt"))
     if processes > 1:
         distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    import run_clm
+
+    muon.DTYPE = torch.float32
+    sys.exit(run_clm.main())

@@ -13,6 +13,8 @@ from transformers import GPT2Config
 from clm.model.gpt2 import GPT2LMHeadModel
 from clm.training import muon, optim
 from tests.launches import Launches
+from tests.test_processes import RECIPE, same
+from tests.tiny import ROOT, launch, muon_in_fp32, run, write_recipe
 from tests.training import muon_processes
 
 ENDS = {"bos_token_id": 0, "eos_token_id": 0}
@@ -91,6 +93,23 @@ def averaged(layers, muons):
     return [matrix for group in muons.param_groups for matrix in muons._averaged(group)]
 
 
+def test_a_gradient_scaler_moves_the_weights_as_without_it_and_leaves_out_what_overflowed(tmp_path):
+    scaled, plain = gpt2(), gpt2()
+    ours, theirs = optimizer(scaled, tmp_path), optimizer(plain, tmp_path)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    scaler.scale(torch.ones(()))  # which makes its state
+    for weight, other in zip(scaled.parameters(), plain.parameters(), strict=True):
+        other.grad = torch.randn_like(other)
+        weight.grad = 1024 * other.grad
+    scaler.step(ours)
+    theirs.step()
+    assert all(torch.equal(*both) for both in zip(scaled.parameters(), plain.parameters(), strict=True))
+    scaler.update()
+    scaled.transformer.h[0].mlp.c_fc.weight.grad[0, 0] = float("inf")
+    scaler.step(ours)
+    assert all(torch.equal(*both) for both in zip(scaled.parameters(), plain.parameters(), strict=True))
+
+
 def test_a_stack_is_no_larger_than_it_may_be(monkeypatch):
     layers = muon_processes.Layers()
     monkeypatch.setattr(muon, "STACK_ELEMENTS", 2 * 8 * 32)
@@ -130,6 +149,17 @@ def test_processes_share_the_work_and_end_with_the_weights_of_one(tmp_path, proc
             torch.testing.assert_close(mine, other, rtol=0, atol=1e-5)
     for other in ranks[1:]:
         assert all(torch.equal(*both) for both in zip(ranks[0][1], other[1], strict=True))
+
+
+@pytest.mark.slow
+def test_the_command_trains_in_two_processes_as_in_one(workplace):
+    write_recipe(**RECIPE, optim="muon")
+    with muon_in_fp32():
+        assert run("--output_dir", "one") == 0
+    two = ("--multi_gpu", "--num_processes", "2", str(ROOT / "tests/training/muon_processes.py"))
+    done = launch(*two, "--config", "tiny.json", ACCELERATE_USE_CPU="true")
+    assert done.returncode == 0 and "processes: 2" in done.stdout, done.stderr
+    same("out", "one", weights=1e-5)
 
 
 def test_each_process_orthogonalises_its_share_only(monkeypatch):
