@@ -7,7 +7,6 @@ import torch
 from torch.optim import AdamW, Optimizer
 from transformers import TrainingArguments
 
-
 from clm.training.muon import PiecewiseMuon
 
 

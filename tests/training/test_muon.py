@@ -10,6 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.optim import Muon
 from transformers import GPT2Config
 
+from clm.launch.start import training_arguments
 from clm.model.gpt2 import GPT2LMHeadModel
 from clm.training import muon, optim
 from tests.launches import Launches
@@ -35,9 +36,7 @@ def gpt2(width=16, layers=2, vocab_size=50):
 def optimizer(model, tmp_path, of=muon.PiecewiseMuon):
     recipe = {"optim": "muon", "learning_rate": 0.01, "weight_decay": 0.5}
     with patch.object(optim, "PiecewiseMuon", of):
-        return optim.MuonAndAdamW(
-            model, optim.training_arguments({**recipe, "output_dir": str(tmp_path), "use_cpu": True})
-        )
+        return optim.MuonAndAdamW(model, training_arguments({**recipe, "output_dir": str(tmp_path), "use_cpu": True}))
 
 
 def step(model, moved_by, seed):
