@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from clm.cores import usable_cores
+from clm.launch import gpus
 
 
 @dataclass
@@ -20,11 +21,15 @@ class Decision:
 
 def device_type(training: dict[str, Any]) -> str:
     """`cuda`, `mps` or `cpu`: where the Trainer will run."""
-    if training.get("use_cpu") or os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes"):
+    if _wants_cpu(training):
         return "cpu"
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _wants_cpu(training: dict[str, Any]) -> bool:
+    return bool(training.get("use_cpu")) or os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
 
 
 def device_name(device: str) -> str:
@@ -46,9 +51,17 @@ def fit(training: dict[str, Any]) -> Decision:
 
     bf16 where there is hardware for it, else fp32; TF32 for what stays fp32 on a card that has it; on a CPU as many
     threads as this process's share of the cores.
+
+    Raises:
+        UserError: there is a GPU that can't be used, or shared as this launch would.
     """
     device = device_type(training)
     decision = Decision(dict(training))
+    if device == "cuda":
+        gpus.check_kernels()
+        gpus.check_count(training)
+    elif not _wants_cpu(training):
+        gpus.check_driver()
     if device == "cpu":
         # Without it TrainingArguments refuses bf16 on a machine that has no GPU.
         decision.training["use_cpu"] = True
@@ -85,10 +98,19 @@ def _fit_precision(decision: Decision, device: str) -> None:
         decision.lines.append("precision: fp32, since this device has no bf16 arithmetic")
     else:
         decision.lines.append("precision: bf16 autocast over fp32 weights" if wanted else "precision: fp32")
-    has_tf32 = device == "cuda" and torch.cuda.get_device_capability() >= (8, 0)
+    _fit_tf32(decision, device)
+
+
+def _fit_tf32(decision: Decision, device: str) -> None:
+    # AMD's cards have capabilities, too, and torch calls them cuda, but TF32 is NVIDIA's.
+    has_tf32 = device == "cuda" and torch.version.hip is None and torch.cuda.get_device_capability() >= (8, 0)
     if decision.training.get("tf32") and not has_tf32:
         decision.lines.append("tf32: not on this device, left off")
         decision.training["tf32"] = None
     elif has_tf32 and decision.training.get("tf32") is None:
         decision.training["tf32"] = True
         decision.lines.append("tf32: on for training's remaining fp32 matmuls")
+    if has_tf32:
+        # TrainingArguments set the new switch only. The old one, which NVIDIA's containers turn on by
+        # TORCH_ALLOW_TF32_CUBLAS_OVERRIDE, has to agree: Inductor reads it under max-autotune, and torch raises else.
+        torch.set_float32_matmul_precision("high" if decision.training["tf32"] else "highest")
