@@ -89,13 +89,29 @@ def _batch(text: Documents, windows: Windows, rows: slice) -> tuple[torch.Tensor
 @contextmanager
 def precision(device: torch.device, bf16: bool = False) -> Iterator[None]:
     """Full fp32, neither autocast nor TF32, whatever training uses; or autocast to bf16."""
-    before = torch.backends.fp32_precision
-    torch.backends.fp32_precision = "ieee"
+    with _without_tf32(), torch.autocast(device.type, dtype=torch.bfloat16 if bf16 else None, enabled=bf16):
+        yield
+
+
+@contextmanager
+def _without_tf32() -> Iterator[None]:
+    """Let every backend of torch multiply fp32 as IEEE says.
+
+    A backend that was set by itself, as torch's older switches and TORCH_ALLOW_TF32_CUBLAS_OVERRIDE do, doesn't heed
+    the common setting, so each is set. One that wasn't reads as the common one: hence the order, from the top.
+    """
+    settings = (torch.backends, torch.backends.cudnn, torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
+    before = []
+    for setting in settings:
+        before.append(setting.fp32_precision)
+        setting.fp32_precision = "none"
     try:
-        with torch.autocast(device.type, dtype=torch.bfloat16 if bf16 else None, enabled=bf16):
-            yield
+        for setting in settings:
+            setting.fp32_precision = "ieee"
+        yield
     finally:
-        torch.backends.fp32_precision = before
+        for setting, value in zip(settings, before, strict=True):
+            setting.fp32_precision = value
 
 
 @torch.no_grad()

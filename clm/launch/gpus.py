@@ -10,7 +10,7 @@ from transformers import TrainingArguments
 from clm.errors import UserError
 
 _DRIVER_FILE, _NVIDIA_CARD = Path("/proc/driver/nvidia/version"), Path("/dev/nvidia0")
-# The oldest Linux driver for each CUDA, https://docs.nvidia.com/deploy/cuda-compatibility (minor version compatibility).
+# The oldest Linux driver for each CUDA (NVIDIA, CUDA Compatibility, section Minor Version Compatibility).
 _OLDEST_DRIVER = {"12": 525, "13": 580}
 # The last wheels for older drivers, and for cards older than Turing (PyTorch's RELEASE.md; pytorch#190385).
 _CUDA_12 = "https://download.pytorch.org/whl/cu126"
@@ -118,7 +118,6 @@ def use_one(args: TrainingArguments, recipe: str) -> list[str]:
     processes, cards = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count()
     if cards <= processes:
         return []
-    return [
-        f"GPUs: {processes} of {cards} {'is' if processes == 1 else 'are'} used, the others are idle; to use them all: "
-        f"accelerate launch --config_file recipes/accelerate/ddp.yaml --num_processes {cards} run_clm.py --config {recipe}"
-    ]
+    launch = f"accelerate launch --config_file recipes/accelerate/ddp.yaml --num_processes {cards}"
+    used = f"{processes} of {cards} {'is' if processes == 1 else 'are'} used"
+    return [f"GPUs: {used}, the others are idle; to use them all: {launch} run_clm.py --config {recipe}"]

@@ -139,7 +139,7 @@ class ClmTrainer(ResumableTrainer):
 
     def _step_loss(self) -> float:
         """The loss of the step under way, in nats a token, over all processes."""
-        loss = (self._tr_loss - self._loss_before).double().cpu()
+        loss = (self._tr_loss - self._loss_before).cpu().double()  # Apple's GPUs have no float64
         if self._group is not None:
             distributed.all_reduce(loss, group=self._group)
         return loss.item() / self.args.world_size

@@ -2,6 +2,9 @@
 
 import json
 import math
+import os
+import subprocess
+import sys
 from dataclasses import asdict
 
 import numpy as np
@@ -15,6 +18,7 @@ from clm.data.store.writer import Totals
 from clm.evaluation.forward import from_hidden_states
 from clm.evaluation.scoring import Documents, Score, document_nats, score_store, unigram_loss
 from clm.evaluation.text import EncodedText
+from tests.tiny import ROOT
 
 END = 0
 
@@ -149,3 +153,41 @@ def test_the_evaluate_module_gives_the_same_numbers():
     metric = evaluate.load("clm/evaluation/perplexity")
     got = metric.compute(nats=[12.0, 8.0], tokens=[6, 4], words=[3, 1], bytes=[30, 20])
     assert got == Score(20.0, 10, 4, 50).metrics()
+
+
+PRECISIONS = """
+import json, torch
+from clm.evaluation.scoring import precision
+
+def now():
+    cuda, cpu = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul
+    return [setting.fp32_precision for setting in (torch.backends, torch.backends.cudnn, cuda, cpu)]
+
+def look():
+    outside = now()
+    with precision(torch.device("cpu")):
+        inside = now()
+    return outside, inside, now()
+
+seen = [look()]
+torch.set_float32_matmul_precision("high")
+seen.append(look())
+torch.backends.fp32_precision = "tf32"
+seen.append(look())
+print(json.dumps(seen))
+"""
+
+
+@pytest.mark.parametrize(
+    ("environment", "matmul"),
+    [({}, ["none", "tf32", "tf32"]), ({"TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "1"}, ["tf32", "tf32", "tf32"])],
+)
+def test_evaluation_is_in_fp32_whoever_set_tf32(environment, matmul):
+    """In a process of its own: torch reads the variable, which NVIDIA's containers set, only once."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    done = subprocess.run([sys.executable, "-c", PRECISIONS], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    seen = json.loads(done.stdout)
+    assert [outside[2] for outside, _, _ in seen] == matmul
+    assert [inside for _, inside, _ in seen] == [["ieee"] * 4] * 3
+    assert [after for _, _, after in seen] == [outside for outside, _, _ in seen]

@@ -9,6 +9,7 @@ from threading import Event, Thread
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from clm.files import write_json
@@ -44,21 +45,29 @@ def _joules_of(path: Path) -> Callable[[], float]:
     return lambda: int(path.read_text()) / 1e6
 
 
-def gpu_counters(count: int) -> list[Counter]:
-    """NVML's counters of the first `count` GPUs that torch sees; none where one of them has none (before Volta)."""
+def gpu_counters(uuids: list[str]) -> list[Counter]:
+    """NVML's counters of the GPUs with these identities; none where one of them has none (before Volta, or a slice)."""
     try:
         nvml = ctypes.CDLL("libnvidia-ml.so.1")
     except OSError:
         return []
     found = []
-    for index in range(count):
-        handle, uuid = ctypes.c_void_p(), f"GPU-{torch.cuda.get_device_properties(index).uuid}"
-        if nvml.nvmlInit_v2() or nvml.nvmlDeviceGetHandleByUUID(uuid.encode(), ctypes.byref(handle)):
+    for uuid in uuids:
+        handle = ctypes.c_void_p()
+        if nvml.nvmlInit_v2() or nvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}".encode(), ctypes.byref(handle)):
             return []
         if nvml.nvmlDeviceGetTotalEnergyConsumption(handle, ctypes.byref(ctypes.c_ulonglong())):
             return []
         found.append(Counter(_joules_of_gpu(nvml, handle)))
     return found
+
+
+def gpus_of_run(device: torch.device) -> list[str]:
+    """The identities of the GPUs that the run's processes use, on every process.
+
+    Each names its own: the numbers that torch gives the cards are of those that a process may see, so they differ.
+    """
+    return sorted(set(gather_object([str(torch.cuda.get_device_properties(device).uuid)])))
 
 
 def _joules_of_gpu(nvml: ctypes.CDLL, handle: ctypes.c_void_p) -> Callable[[], float]:
@@ -82,6 +91,7 @@ class EnergyMeter(TrainerCallback):
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Start to count, if all of the run will be seen."""
+        used = gpus_of_run(args.device) if args.device.type == "cuda" else []
         if not state.is_world_process_zero:
             return
         (Path(args.output_dir) / ENERGY_FILE).unlink(missing_ok=True)
@@ -89,7 +99,7 @@ class EnergyMeter(TrainerCallback):
         if state.global_step > 0 or not one_machine:
             return
         processors = processor_counters()
-        gpus = gpu_counters(max(args.world_size, args.n_gpu)) if args.device.type == "cuda" else []
+        gpus = gpu_counters(used)
         if args.device.type == "cuda" and not gpus:  # the processors alone would mislead
             return
         if processors or gpus:

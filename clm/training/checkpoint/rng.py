@@ -15,6 +15,7 @@ def get() -> dict[str, Any]:
         "numpy": [name, torch.from_numpy(keys.astype(np.int64)), *rest],
         "cpu": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+        "mps": torch.mps.get_rng_state() if torch.backends.mps.is_available() else None,
     }
 
 
@@ -26,3 +27,5 @@ def put(state: dict[str, Any]) -> None:
     torch.set_rng_state(state["cpu"])
     if state["cuda"] is not None and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])
+    if state.get("mps") is not None and torch.backends.mps.is_available():  # older checkpoints have none
+        torch.mps.set_rng_state(state["mps"])
