@@ -317,6 +317,30 @@ def test_a_shipped_recipe_is_valid_and_resolves_to_itself(path, tmp_path):
     assert training_arguments(arguments).learning_rate == recipe.training["learning_rate"]
 
 
+@pytest.mark.parametrize(
+    ("name", "sequences"), [("quickstart", 16), ("own-text", 32), ("wt103-seed", 32), ("wt103", 128)]
+)
+def test_a_shipped_recipes_step_is_the_same_on_any_number_of_gpus(name, sequences):
+    path = next(path for path in SHIPPED if path.stem == name)
+    for processes in (1, 2, 4, 8):
+        try:
+            recipe = load(path)
+            accumulation = recipe.accumulation(processes)
+        except UserError as error:  # its micro-batches are too large for so many; it says what to set
+            fitting = str(sequences // processes)
+            assert str(error).endswith(f"set per_device_train_batch_size {fitting}")
+            recipe = load(path, {"per_device_train_batch_size": int(fitting)})
+            accumulation = recipe.accumulation(processes)
+        assert recipe.training["per_device_train_batch_size"] * accumulation * processes == sequences
+
+
+def test_the_shipped_sweeps_take_the_batch_that_their_results_were_made_with():
+    for path in (SHIPPED[0].parent / "sweeps").glob("*.json"):
+        fixed = json.loads(path.read_text("utf-8"))["set"]
+        recipe = load(SHIPPED[0].parent / "quickstart.json", fixed)
+        assert recipe.training["per_device_train_batch_size"] * recipe.accumulation(1) == 8
+
+
 def test_overrides_are_in_what_is_saved(recipe_file, tmp_path):
     recipe = load(recipe_file({"optim": "sgd", "optim_args": "momentum=0.9"}), {"optim": "adamw_torch", "n_layer": 1})
     saved = recipe_file(json.dumps(recipe.resolved()))

@@ -29,12 +29,12 @@ def choose(args: TrainingArguments, recipe: Recipe, parameters: int, tokens: int
         parameters: of the model, the tied head counted once.
         tokens: that are still to be trained on, over all processes.
     """
-    device, wishes = hardware.device_type(recipe.training), recipe.training
-    args.use_liger_kernel, loss = _choose_loss(wishes, device, args.device)
+    device, wishes, half = hardware.device_type(recipe.training), recipe.training, bool(args.bf16 or args.fp16)
+    args.use_liger_kernel, loss = _choose_loss(wishes, device, args)
     if not args.torch_compile and wishes.get("torch_compile") is None and device == "cuda":
         options, block_size = recipe.model, recipe.data.block_size
         a_token = flops_per_token(parameters - block_size * options.n_embd, options.n_layer, options.n_embd, block_size)
-        peak = peak_flops(device, hardware.device_name(device), bool(args.bf16))
+        peak = peak_flops(device, hardware.device_name(device), half)
         pays, line = _estimate(tokens * a_token / args.world_size, peak, options.n_layer * COMPILE_SECONDS)
         if pays and (fault := fault_of(compile_a_little, args.device)):
             line = f"off: {fault}"
@@ -49,20 +49,23 @@ def choose(args: TrainingArguments, recipe: Recipe, parameters: int, tokens: int
     return [loss, f"torch.compile: {line}"]
 
 
-def _choose_loss(wishes: dict[str, Any], device: str, card: torch.device) -> tuple[bool, str]:
+def _choose_loss(wishes: dict[str, Any], device: str, args: TrainingArguments) -> tuple[bool, str]:
     wish, own = wishes.get("use_liger_kernel"), "loss: this project's own, without the logits"
     if not wish:  # nobody has measured yet that Liger's is faster than this one's large chunks
         return False, own if wish is None else f"{own} (as the recipe asks)"
-    missing = "no GPU" if device != "cuda" else liger.missing() or fault_of(liger.try_out, card)
+    if device != "cuda":
+        missing = "no GPU"
+    elif args.fp16:
+        missing = "it gives the head's gradient in fp16, which sums over many tokens overflow"
+    else:
+        missing = liger.missing() or fault_of(liger.try_out, args.device)
     if missing:
         return False, f"{own} (Liger Kernel's can't be used: {missing})"
     return True, "loss: Liger Kernel's, without the logits (as the recipe asks)"
 
 
-def _estimate(flops: float, peak: float | None, compiling: float) -> tuple[bool, str]:
+def _estimate(flops: float, peak: float, compiling: float) -> tuple[bool, str]:
     """Whether torch.compile pays in `flops` on one device that does `peak` FLOP/s, and why."""
-    if peak is None:
-        return False, "off: the peak of this device in this precision isn't known, so neither is what it would save"
     seconds = flops / (peak * UTILISATION["gpu"])
     saved, pays = seconds * SAVED, seconds * SAVED > MARGIN * compiling
     return pays, (

@@ -21,7 +21,7 @@ def environment(args: TrainingArguments) -> dict[str, Any]:
     device = args.device.type
     return {
         "device": cpu_name() if device == "cpu" else hardware.device_name(device),
-        "precision": "bf16" if args.bf16 else "fp32",
+        "precision": "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32",
         "processes": args.world_size,
         "cpu_cores": usable_cores(),
         "cpu_threads": torch.get_num_threads(),

@@ -11,7 +11,7 @@ import torch
 
 from clm.errors import UserError
 from clm.launch import hardware
-from clm.model.flops import PEAKS, UTILISATION, measured_matmul_rate
+from clm.model.flops import PEAKS, UTILISATION, half_dtype, known_peak, measured_matmul_rate
 
 DEVICES_PER_MACHINE = 8  # assumed, as in every maker's large machine
 
@@ -25,6 +25,7 @@ class Device:
         memory: bytes.
         link: bytes a second to the other devices of its machine, one direction; None where nothing is known of it.
         network: bytes a second from its machine to others, its own share of that.
+        measured: whether `flops` were measured on this machine.
     """
 
     name: str
@@ -34,10 +35,11 @@ class Device:
     link: float | None = None
     network: float | None = None
     price: float = 0.0
+    measured: bool = False
 
 
 def _gpu(name: str, gigabytes: float, link: float, network: float, price: float) -> Device:
-    return Device(name, PEAKS[name], gigabytes * 1e9, UTILISATION["gpu"], link * 1e9, network * 1e9, price)
+    return Device(name, PEAKS[name] * 1e12, gigabytes * 1e9, UTILISATION["gpu"], link * 1e9, network * 1e9, price)
 
 
 # Gigabytes, GB/s to the neighbours, GB/s of network, dollars an hour.
@@ -66,21 +68,27 @@ def by_name(name: str) -> Device:
     return found
 
 
-def this_one(device: str, bf16: bool, processes: int) -> Device:
-    """This machine's device of type `device`, its matmul rate measured now; main memory is shared by the processes."""
-    rate = measured_matmul_rate(device, torch.bfloat16 if bf16 else torch.float32)
+def this_one(device: str, half: bool, processes: int) -> Device:
+    """This machine's device of type `device`, its matmul rate measured now unless it is a GPU whose maker's is known.
+
+    Main memory is shared by the processes.
+    """
+    name = hardware.device_name(device)
+    rate = known_peak(name) if device == "cuda" and half else None
+    measured = rate is None
+    if rate is None:
+        rate = measured_matmul_rate(device, half_dtype(device) if half else torch.float32)
     if device == "cuda":
         memory = float(torch.cuda.get_device_properties(0).total_memory)
     else:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / processes
-    name = "this CPU" if device == "cpu" else f"this {hardware.device_name(device)}"
-    return Device(name, rate, memory, UTILISATION["cpu" if device == "cpu" else "gpu"])
+    name = "this CPU" if device == "cpu" else f"this {name}"
+    return Device(name, rate, memory, UTILISATION["cpu" if device == "cpu" else "gpu"], measured=measured)
 
 
 def assumptions(device: Device, processes: int) -> dict[str, str]:
     """What the estimates for these devices rest on."""
-    own = device.name.startswith("this ")
-    rate = "matmuls measured here just now" if own else "the data sheet's dense bf16 matmuls"
+    rate = "matmuls measured here just now" if device.measured else "the data sheet's dense matmuls in half precision"
     reached = "measured at 12 x 768; a small model reaches less" if device.name == "this CPU" else "assumed"
     notes = {
         "memory": "estimate: fp32 weights, gradients and optimizer states, and the tensors that a block keeps for its "

@@ -101,10 +101,10 @@ def make(recipe: Recipe, dataset_tokens: int | None = None, processes: int = 1, 
 
 
 def this_device(recipe: Recipe, processes: int) -> tuple[Device, bool]:
-    """What this machine has to train the recipe on, and whether that will be in bf16."""
+    """What this machine has to train the recipe on, and whether that will be in half precision."""
     fitted = hardware.fit(recipe.training).training
-    bf16 = bool(fitted["bf16"])
-    return devices.this_one(hardware.device_type(fitted), bf16, processes), bf16
+    half = bool(fitted["bf16"] or fitted.get("fp16"))
+    return devices.this_one(hardware.device_type(fitted), half, processes), half
 
 
 def _shape(recipe: Recipe, parameters: Parameters, vocab_size: int, processes: int, bf16: bool) -> Shape:

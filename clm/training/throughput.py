@@ -70,7 +70,7 @@ def throughput_of(model: GPT2LMHeadModel, args: TrainingArguments) -> Throughput
     sequences = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
     in_matmuls = model.num_parameters() - config.n_positions * config.n_embd
     flops = flops_per_token(in_matmuls, config.n_layer, config.n_embd, config.n_positions)
-    peak = peak_flops(device, hardware.device_name(device), bool(args.bf16))
+    peak = peak_flops(device, hardware.device_name(device), bool(args.bf16 or args.fp16))
     return Throughput(sequences * config.n_positions, flops, peak and peak * args.world_size)
 
 

@@ -30,11 +30,12 @@ def fails(_):
     raise RuntimeError("Failed to find C compiler.\nPlease specify")
 
 
-def decide(tokens=MONTH, world_size=1, bf16=True, **changes):
+def decide(tokens=MONTH, world_size=1, bf16=True, fp16=False, **changes):
     """The arguments as they are decided, and the two lines."""
     wishes = {key: value for key, value in changes.items() if key.startswith("torch_compile")}
     compiled = bool(wishes.get("torch_compile") or wishes.get("torch_compile_mode"))  # as TrainingArguments does
     args = SimpleNamespace(torch_compile=compiled, torch_compile_backend=None, bf16=bf16, world_size=world_size)
+    args.fp16 = fp16
     args.device = torch.device("cpu")
     recipe = load(ROOT / "recipes/wt103.json", changes)
     return args, acceleration.choose(args, recipe, parameters=111_000_000, tokens=tokens)
@@ -76,9 +77,15 @@ def test_the_recipe_overrides_the_estimate(card, changes, line):
         assert lines[1] == f"torch.compile: {line}" and args.torch_compile is line.startswith("on")
 
 
-def test_without_a_known_peak_or_where_it_fails_nothing_is_compiled(card, monkeypatch):
-    args, lines = decide(bf16=False)
-    assert not args.torch_compile and "the peak of this device in this precision isn't known" in lines[1]
+def test_where_no_peak_is_known_the_measured_one_decides(card, monkeypatch):
+    monkeypatch.setattr(acceleration, "peak_flops", lambda device, name, half: 100e12 if half else 50e12)
+    # As above, at 40 TFLOP/s: 83.6 M tokens take 1,500 s; at 20, half of them do.
+    assert [decide(tokens)[0].torch_compile for tokens in (83_000_000, 84_000_000)] == [False, True]
+    assert [decide(tokens, bf16=False)[0].torch_compile for tokens in (41_000_000, 42_000_000)] == [False, True]
+    assert decide(84_000_000, bf16=False, fp16=True)[0].torch_compile
+
+
+def test_where_it_fails_nothing_is_compiled(card, monkeypatch):
     monkeypatch.setattr(acceleration, "compile_a_little", fails)
     args, lines = decide()
     assert not args.torch_compile
@@ -111,6 +118,12 @@ def test_ligers_loss_is_taken_only_where_the_recipe_asks_for_it_and_it_works(car
     monkeypatch.setattr(liger, "try_out", fails)
     args, lines = decide(use_liger_kernel=True)
     assert not args.use_liger_kernel and lines[0].endswith(": tried, and RuntimeError: Failed to find C compiler.)")
+
+
+def test_in_fp16_the_loss_is_our_own(card):
+    args, lines = decide(bf16=False, fp16=True, use_liger_kernel=True)
+    assert not args.use_liger_kernel
+    assert "Liger Kernel's can't be used: it gives the head's gradient in fp16" in lines[0]
 
 
 def test_on_a_cpu_both_are_off_unless_asked_for(monkeypatch):

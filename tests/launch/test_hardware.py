@@ -10,6 +10,7 @@ from transformers.utils import import_utils
 
 from clm.errors import UserError
 from clm.launch import gpus, hardware
+from clm.plan import devices
 from tests.tiny import run
 
 WHEEL = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120", "compute_120"]  # torch 2.13's for CUDA 13.0
@@ -206,3 +207,22 @@ def test_amds_cards_have_no_tf32_and_any_name(launch, monkeypatch):
     decision = hardware.fit({"tf32": True})
     assert decision.training["tf32"] is None and "tf32: not on this device, left off" in decision.lines
     assert os.environ["LOCAL_RANK"] == "0"
+
+
+# What plan takes this machine for
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "said"),
+    [
+        ("NVIDIA H100 80GB HBM3", 989e12, "989,000 GFLOP/s, the data sheet's dense matmuls"),
+        ("NVIDIA A100-SXM4-40GB MIG 1g.5gb", 30e12, "30,000 GFLOP/s, matmuls measured here just now"),
+    ],
+)
+def test_a_card_is_planned_with_its_makers_peak_a_slice_with_a_measured_one(launch, monkeypatch, name, rate, said):
+    launch(name)
+    monkeypatch.setattr(devices, "measured_matmul_rate", lambda device, dtype: 30e12)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: SimpleNamespace(total_memory=80e9))
+    device = devices.this_one("cuda", half=True, processes=1)
+    assert (device.flops, device.memory, device.name) == (rate, 80e9, f"this {name}")
+    assert said in devices.assumptions(device, 1)["seconds"]

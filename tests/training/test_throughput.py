@@ -46,12 +46,71 @@ def test_the_flops_of_a_token_by_hand():
 
 
 @pytest.mark.parametrize(
-    ("name", "peak"),
-    [("NVIDIA H100 80GB HBM3", 989e12), ("NVIDIA H100 PCIe", 756e12), ("NVIDIA L40S", 362e12), ("Unknown", None)],
+    ("name", "teraflops"),
+    [
+        ("NVIDIA H100 80GB HBM3", 989),
+        ("NVIDIA H100 PCIe", 756),
+        ("NVIDIA H100 NVL", 835),
+        ("NVIDIA H20", 148),
+        ("NVIDIA H200", 989),
+        ("NVIDIA B200", 2250),
+        ("NVIDIA B300 SXM6 AC", 2250),
+        ("NVIDIA GB200", 2500),
+        ("NVIDIA A100-SXM4-80GB", 312),
+        ("NVIDIA A100-SXM4-40GB MIG 3g.20gb", None),
+        ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", None),
+        ("NVIDIA A10G", 70),
+        ("NVIDIA A10", 125),
+        ("NVIDIA A40", 150),
+        ("NVIDIA RTX A6000", 155),
+        ("NVIDIA L4", 121),
+        ("NVIDIA L40", 181),
+        ("NVIDIA L40S", 362),
+        ("NVIDIA GeForce RTX 4090", 165),
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", None),
+        ("NVIDIA GeForce RTX 2080 with Max-Q Design", None),
+        ("NVIDIA GeForce RTX 4080", 97),
+        ("NVIDIA GeForce RTX 5090", 210),
+        ("NVIDIA GeForce RTX 5070 Ti", 88),
+        ("Tesla T4", 65),
+        ("Unknown", None),
+    ],
 )
-def test_common_gpus_have_a_peak_in_bf16_only(name, peak):
-    assert flops.peak_flops("cuda", name, bf16=True) == peak
-    assert flops.peak_flops("cuda", name, bf16=False) is None
+def test_cards_of_one_name_are_told_apart(name, teraflops):
+    assert flops.known_peak(name) == (teraflops and teraflops * 1e12)
+
+
+def test_what_no_data_sheet_tells_is_measured(monkeypatch):
+    flops.peak_flops.cache_clear()
+    measured = {torch.float32: 20e12, torch.bfloat16: 300e12}
+    monkeypatch.setattr(flops, "measured_matmul_rate", lambda device, dtype: measured[dtype])
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    assert flops.peak_flops("cuda", "NVIDIA H100 PCIe", half=True) == 756e12
+    assert flops.peak_flops("cuda", "NVIDIA H100 PCIe", half=False) == 20e12
+    assert flops.peak_flops("cuda", "NVIDIA A100-SXM4-40GB MIG 3g.20gb", half=True) == 300e12
+    assert flops.peak_flops("mps", "mps", half=False) is None
+    flops.peak_flops.cache_clear()
+
+
+def test_a_gpus_matmuls_are_queued_and_waited_for_once(monkeypatch):
+    now, queued, waits = [0.0], [0], []
+
+    def mm(left, right, out):
+        now[0] += 1e-5  # the launch
+        queued[0] += 1
+
+    def synchronize():  # each matmul takes 10 ms, the way there and back 50
+        now[0] += queued[0] * 0.01 + 0.05
+        waits.append(queued[0])
+        queued[0] = 0
+
+    monkeypatch.setattr(flops.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(flops.torch, "mm", mm)
+    square = torch.empty(1000, 1000)
+    rate = flops._queued_rate(square, square, synchronize, seconds=3.5)
+    # Two take 70.02 ms, so 99 of 35.01 ms fit into 3.5 s; each is 2 x 1000^3 FLOPs.
+    assert max(waits) == 99 and sum(count > 2 for count in waits) == 1
+    assert rate == pytest.approx(99 * 2e9 / (99 * 0.01001 + 0.05))
 
 
 def test_a_cpus_peak_is_measured():
