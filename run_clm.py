@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(argv: Sequence[str]) -> None:
     """Parse, prepare, train, evaluate, report, push: every step's result is on disk before the next one needs it."""
-    with signals.caught(), faults.machine_faults(), processes.processes():
+    with signals.caught(), processes.processes(), faults.machine_faults():
         recipe = parse(argv)
         if recipe.flags.dry_run:
             print(page.plan_page(plan.make(recipe)))

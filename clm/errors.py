@@ -21,27 +21,47 @@ class MachineError(Exception):
     exit_code = 74
 
 
+class ProcessFault(MachineError):
+    """A fault of this process alone, of which the others know nothing: it says so itself, whatever its rank."""
+
+
+class PeerFault(MachineError):
+    """Another process is gone, or gives no answer."""
+
+
 class Stopped(BaseException):
     """A signal, or the time limit, ended the run early; the same command goes on from what is saved.
 
     Like KeyboardInterrupt it is no Exception, so that no library takes it for a fault of its own and carries on.
+
+    Attributes:
+        agreed: whether all processes of the run stop at the same point, so that none waits for another.
     """
 
     exit_code = 75
+    agreed = False
 
 
 def exit_code_of(program: Callable[[], None]) -> int:
-    """Run a program; its exit code: 0 for done, 2 for a fault in the input, 74 for the machine's, 75 for a stop.
-
-    Of a run's processes only the first prints the line. A fault of the machine is printed by the first process of each
-    machine, because each machine has its own log.
-    """
+    """Run a program; its exit code: 0 for done, 2 for a fault in the input, 74 for the machine's, 75 for a stop."""
     try:
         program()
     except (UserError, MachineError, Stopped) as error:
-        rank = "LOCAL_RANK" if isinstance(error, MachineError) else "RANK"
-        if os.environ.get(rank, "0") == "0":
-            kind = "stopped" if isinstance(error, Stopped) else "error"
-            print(f"{kind}: {error}", file=sys.stderr)
-        return error.exit_code
+        return report(error)
     return 0
+
+
+def report(error: UserError | MachineError | Stopped) -> int:
+    """Print the line of what ended a run, on the process whose it is to say; the exit code.
+
+    Of a run's processes only the first prints the line. A fault of the machine is printed by the first process of each
+    machine, because each machine has its own log, and a process's own fault by that process.
+    """
+    rank, processes = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
+    text = f"{'stopped' if isinstance(error, Stopped) else 'error'}: {error}"
+    says_it = (os.environ.get("LOCAL_RANK", "0") if isinstance(error, MachineError) else rank) == "0"
+    if isinstance(error, ProcessFault) and processes != "1":
+        text, says_it = f"error: process {rank} of {processes}: {error}", True
+    if says_it:
+        print(text, file=sys.stderr, flush=True)
+    return error.exit_code

@@ -2,10 +2,13 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+import pytest
 
 from tests import chaos
 from tests.tiny import ROOT, make_text, write_recipe
@@ -22,6 +25,62 @@ def step(self, *args, **kwargs):
 ClmTrainer.training_step = step
 sys.exit(run_clm.main(["--config", "tiny.json"]))
 """
+
+
+ONE_FAILS = """
+import os, sys, threading
+import torch
+import run_clm
+from torch import distributed
+from clm.training.trainer import ClmTrainer
+
+def wait_for_the_others(*_):  # as NCCL does
+    print("left its group", flush=True)
+    threading.Event().wait()
+
+original = ClmTrainer.training_step
+def step(self, *args, **kwargs):
+    if os.environ["RANK"] == "1" and self.state.global_step == 3:
+        raise {raised}
+    return original(self, *args, **kwargs)
+
+distributed.destroy_process_group = wait_for_the_others
+ClmTrainer.training_step = step
+sys.exit(run_clm.main(["--config", "tiny.json"]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "said"),
+    [
+        ("torch.OutOfMemoryError('CUDA out of memory')", 74, "error: process 1 of 2: out of memory: lower per_device"),
+        ("KeyError('a defect')", 1, "KeyError: 'a defect'"),
+    ],
+)
+def test_a_process_that_fails_says_so_and_the_other_ends(tmp_path, monkeypatch, raised, code, said):
+    monkeypatch.chdir(tmp_path)
+    Path("text.txt").write_text(make_text(), "utf-8")
+    write_recipe(max_steps=100_000, eval_strategy="no", load_best_model_at_end=False)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    shared |= {"ACCELERATE_USE_CPU": "true", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", ONE_FAILS.format(raised=raised)]
+    both = [
+        subprocess.Popen(
+            command, env={**os.environ, **shared, "RANK": rank, "LOCAL_RANK": rank}, stdout=-1, stderr=-1, text=True
+        )
+        for rank in ("0", "1")
+    ]
+    try:
+        (_, first), (out, second) = (process.communicate(timeout=200) for process in both)  # gloo waits for 1,800
+    finally:
+        for process in both:
+            process.kill()
+    assert [process.returncode for process in both] == [74, code], first + second
+    assert said in second and "left its group" not in out
+    assert "another process of this run is gone: look for its own message" in one_error(first)
 
 
 def one_error(err: str) -> str:

@@ -13,5 +13,5 @@ def evaluate(model: torch.nn.Module, text: RunText, args: TrainingArguments) -> 
     batch, block_size = args.per_device_eval_batch_size, text.blocks.block_size
     score = score_store(model, text.data.validation, block_size, batch, signals.reason)
     if score is None:
-        raise signals.stopped()
+        raise signals.stopped(agreed=True)
     return score.metrics()

@@ -1,6 +1,7 @@
-"""What a machine that fails raises, and the one line that it is turned into."""
+"""What a machine that fails raises, the one line that it is turned into."""
 
 import errno
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -8,10 +9,14 @@ import torch
 from safetensors import SafetensorError
 from torch import distributed
 
-from clm.errors import MachineError
+from clm.errors import MachineError, PeerFault, ProcessFault, UserError
 from clm.launch import signals
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_SHARED_MEMORY = ("/dev/shm", "shared memory segment", "(shm)", "</torch_", "Bus error")
+# In what NCCL raises where it is a process that it talks to that has ended. gloo raises little else.
+_GONE = ("closed by", "reset by", "Broken pipe", "ncclRemoteError", "refused", "likely closed")
+_SILENT = ("imed out", "imeout")
 
 
 def disk_fault(error: BaseException) -> str | None:
@@ -26,8 +31,14 @@ def disk_fault(error: BaseException) -> str | None:
     return None
 
 
-def _line(error: BaseException) -> str | None:
+def _own_line(error: BaseException) -> str | None:
+    """What is wrong with this process or its machine."""
     text = str(error)
+    if isinstance(error, RuntimeError) and any(word in text for word in _SHARED_MEMORY):
+        return (
+            f"/dev/shm, the memory that processes share, is too small or full ({_words(text)}): start the container "
+            "with --ipc=host or --shm-size 8g, then run the same command again"
+        )
     if fault := disk_fault(error):
         return f"{fault}: free some space, then run the same command again; the last checkpoint is intact"
     no_memory = isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in text
@@ -46,13 +57,35 @@ def _line(error: BaseException) -> str | None:
             "a worker that reads data has died, most often for want of memory: lower dataloader_num_workers, then run "
             "the same command again"
         )
-    if isinstance(error, distributed.DistError) or "gloo" in text:
-        hung = "imed out" in text or "imeout" in text
-        return (
-            f"another process of this run {'gives no answer (ddp_timeout says how long to wait)' * hung or 'is gone'}: "
-            "look for its own message and at its machine, then run the same command again"
-        )
     return None
+
+
+def _words(text: str) -> str:
+    """What NCCL or gloo itself says of an error, without the places in its source: one short line."""
+    own = text.partition("Last error:")[2].strip() or text
+    own = re.sub(r"\[[^\]]*/[^\]]*:\d+\]|(\S*/)?\S+\.(cc|cpp|hpp|h):\d+,?", "", own)
+    return " ".join(own.split())[:200]
+
+
+def _fault_of_communication(error: BaseException) -> MachineError | UserError | None:
+    text = str(error)
+    if not isinstance(error, distributed.DistError) and "gloo" not in text and "NCCL" not in text:
+        return None
+    if "Duplicate GPU" in text:
+        return UserError(
+            "two processes were given the same GPU: launch no more of them than there are GPUs (--num_processes)"
+        )
+    words, silent = _words(text), any(word in text for word in _SILENT)
+    if "NCCL" in text and not silent and not any(word in text for word in _GONE):
+        return ProcessFault(
+            f"the processes can't talk to each other ({words}): NCCL_DEBUG=INFO in the environment says more; mend it, "
+            "then run the same command again"
+        )
+    what = "gives no answer (ddp_timeout says how long to wait)" if silent else "is gone"
+    return PeerFault(
+        f"another process of this run {what}: look for its own message and at its machine ({words}), then run the same "
+        "command again"
+    )
 
 
 @contextmanager
@@ -61,9 +94,10 @@ def machine_faults() -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, MemoryError, SafetensorError) as error:
-        line = _line(error)
-        if line is None:
+        line = _own_line(error)
+        fault = ProcessFault(line) if line else _fault_of_communication(error)
+        if fault is None:
             raise
-        if signals.reason() and line.startswith("another process"):  # it was asked to stop, too, and did so sooner
+        if signals.reason() and isinstance(fault, PeerFault):  # it was asked to stop, too, and did so sooner
             raise signals.stopped() from None
-        raise MachineError(line) from None
+        raise fault from None

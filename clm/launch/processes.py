@@ -1,16 +1,18 @@
 """The processes of a run: which one prints and writes, and when they wait for each other."""
 
 import os
+import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from accelerate import PartialState
 from torch import distributed
 from transformers import TrainingArguments
 
-from clm.errors import MachineError, UserError
+from clm.errors import MachineError, Stopped, UserError, report
 
 _T = TypeVar("_T")
 
@@ -63,15 +65,35 @@ def first_of_each_machine() -> Iterator[None]:
 
 @contextmanager
 def processes() -> Iterator[None]:
-    """Let the processes of a run end together, and their group before them.
+    """Let the processes of a run end together, and their group before them, where all of them come to the end.
 
     A process that ends while its group's threads still run may be aborted by them, and its launcher then ends the
-    others at whatever they are doing.
+    others at whatever they are doing. But one that fails alone must not end its group: under NCCL that waits for the
+    others, which wait for it. It says what happened and is gone, without anything else on its way out.
     """
     try:
         yield
-        if distributed.is_initialized():
-            distributed.barrier()
-    finally:
-        if distributed.is_initialized():
-            distributed.destroy_process_group()
+    except BaseException as error:
+        if isinstance(error, Stopped) and error.agreed:
+            _end_group()
+        elif distributed.is_initialized() and distributed.get_world_size() > 1:
+            _leave(error)
+        raise
+    _end_group()
+
+
+def _end_group() -> None:
+    if distributed.is_initialized():
+        distributed.barrier()
+        distributed.destroy_process_group()
+
+
+def _leave(error: BaseException) -> NoReturn:
+    if isinstance(error, (UserError, MachineError, Stopped)):
+        exit_code = report(error)
+    else:
+        traceback.print_exception(error)
+        exit_code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(exit_code)

@@ -80,9 +80,11 @@ def stop_after(minutes: float) -> None:
     signal.setitimer(signal.ITIMER_REAL, minutes * 60)
 
 
-def stopped(where: str = "") -> Stopped:
-    """The Stopped to raise; `where` says how far the run got and what is saved."""
-    return Stopped(f"by {_reason or 'another process'}{where}; run the same command again to resume")
+def stopped(where: str = "", agreed: bool = False) -> Stopped:
+    """The Stopped to raise; `where` says how far the run got and what is saved. `agreed` as in Stopped."""
+    stop = Stopped(f"by {_reason or 'another process'}{where}; run the same command again to resume")
+    stop.agreed = agreed
+    return stop
 
 
 def _end(number: int, _: FrameType | None) -> None:

@@ -121,7 +121,7 @@ class ResumableTrainer(SavingTrainer):
         self._start_saving()
         self._finish_saving()
         self.accelerator.wait_for_everyone()  # one that left early could take the others with it
-        raise signals.stopped(f" after step {self.state.global_step:,}, all saved")
+        raise signals.stopped(f" after step {self.state.global_step:,}, all saved", agreed=True)
 
     def _any_process(self, flag: bool) -> bool:
         if self._group is None:

@@ -6,13 +6,15 @@ import os
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 import torch
 from safetensors import SafetensorError
+from torch import distributed
 
-from clm.errors import MachineError
-from clm.launch import faults, launcher, status
+from clm.errors import MachineError, PeerFault, ProcessFault, Stopped, UserError, report
+from clm.launch import faults, launcher, processes, signals, status
 from tests.tiny import ROOT
 
 
@@ -25,6 +27,7 @@ from tests.tiny import ROOT
         (SafetensorError("I/O error: No space left on device (os error 28)"), "the disk is full"),
         (RuntimeError("PytorchStreamWriter failed writing file data/0"), "the disk took no more"),
         (RuntimeError("DataLoader timed out after 5 seconds"), "has hung"),
+        (RuntimeError("unable to write to file </torch_7_1>: No space left on device (28)"), "/dev/shm.* too small"),
         (
             RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer"),
             "another process of this run is gone",
@@ -37,6 +40,82 @@ def test_faults_of_the_machine_say_what_to_change(error, said):
     with pytest.raises(MachineError, match=said) as caught, faults.machine_faults():
         raise error
     assert caught.value.exit_code == 74 and "\n" not in str(caught.value)
+
+
+NCCL = (
+    "NCCL error in: /pytorch/torch/csrc/distributed/c10d/NCCLUtils.hpp:94, unhandled system error (run with "
+    "NCCL_DEBUG=INFO for details), NCCL version 2.29.7\nncclSystemError: System call (e.g. socket, malloc) or external "
+    "library call failed or device error.\nLast error:\n"
+)
+SHM = "Error while creating shared memory segment /dev/shm/nccl-1xJ3cm (size 9637888), error: No space left on device (28)"
+
+
+def test_nccls_own_words_are_kept(capsys, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    monkeypatch.setenv("RANK", "3")
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    for words, said in (
+        (
+            SHM,
+            f"error: process 3 of 8: /dev/shm, the memory that processes share, is too small or full ({SHM}): start ",
+        ),
+        ("Cuda failure 2 'out of memory'", "error: process 3 of 8: the processes can't talk to each other (Cuda fail"),
+        ("socketProgress: Connection closed by remote peer node2<40123>", ""),  # the first process says it
+    ):
+        with pytest.raises(MachineError) as caught, faults.machine_faults():
+            raise distributed.DistBackendError(NCCL + words)
+        assert words in str(caught.value)
+        assert report(caught.value) == 74
+        err = capsys.readouterr().err
+        assert err.startswith(said) and bool(err) == bool(said) and err.count("\n") == bool(said)
+
+
+def test_processes_that_share_a_gpu_unasked_are_the_launchs_fault():
+    with pytest.raises(UserError, match="the same GPU"), faults.machine_faults():
+        raise distributed.DistBackendError(
+            f"{NCCL}Duplicate GPU detected : rank 1 and rank 0 both on CUDA device 1b000"
+        )
+
+
+@pytest.mark.parametrize(
+    ("error", "rank", "local_rank", "said"),
+    [
+        (UserError("a"), "0", "0", "error: a\n"),
+        (UserError("a"), "2", "0", ""),
+        (MachineError("a"), "2", "0", "error: a\n"),
+        (MachineError("a"), "1", "1", ""),
+        (PeerFault("a"), "1", "1", ""),
+        (ProcessFault("a"), "1", "1", "error: process 1 of 4: a\n"),
+        (Stopped("a"), "0", "0", "stopped: a\n"),
+        (Stopped("a"), "1", "1", ""),
+    ],
+)
+def test_a_line_is_said_once(capsys, monkeypatch, error, rank, local_rank, said):
+    for key, value in (("RANK", rank), ("LOCAL_RANK", local_rank), ("WORLD_SIZE", "4")):
+        monkeypatch.setenv(key, value)
+    assert report(error) == error.exit_code
+    assert capsys.readouterr().err == said
+
+
+@pytest.mark.parametrize(
+    ("ends_by", "destroyed"),
+    [
+        (None, True),
+        (signals.stopped(" after step 3, all saved", agreed=True), True),
+        (signals.stopped(), False),
+        (MachineError("a"), False),
+        (UserError("a"), False),
+    ],
+)
+def test_only_processes_that_all_come_to_the_end_end_their_group(monkeypatch, ends_by, destroyed):
+    done = []
+    monkeypatch.setattr(distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(distributed, "barrier", lambda: done.append("met"))
+    monkeypatch.setattr(distributed, "destroy_process_group", lambda: done.append("destroyed"))
+    with suppress(MachineError, UserError, Stopped), processes.processes():
+        if ends_by:
+            raise ends_by
+    assert done == (["met", "destroyed"] if destroyed else [])
 
 
 def test_other_faults_stay_what_they_are():
