@@ -155,7 +155,7 @@ REFUSED: dict[str, str] = _each(
     ("neftune_noise_alpha", "it is for fine-tuning"),
     ("optim_target_modules", "only GaLore and APOLLO read it, and they are not offered"),
     ("liger_kernel_config", "of Liger Kernel only the loss is used"),
-    ("fp16", "training is in bf16 or fp32"),
+    ("fp16", "bf16 true takes it by itself on a GPU that has no bf16"),
     ("bf16_full_eval fp16_full_eval", "evaluation is in fp32"),
     (
         "prediction_loss_only eval_do_concat_batches eval_use_gather_object eval_accumulation_steps "

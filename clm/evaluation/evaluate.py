@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> None:
     logging.disable_progress_bar()
     recipe = read_json(Path(args.model) / "recipe.json")
     recipe = recipe if isinstance(recipe, dict) else {}
-    decision = hardware.fit({"bf16": args.bf16, "tf32": False})
+    decision = hardware.fit({"bf16": args.bf16, "tf32": False}, trains=False)
     state = PartialState(cpu=hardware.device_type({}) == "cpu")
     preflight.check_processes()
     source, separator = open_source(args, recipe)

@@ -46,11 +46,16 @@ def has_bf16(device: str) -> bool:
     return False
 
 
-def fit(training: dict[str, Any]) -> Decision:
+def has_fp16(device: str) -> bool:
+    """Whether matmuls in float16 have hardware of their own here: NVIDIA's tensor cores, from Volta on."""
+    return device == "cuda" and torch.version.hip is None and torch.cuda.get_device_capability() >= (7, 0)
+
+
+def fit(training: dict[str, Any], trains: bool = True) -> Decision:
     """Turn what the recipe asks for into what this machine has, saying each choice.
 
-    bf16 where there is hardware for it, else fp32; TF32 for what stays fp32 on a card that has it; on a CPU as many
-    threads as this process's share of the cores.
+    bf16 where there is hardware for it, else fp16 with a gradient scaler where it `trains`, else fp32; TF32 for what
+    stays fp32 on a card that has it; on a CPU as many threads as this process's share of the cores.
 
     Raises:
         UserError: there is a GPU that can't be used, or shared as this launch would.
@@ -71,7 +76,8 @@ def fit(training: dict[str, Any]) -> Decision:
         decision.lines.append(f"device: CPU, {threads} thread{'s' * (threads > 1)}")
     else:
         decision.lines.append(f"device: {device_name(device)}")
-    _fit_precision(decision, device)
+    _fit_precision(decision, device, trains)
+    _fit_tf32(decision, device)
     return decision
 
 
@@ -91,14 +97,21 @@ def _keep_freed_memory() -> None:
     mallopt(m_top_pad, 256 << 20)
 
 
-def _fit_precision(decision: Decision, device: str) -> None:
+def _fit_precision(decision: Decision, device: str, trains: bool) -> None:
     wanted = bool(decision.training.get("bf16"))
-    if wanted and not has_bf16(device):
-        decision.training["bf16"] = False
-        decision.lines.append("precision: fp32, since this device has no bf16 arithmetic")
+    sharded = any(
+        os.environ.get(f"ACCELERATE_USE_{engine}", "").lower() in ("1", "true", "yes")
+        for engine in ("FSDP", "DEEPSPEED")
+    )
+    if not wanted or has_bf16(device):
+        line = "bf16 autocast over fp32 weights" if wanted else "fp32"
+    elif trains and has_fp16(device) and not sharded:
+        decision.training |= {"bf16": False, "fp16": True}
+        line = "fp16 autocast over fp32 weights and a gradient scaler, since this device has no bf16 arithmetic"
     else:
-        decision.lines.append("precision: bf16 autocast over fp32 weights" if wanted else "precision: fp32")
-    _fit_tf32(decision, device)
+        decision.training["bf16"] = False
+        line = "fp32, since this device has no bf16 arithmetic"
+    decision.lines.append(f"precision: {line}")
 
 
 def _fit_tf32(decision: Decision, device: str) -> None:

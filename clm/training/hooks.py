@@ -36,6 +36,7 @@ HOOKS = {
     "_load_best_model": Hook("_finalize_training", "a damaged checkpoint is an error, and weights may be sharded"),
     "_load_from_checkpoint": Hook("train", "a checkpoint has full weights, which FSDP2 shards anew"),
     "_load_optimizer_and_scheduler": Hook("_prepare_for_training", "the same for the optimizer's states"),
+    "_load_scaler": Hook("_prepare_for_training", "a run in bf16 or fp32 has no use for the scale that fp16 had"),
     "_issue_warnings_after_load": Hook("_load_from_checkpoint", "weights that lack are an error, not a warning"),
 }
 

@@ -75,7 +75,8 @@ class SavingTrainer(ShardedTrainer):
             state.log_history = list(state.log_history)
             state.stateful_callbacks = copy.deepcopy(state.stateful_callbacks)
             scheduler = copy.deepcopy(self.lr_scheduler.state_dict())
-            contents = Contents(state, self._identity, scheduler, processes, self._unwrapped(), self._tokenizer)
+            scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler else None
+            contents = Contents(state, self._identity, scheduler, processes, self._unwrapped(), self._tokenizer, scaler)
             keep = {self._best(), self._folder(self._spikes.saved_step)}
             self._writer.start(state.global_step, live, contents.write, contents.facts(), keep)
 
@@ -121,6 +122,10 @@ class SavingTrainer(ShardedTrainer):
         self._load_from_checkpoint(str(folder))
         self._load_optimizer(folder)
         return True
+
+    def _load_scaler(self, checkpoint: str | None) -> None:
+        if self.accelerator.scaler is not None:
+            super()._load_scaler(checkpoint)
 
     def _load_best_model(self) -> None:
         fault = lifecycle.on_main(lambda: manifest.fault(self._best()))

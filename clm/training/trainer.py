@@ -14,6 +14,7 @@ from clm.data.blocks import Blocks
 from clm.data.order import EpochOrder
 from clm.files import sync
 from clm.training import optim, schedule
+from clm.training.callbacks import loss_scale
 from clm.training.callbacks.noise_scale import GradientNoiseScale
 from clm.training.checkpoint import sharding
 from clm.training.checkpoint.folders import EXPORT_STAGING
@@ -45,6 +46,7 @@ class ClmTrainer(ResumableTrainer):
         self._noise_scale = GradientNoiseScale()
         super().__init__(train_dataset=train_dataset, **kwargs)
         self.add_callback(self._noise_scale)  # so that checkpoints keep what it knows
+        self.add_callback(loss_scale.LossScale())
         # The stock Trainer turns the cache off in the config, and would save it so: generation would crawl.
         self.model.config.use_cache = True
 
@@ -98,6 +100,8 @@ class ClmTrainer(ResumableTrainer):
                 logs = {**logs, **self.throughput.read(self.state.global_step)}
                 if (tokens := self._noise_scale.tokens()) is not None:
                     logs["gradient_noise_scale"] = round(tokens)
+                if self.accelerator.scaler is not None:
+                    logs["loss_scale"] = self.accelerator.scaler.get_scale()
             super().log(logs, start_time)
 
     def num_examples(self, dataloader: DataLoader) -> int:
@@ -111,8 +115,10 @@ class ClmTrainer(ResumableTrainer):
         loss = super().training_step(model, inputs, num_items_in_batch)
         self._step_labels = num_items_in_batch
         if not self.accelerator.sync_gradients:  # others follow
-            processes = self.args.world_size
-            self._noise_scale.after_micro_batch(model.parameters(), inputs["labels"], num_items_in_batch, processes)
+            processes, scale = self.args.world_size, loss_scale.scale_of(self.accelerator.scaler, self.args.device)
+            self._noise_scale.after_micro_batch(
+                model.parameters(), inputs["labels"], num_items_in_batch, processes, scale
+            )
         return loss
 
     # An optimizer step, before it is taken
@@ -120,10 +126,12 @@ class ClmTrainer(ResumableTrainer):
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
         norm = sharding.gather(super()._get_grad_norm(model, grad_norm), keep=True)
         step = self._step_to_take(float(norm))
-        refuse_not_finite(step)
+        overflows = loss_scale.overflows(self.accelerator.scaler, step)
+        if not overflows:
+            refuse_not_finite(step)
         self._noise_scale.full_step(step.gradient_norm, step.labels)
         self._check_for_spike(model, step)
-        return norm
+        return None if overflows else norm  # it is logged
 
     def _step_to_take(self, gradient_norm: float) -> Step:
         epoch, step = divmod(self.state.global_step, self._steps_in_epoch)

@@ -47,7 +47,7 @@ NCCL = (
     "NCCL_DEBUG=INFO for details), NCCL version 2.29.7\nncclSystemError: System call (e.g. socket, malloc) or external "
     "library call failed or device error.\nLast error:\n"
 )
-SHM = "Error while creating shared memory segment /dev/shm/nccl-1xJ3cm (size 9637888), error: No space left on device (28)"
+SHM = "Error while creating shared memory segment /dev/shm/nccl-1xJ3cm (size 9637888), error: No space left on device"
 
 
 def test_nccls_own_words_are_kept(capsys, monkeypatch):
@@ -98,24 +98,37 @@ def test_a_line_is_said_once(capsys, monkeypatch, error, rank, local_rank, said)
 
 
 @pytest.mark.parametrize(
-    ("ends_by", "destroyed"),
+    ("ends_by", "exit_code", "said"),
     [
-        (None, True),
-        (signals.stopped(" after step 3, all saved", agreed=True), True),
-        (signals.stopped(), False),
-        (MachineError("a"), False),
-        (UserError("a"), False),
+        (None, None, ""),
+        (signals.stopped(" after step 3, all saved", agreed=True), None, ""),
+        (signals.stopped(), 75, "stopped: by another process; run the same command again to go on\n"),
+        (MachineError("a"), 74, "error: a\n"),
+        (UserError("a"), 2, "error: a\n"),
+        (KeyError("a defect"), 1, "KeyError: 'a defect'\n"),
     ],
 )
-def test_only_processes_that_all_come_to_the_end_end_their_group(monkeypatch, ends_by, destroyed):
+def test_a_process_that_ends_alone_speaks_and_leaves_its_group_as_it_is(monkeypatch, capsys, ends_by, exit_code, said):
     done = []
     monkeypatch.setattr(distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(distributed, "get_world_size", lambda: 2)
     monkeypatch.setattr(distributed, "barrier", lambda: done.append("met"))
     monkeypatch.setattr(distributed, "destroy_process_group", lambda: done.append("destroyed"))
-    with suppress(MachineError, UserError, Stopped), processes.processes():
+    monkeypatch.setattr(os, "_exit", lambda code: done.append((code, capsys.readouterr().err)))
+    with suppress(MachineError, UserError, Stopped, KeyError), processes.processes():
         if ends_by:
             raise ends_by
-    assert done == (["met", "destroyed"] if destroyed else [])
+    if exit_code is None:
+        assert done == ["met", "destroyed"]
+        return
+    ((code, printed),) = done
+    assert code == exit_code and printed.endswith(said)
+
+
+def test_one_process_alone_ends_as_any_program(monkeypatch):
+    monkeypatch.setattr(os, "_exit", lambda code: pytest.fail("it didn't unwind"))
+    with pytest.raises(KeyError), processes.processes():
+        raise KeyError("a defect")
 
 
 def test_other_faults_stay_what_they_are():

@@ -37,6 +37,7 @@ FINGERPRINTS = {
     "_load_best_model": "78d65b352536",
     "_load_from_checkpoint": "c2e6a7e78c3d",
     "_load_optimizer_and_scheduler": "c8e448234654",
+    "_load_scaler": "c6f233ec8328",
     "_issue_warnings_after_load": "031eb6caa72c",
 }
 

@@ -5,6 +5,7 @@ B_simple = tr(S) / |G|^2 with S the covariance of one token's gradient and G the
 step give unbiased estimates of both (appendix A.1); each is averaged over steps before their ratio is taken.
 """
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -36,28 +37,37 @@ class GradientNoiseScale(TrainerCallback, ExportableState):
         self._step_begins = True
 
     def after_micro_batch(
-        self, parameters: Iterable[torch.nn.Parameter], labels: torch.Tensor, step_labels: Any, processes: int
+        self,
+        parameters: Iterable[torch.nn.Parameter],
+        labels: torch.Tensor,
+        step_labels: Any,
+        processes: int,
+        loss_scale: float | torch.Tensor = 1.0,
     ) -> None:
         """Take the gradients after a micro-batch that others follow; only a step's first one counts.
 
         Args:
             labels: of this process's micro-batch, (batch, block_size).
             step_labels: how many the whole step has, over all processes.
+            loss_scale: what fp16's loss is multiplied by, and so the gradients.
         """
         if not self._step_begins:
             return
         self._step_begins = False
         tokens = int((labels != IGNORED).sum())
         if tokens:
-            self.first_micro_batch(parameters, tokens, tokens * processes / float(step_labels))
+            self.first_micro_batch(parameters, tokens, tokens * processes / float(step_labels) * loss_scale)
 
     @torch.no_grad()
-    def first_micro_batch(self, parameters: Iterable[torch.nn.Parameter], tokens: int, share: float) -> None:
+    def first_micro_batch(
+        self, parameters: Iterable[torch.nn.Parameter], tokens: int, share: float | torch.Tensor
+    ) -> None:
         """Take the gradients as they are after the first micro-batch of a step.
 
         Args:
             tokens: labels in the micro-batch.
-            share: what these gradients are of the micro-batch's mean gradient: its part in the step's loss.
+            share: what these gradients are of the micro-batch's mean gradient: its part in the step's loss, times
+                what the loss is scaled by.
         """
         gradients = [p.grad for p in parameters if p.grad is not None]
         if gradients:  # FSDP2 keeps them to itself until the last micro-batch
@@ -69,7 +79,7 @@ class GradientNoiseScale(TrainerCallback, ExportableState):
             return
         small_norm, small = float(self._small[0]), self._small[1]
         self._small = None
-        if tokens <= small:
+        if tokens <= small or not math.isfinite(norm + small_norm):  # fp16 overflowed
             return
         signal = (tokens * norm**2 - small * small_norm**2) / (tokens - small)
         noise = (small_norm**2 - norm**2) / (1 / small - 1 / tokens)

@@ -11,6 +11,7 @@ from clm.training.checkpoint import manifest
 from clm.training.checkpoint.identity import IDENTITY_FILE
 from clm.training.checkpoint.snapshot import save, write_model
 
+SCALER_FILE = "scaler.pt"  # of fp16's gradient scaler, where there is one; the stock Trainer's name
 PROCESSES_FILE = "rng_state.pth"  # a list: for each process its random generators and the losses not logged yet
 
 
@@ -24,6 +25,7 @@ class Contents:
     processes: list[dict[str, Any]]
     model: PreTrainedModel  # for its config
     tokenizer: PreTrainedTokenizerBase
+    scaler: dict[str, Any] | None = None  # fp16's
 
     def write(self, folder: Path, tensors: dict[str, Any]) -> dict[str, Any]:
         """Put every file into `folder`, with the model's and the optimizer's `tensors`.
@@ -34,6 +36,8 @@ class Contents:
         self.state.save_to_json(str(folder / "trainer_state.json"))
         write_json(folder / IDENTITY_FILE, self.identity)
         parts = {"optimizer.pt": tensors["optimizer"], "scheduler.pt": self.scheduler, PROCESSES_FILE: self.processes}
+        if self.scaler is not None:
+            parts[SCALER_FILE] = self.scaler
         weights = write_model(folder, self.model, self.tokenizer, tensors["model"])
         return weights | {name: save(value, folder / name) for name, value in parts.items()}
 
