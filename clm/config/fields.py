@@ -60,6 +60,7 @@ class RunOptions:
     early_stopping_threshold: float = 0.0  # nats per token
     global_batch_size: int | None = None  # sequences in an optimizer step, over all processes
     stop_after_minutes: float | None = None  # then save and stop, as for a signal
+    deterministic: bool = False  # kernels that add in one order, for equal bits on a GPU; slower
     loss_spike: str = "warn"  # warn, skip or rollback, where a step's loss is far above those before
     resume_from_checkpoint: str | None = None  # None, "true", "auto": the newest; "false": none; "hub"; a folder
     prompts: list[str] | None = None  # for the samples of text at every evaluation and at the end
@@ -162,6 +163,7 @@ REFUSED: dict[str, str] = _each(
         "include_for_metrics batch_eval_metrics",
         "evaluation sums log-likelihoods and keeps no predictions",
     ),
+    ("full_determinism", "use deterministic, which doesn't wait for every kernel"),
     ("logging_nan_inf_filter debug", "a loss that isn't finite is never hidden; it stops the run"),
     ("ddp_find_unused_parameters", "every parameter is used"),
     ("ignore_data_skip", "a resumed run continues at the next sample, at no cost"),

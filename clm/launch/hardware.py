@@ -81,6 +81,19 @@ def fit(training: dict[str, Any], trains: bool = True) -> Decision:
     return decision
 
 
+def use_deterministic_kernels() -> str:
+    """Have torch add in one order wherever it can choose, and refuse what it can't do so; the line that says it.
+
+    To be called before the first matmul on a GPU: cuBLAS reads its setting once. It is what transformers'
+    `full_determinism` sets, without its waiting for every kernel.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # NVIDIA, cuBLAS, Results Reproducibility
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads memory that it hasn't written
+    torch.backends.cudnn.benchmark = False
+    return "kernels: deterministic ones only, as the recipe asks"
+
+
 def _keep_freed_memory() -> None:
     """Have glibc keep what a step frees for the next one, which needs the same again.
 

@@ -26,6 +26,8 @@ def start(recipe: Recipe) -> tuple[TrainingArguments, Say]:
     check_writable("output_dir", output_dir)
     check_writable("cache_dir", Path(recipe.data.cache_dir))
     decision = hardware.fit(recipe.training)
+    if recipe.run.deterministic:
+        decision.lines.append(hardware.use_deterministic_kernels())
     processes.join_on_cpu(decision.training)
     try:
         args = training_arguments(decision.training)
