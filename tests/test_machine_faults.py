@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests import chaos
-from tests.tiny import ROOT, make_text, write_recipe
+from tests.tiny import ROOT, make_text, start_processes, write_recipe
 
 SHORT_OF_MEMORY = """
 import resource, sys
@@ -61,18 +60,7 @@ def test_a_process_that_fails_says_so_and_the_other_ends(tmp_path, monkeypatch, 
     monkeypatch.chdir(tmp_path)
     Path("text.txt").write_text(make_text(), "utf-8")
     write_recipe(max_steps=100_000, eval_strategy="no", load_best_model_at_end=False)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    shared |= {"ACCELERATE_USE_CPU": "true", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", ONE_FAILS.format(raised=raised)]
-    both = [
-        subprocess.Popen(
-            command, env={**os.environ, **shared, "RANK": rank, "LOCAL_RANK": rank}, stdout=-1, stderr=-1, text=True
-        )
-        for rank in ("0", "1")
-    ]
+    both = start_processes(ONE_FAILS.format(raised=raised), 2)
     try:
         (_, first), (out, second) = (process.communicate(timeout=200) for process in both)  # gloo waits for 1,800
     finally:

@@ -9,7 +9,8 @@ from transformers import TrainingArguments
 
 from clm.errors import UserError
 
-_DRIVER_FILE, _NVIDIA_CARD = Path("/proc/driver/nvidia/version"), Path("/dev/nvidia0")
+_DRIVER_FILE, _DEVICES = Path("/proc/driver/nvidia/version"), Path("/dev")
+_DRIVER_OF_WSL = Path("/usr/lib/wsl/lib/libcuda.so.1")  # Linux in Windows has the driver's library, and no device file
 # The oldest Linux driver for each CUDA (NVIDIA, CUDA Compatibility, section Minor Version Compatibility).
 _OLDEST_DRIVER = {"12": 525, "13": 580}
 # The last wheels for older drivers, and for cards older than Turing (PyTorch's RELEASE.md; pytorch#190385).
@@ -24,15 +25,16 @@ def check_driver() -> None:
         UserError: it is so, with torch's own reason and what to install.
     """
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in _HIDDEN
-    if torch.version.cuda is None or hidden or not _NVIDIA_CARD.exists():
+    there = any(_DEVICES.glob("nvidia[0-9]*")) or _DRIVER_OF_WSL.exists()
+    if torch.version.cuda is None or hidden or not there:
         return
-    driver = _driver()
+    driver, why, remedy = _driver(), _reason(), "nvidia-smi says more"
     oldest = _OLDEST_DRIVER.get(torch.version.cuda.split(".")[0])
-    if driver and oldest and int(driver.split(".")[0]) < oldest:
+    known = bool(driver and oldest and int(driver.split(".")[0]) < oldest)
+    if known:
         why = f"its driver is {driver}, and CUDA {torch.version.cuda} needs {oldest} or newer"
+    if known or "too old" in why:
         remedy = f"update the driver, or install the CUDA 12 wheels ({_install()})"
-    else:
-        why, remedy = _reason(), "nvidia-smi says more"
     raise UserError(
         f"there is an NVIDIA GPU, but torch {torch.__version__} can't use it: {why}: {remedy}; to use the CPU all the "
         "same, say --use_cpu true (or set ACCELERATE_USE_CPU=true)"

@@ -53,9 +53,10 @@ def old_driver(monkeypatch, tmp_path):
     def on(driver="535.183.01", cuda="13.0"):
         line = f"NVRM version: NVIDIA UNIX x86_64 Kernel Module  {driver}  Wed May 15 14:39:48 UTC 2024\nGCC version:\n"
         (tmp_path / "version").write_text(line)
-        (tmp_path / "nvidia0").touch()
+        (tmp_path / "nvidia3").touch()  # a container may have been given any one
         monkeypatch.setattr(gpus, "_DRIVER_FILE", tmp_path / "version")
-        monkeypatch.setattr(gpus, "_NVIDIA_CARD", tmp_path / "nvidia0")
+        monkeypatch.setattr(gpus, "_DEVICES", tmp_path)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
         monkeypatch.setattr(torch.version, "cuda", cuda)
         monkeypatch.setattr(torch, "__version__", "2.13.0+cu130")
         for key in ("CUDA_VISIBLE_DEVICES", "ACCELERATE_USE_CPU"):
@@ -124,14 +125,35 @@ def test_a_driver_that_is_too_old_is_no_cpu_run(old_driver):
     )
 
 
-def test_another_reason_is_told_in_torchs_words(old_driver, monkeypatch):
+@pytest.mark.parametrize(
+    ("torchs", "said"),
+    [
+        (
+            "Unexpected error from cudaGetDeviceCount(). Did you",
+            "error from cudaGetDeviceCount(): nvidia-smi says more",
+        ),
+        ("The NVIDIA driver on your system is too old (found version 12020). Please", "12020): update the driver, or"),
+    ],
+)
+def test_another_reason_is_told_in_torchs_words(old_driver, monkeypatch, tmp_path, torchs, said):
     def refuse():
-        raise RuntimeError("Unexpected error from cudaGetDeviceCount(). Did you run some cuda functions before")
+        raise RuntimeError(torchs)
 
     old_driver("580.65.06")
+    (tmp_path / "version").unlink()  # Linux in Windows, which has neither of the two
+    (tmp_path / "nvidia3").rename(tmp_path / "libcuda.so.1")
+    monkeypatch.setattr(gpus, "_DRIVER_OF_WSL", tmp_path / "libcuda.so.1")
     monkeypatch.setattr(torch.cuda, "init", refuse)
-    with pytest.raises(UserError, match=r"can't use it: Unexpected error from cudaGetDeviceCount\(\): nvidia-smi"):
+    with pytest.raises(UserError) as raised:
         hardware.fit({})
+    assert said in str(raised.value)
+
+
+def test_a_machine_without_a_card_trains_on_its_cpu(old_driver, tmp_path):
+    old_driver()
+    (tmp_path / "nvidia3").unlink()
+    (tmp_path / "nvidiactl").touch()
+    assert hardware.fit({}).lines[0].startswith("device: CPU")
 
 
 def test_who_asks_for_the_cpu_gets_it(old_driver, monkeypatch):

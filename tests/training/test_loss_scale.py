@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,30 +13,32 @@ from transformers import Trainer
 
 from clm.launch import hardware
 from clm.training.trainer import ClmTrainer
-from tests.tiny import history, run, write_recipe
+from tests.tiny import history, run, start_processes, write_recipe
 
 SCHEDULE = {"lr_scheduler_type": "linear", "lr_scheduler_kwargs": None, "logging_steps": 1}
 
 
-@pytest.fixture
-def card(monkeypatch):
-    """A function that gives the CPU a T4's precisions, and accelerate a scaler for it, which it makes for GPUs only."""
+def on_a_card_without_bf16(init_scale: float = 2.0**16, growth_interval: int = 2000, set_in=setattr) -> None:
+    """Give the CPU a T4's precisions, and accelerate a scaler for it, which it makes for GPUs only."""
     create = Trainer.create_accelerator_and_postprocess
 
-    def make(init_scale=2.0**16, growth_interval=2000):
-        def create_with_scaler(trainer: Trainer) -> None:
-            create(trainer)
-            if trainer.args.fp16:
-                trainer.accelerator.native_amp = True
-                trainer.accelerator.scaler = torch.amp.GradScaler(
-                    "cpu", init_scale=init_scale, growth_interval=growth_interval
-                )
+    def create_with_scaler(trainer: Trainer) -> None:
+        create(trainer)
+        if trainer.args.fp16:
+            trainer.accelerator.native_amp = True
+            trainer.accelerator.scaler = torch.amp.GradScaler(
+                "cpu", init_scale=init_scale, growth_interval=growth_interval
+            )
 
-        monkeypatch.setattr(hardware, "has_bf16", lambda device: False)
-        monkeypatch.setattr(hardware, "has_fp16", lambda device: True)
-        monkeypatch.setattr(Trainer, "create_accelerator_and_postprocess", create_with_scaler)
+    set_in(hardware, "has_bf16", lambda device: False)
+    set_in(hardware, "has_fp16", lambda device: True)
+    set_in(Trainer, "create_accelerator_and_postprocess", create_with_scaler)
 
-    return make
+
+@pytest.fixture
+def card(monkeypatch):
+    """The same until the end of a test."""
+    return partial(on_a_card_without_bf16, set_in=monkeypatch.setattr)
 
 
 def weights(folder: str) -> dict[str, torch.Tensor]:
@@ -169,3 +172,26 @@ def test_a_spike_gets_what_the_recipe_asks_for_in_fp16(workplace, capsys, card, 
     assert run("--bf16", "true") == 0
     said = {"skip": "the weights stay as they were", "rollback": "back to the weights of step 18"}[action]
     assert said in capsys.readouterr().out and history("out", "loss_scale") == [2.0**16] * 24
+
+
+RANK = """
+import sys
+import run_clm
+from tests.training.test_loss_scale import on_a_card_without_bf16
+on_a_card_without_bf16(init_scale=2.0**14, growth_interval=3)
+sys.exit(run_clm.main(["--config", "tiny.json", "--bf16", "true", "--output_dir", "two"]))
+"""
+
+
+def test_two_processes_scale_as_one_does(workplace, card):
+    sizes = {"gradient_accumulation_steps": None, "global_batch_size": 24}
+    write_recipe(**SCHEDULE, **sizes, resid_pdrop=0.0, embd_pdrop=0.0, max_steps=9, eval_steps=9, save_steps=9)
+    card(init_scale=2.0**14, growth_interval=3)
+    assert run("--bf16", "true", "--output_dir", "one") == 0
+    both = start_processes(RANK, 2)
+    said = [process.communicate(timeout=300) for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert history("two", "loss_scale") == history("one", "loss_scale")
+    assert history("two", "loss_scale")[::3] == [2.0**14, 2.0**15, 2.0**16]
+    for key in ("loss", "grad_norm"):
+        assert history("two", key) == pytest.approx(history("one", key), rel=2e-2), key
