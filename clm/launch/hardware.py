@@ -137,6 +137,13 @@ def _fit_tf32(decision: Decision, device: str) -> None:
         decision.training["tf32"] = True
         decision.lines.append("tf32: on for training's remaining fp32 matmuls")
     if has_tf32:
-        # TrainingArguments set the new switch only. The old one, which NVIDIA's containers turn on by
-        # TORCH_ALLOW_TF32_CUBLAS_OVERRIDE, has to agree: Inductor reads it under max-autotune, and torch raises else.
-        torch.set_float32_matmul_precision("high" if decision.training["tf32"] else "highest")
+        set_tf32(decision.training["tf32"])
+
+
+def set_tf32(on: bool) -> None:
+    """Say by torch's older switch, too, what TrainingArguments say by the new one: whether matmuls are in TF32.
+
+    NVIDIA's containers turn the older one on by TORCH_ALLOW_TF32_CUBLAS_OVERRIDE, accelerate where it compiles in fp32.
+    Inductor reads it under max-autotune, and where the two disagree torch raises.
+    """
+    torch.set_float32_matmul_precision("high" if on else "highest")

@@ -9,6 +9,7 @@ from transformers import EarlyStoppingCallback, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from clm.config.recipe import Recipe
+from clm.launch import hardware
 from clm.model.generation import DEFAULT_PROMPTS
 from clm.model.gpt2 import fresh_model
 from clm.training.callbacks.energy import EnergyMeter
@@ -58,6 +59,8 @@ def make_trainer(
             EnergyMeter(),
         ],
     )
+    if args.tf32 is False:
+        hardware.set_tf32(False)  # the Trainer's accelerator turns it on where it compiles in fp32
     if recipe.run.early_stopping_patience is not None:
         stopping = EarlyStoppingCallback(recipe.run.early_stopping_patience, recipe.run.early_stopping_threshold)
         trainer.add_callback(stopping)

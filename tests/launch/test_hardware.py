@@ -5,13 +5,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from transformers import TrainingArguments
+from transformers import Trainer, TrainingArguments
 from transformers.utils import import_utils
 
 from clm.errors import UserError
 from clm.launch import gpus, hardware
 from clm.plan import devices
-from tests.tiny import run
+from tests.tiny import run, write_recipe
 
 WHEEL = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120", "compute_120"]  # torch 2.13's for CUDA 13.0
 
@@ -220,6 +220,19 @@ def test_tf32_false_wins_over_the_old_switch(launch):
     hardware.fit({"tf32": False})
     import_utils.enable_tf32.__wrapped__(False)
     assert torch.backends.cuda.matmul.fp32_precision == "ieee" and torch.get_float32_matmul_precision() == "highest"
+
+
+def test_a_run_that_wants_no_tf32_has_none_whatever_accelerate_sets(workplace, monkeypatch, matmul_precision):
+    create = Trainer.create_accelerator_and_postprocess
+
+    def create_as_for_compiled_fp32(trainer: Trainer) -> None:
+        create(trainer)
+        torch.backends.cuda.matmul.allow_tf32 = True
+
+    monkeypatch.setattr(Trainer, "create_accelerator_and_postprocess", create_as_for_compiled_fp32)
+    write_recipe(tf32=False, max_steps=1, eval_strategy="no", load_best_model_at_end=False)
+    assert run() == 0
+    assert torch.backends.cuda.matmul.fp32_precision != "tf32" and torch.get_float32_matmul_precision() == "highest"
 
 
 def test_amds_cards_have_no_tf32_and_any_name(launch, monkeypatch):
