@@ -1,56 +1,134 @@
-"""The forecast on curves whose end is known."""
+"""The forecast on curves whose end is known, and what it knows beforehand of runs small and large."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from clm.explain.forecast import SIZES, Constants, Law, constants, forecast
+from calibration.fit import width
+from calibration.forecast import wilson
+from clm.explain import references
+from clm.explain.forecast import Facts, Law, forecast, knowledge
+from clm.explain.forecast.facts import inputs, nearest, outside
 from clm.runs.curve import Curve
 from clm.training.schedule import learning_rates
 
-KNOWN = constants(muon=False, non_embedding_parameters=3e5)
+FACTS = Facts(parameters=3e5, tokens=3e6, steps=1000, optimizer="adamw_torch_fused", peak_rate=2e-3)
+LARGE = Facts(parameters=85e6, tokens=2.7e9, steps=5100, optimizer="adamw", peak_rate=1.8e-3)
 COSINE = {"lr_scheduler_type": "cosine", "learning_rate": 1e-3, "warmup_steps": 0.05}
+CONSTANT = {"lr_scheduler_type": "constant", "learning_rate": 1e-3}
+DECAYS = {"lr_scheduler_type": "warmup_stable_decay", "learning_rate": 1e-3, "warmup_steps": 0} | {
+    "lr_scheduler_kwargs": {"num_decay_steps": 200, "decay_type": "linear", "min_lr_ratio": 0.0}
+}
+
+
+def law_of(training: dict, steps: int = 1000) -> Law:
+    return Law(lambda at: learning_rates(training, steps, at), steps, math.inf)
 
 
 def made_up(law: Law, until: int) -> Curve:
     """A curve that follows the law exactly: slope 0.4, alpha 0.2, decay 0.3."""
     steps = np.arange(20, until + 1, 20)
-    walked, sunk, _ = law.terms(steps)
-    losses = 3 + 0.4 * ((walked / law.walked[-1]) ** -0.2 - 1) / 0.2 - 0.3 * sunk
+    _, annealed, _ = law.terms(steps)
+    progress = law.progress(steps) / law.progress(np.array([law.total_steps]))
+    losses = 3 + 0.4 * (progress**-0.2 - 1) / 0.2 - 0.3 * annealed
     return Curve.from_points([], list(zip(steps, losses, strict=True)))
 
 
+def test_a_step_at_a_quarter_of_the_peak_rate_is_half_of_one_in_progress_and_a_quarter_in_the_sum():
+    law = Law(lambda at: np.where(np.asarray(at) <= 100, 1.0, 0.25), 200, math.inf)
+    lr_sum, _, _ = law.terms(np.array([100, 200]))
+    assert lr_sum == pytest.approx([100, 125]) and law.progress(np.array([100, 200])) == pytest.approx([100, 150])
+
+
 def test_it_foresees_the_end_of_a_curve_that_follows_the_law_and_grows_surer():
-    law = Law(lambda at: learning_rates(COSINE, 1000, at), 1000, math.inf)
+    law = law_of(COSINE)
     end = made_up(law, 1000).losses[-1]
-    made = [forecast(made_up(law, until), law, KNOWN) for until in (250, 500, 900)]
+    made = [forecast(made_up(law, until), law, FACTS) for until in (250, 500, 900)]
     assert all(low < end < high for _, low, high in (each.final for each in made))
     widths = [each.high[-1] - each.low[-1] for each in made]
     assert widths == sorted(widths, reverse=True) and made[-1].final[0] == pytest.approx(end, abs=0.02)
-    assert made[0].steps[0] == 240 and made[0].steps[-1] == 1000
+    assert made[0].steps[0] == 240 and made[0].steps[-1] == 1000 and made[0].of == "validation"
 
 
 def test_it_knows_what_another_schedule_would_give():
-    constant = {"lr_scheduler_type": "constant", "learning_rate": 1e-3}
-    law, other = (
-        Law(lambda at, training=training: learning_rates(training, 1000, at), 1000, math.inf)
-        for training in (constant, constant | {"lr_scheduler_type": "warmup_stable_decay", "lr_scheduler_kwargs": {
-            "num_decay_steps": 200, "decay_type": "linear", "min_lr_ratio": 0.0}, "warmup_steps": 0})
-    )  # fmt: skip
+    law = law_of(CONSTANT)
     curve = made_up(law, 800)
-    stays, decays = forecast(curve, law, KNOWN), forecast(curve, law, KNOWN, instead=other)
+    stays, decays = forecast(curve, law, FACTS), forecast(curve, law, FACTS, instead=law_of(DECAYS))
     assert stays.final[0] - decays.final[0] > 0.1
 
 
 def test_it_says_nothing_of_a_curve_that_is_too_short_or_still_at_its_plateau():
-    law = Law(lambda at: learning_rates(COSINE, 1000, at), 1000, math.inf)
-    assert forecast(made_up(law, 100), law, KNOWN) is None
-    assert forecast(made_up(law, 500), law, KNOWN, unigram=3.0) is None
+    law = law_of(COSINE)
+    assert forecast(made_up(law, 100), law, FACTS) is None
+    assert forecast(made_up(law, 500), law, FACTS, unigram=3.0) is None
 
 
-def test_a_small_model_is_done_sooner_and_beyond_the_references_size_says_no_more():
-    known = Constants(alpha=0.3, alpha_size=0.1)
-    assert known.sized(3e5).alpha == pytest.approx(0.3)
-    assert known.sized(3e5 / math.e).alpha == pytest.approx(0.4)
-    assert known.sized(1e11) == known.sized(SIZES[1])
+def test_without_validation_it_forecasts_the_training_loss_and_is_less_sure():
+    law = law_of(COSINE)
+    measured = made_up(law, 500)
+    trained = Curve.from_points(list(zip(measured.steps, measured.losses, strict=True)), [])
+    end = made_up(law, 1000).losses[-1]
+    sure, alone = forecast(measured, law, FACTS), forecast(trained, law, FACTS)
+    assert alone.of == "training" and alone.low[-1] < end < alone.high[-1]
+    assert alone.high[-1] - alone.low[-1] > sure.high[-1] - sure.low[-1]
+
+
+def test_the_decay_brings_a_large_model_less_than_a_small_one():
+    small, large = knowledge().prior(FACTS), knowledge().prior(LARGE)
+    assert 0.1 < large.decay < 0.2 < small.decay and large.slope < small.slope / 2
+    assert knowledge().prior(replace(FACTS, optimizer="muon", peak_rate=8e-3)).decay > 1.3 * small.decay
+
+
+@pytest.mark.parametrize("entry", references.entries("large_runs.json"), ids=lambda entry: entry["name"])
+def test_the_large_reference_runs_are_foreseen_at_a_third(entry):
+    law, facts = references.large_law(entry), references.large_facts(entry)
+    curve = Curve.from_points(entry["train"], entry["validation"])
+    made = forecast(curve.until(law.total_steps / 3), law, facts)
+    assert abs(made.final[0] - curve.losses[-1]) < 0.06 and made.high[-1] - made.low[-1] < 0.1
+    assert made.outside == ()
+
+
+def test_what_is_unknown_or_beyond_the_references_is_said_and_widens_the_interval():
+    entry = next(entry for entry in references.entries("large_runs.json") if "muon-trapezoid" in entry["name"])
+    law, facts = references.large_law(entry), references.large_facts(entry)
+    curve = Curve.from_points(entry["train"], entry["validation"]).until(law.total_steps / 4)
+
+    def interval(facts: Facts) -> float:
+        made = forecast(curve, law, facts)
+        return made.high[-1] - made.low[-1]
+
+    strangers = {
+        "size isn't known": replace(facts, parameters=None),
+        "tokens of the run aren't known": replace(facts, tokens=None),
+        "optimizer: lion": replace(facts, optimizer="lion"),
+        "non-embedding parameters: 7e+10": replace(facts, parameters=7e10, tokens=7e11),
+    }
+    for words, stranger in strangers.items():
+        assert interval(stranger) > 1.05 * interval(facts), words
+        assert words in "; ".join(outside(stranger, knowledge().ranges))
+    nobody = Facts(None, None, law.total_steps, None)
+    made = forecast(curve, law, nobody)
+    assert made.low[-1] < entry["validation"][-1][1] < made.high[-1] and len(made.outside) == 3
+
+
+def test_facts_beyond_the_references_count_as_the_nearest_ones():
+    ranges = {
+        "large": {"non-embedding parameters": (5e7, 1e9), "tokens a parameter": (10, 100), "steps": (5000, 20000)}
+    }
+    facts = Facts(parameters=1e9 * math.e, tokens=1e9 * math.e * 50, steps=10000)
+    near, farther = nearest(facts, ranges)
+    assert near.parameters == 1e9 and near.tokens == pytest.approx(50e9) and farther == pytest.approx(1)
+    assert nearest(near, ranges)[1] == pytest.approx(0) and len(inputs(near)) == 10
+
+
+def test_an_interval_of_a_share():
+    # Wilson with z = 1.645: 8 of 10 have the middle (0.8 + 0.1353) / 1.2706 and the half 0.2482 / 1.2706.
+    assert wilson(8, 10) == pytest.approx((0.541, 0.931), abs=0.001)
+
+
+def test_intervals_are_widened_until_they_hold_four_fifths():
+    # Errors of 1 to 10 standard deviations: 0.8 of 11 in 10 is 0.88, and 1.2816 standard deviations are an interval.
+    outcomes = np.array([[[error, 1.0]] for error in range(1, 11)])
+    assert width(outcomes, floor=0.0) == pytest.approx(np.quantile(range(1, 11), 0.88) / 1.2816, rel=1e-3)

@@ -35,18 +35,18 @@ def test_the_entropy_of_counts():
     assert scaling.unigram_entropy(np.array([2, 2, 0, 4])) == pytest.approx(1.5 * math.log(2))
 
 
-def test_a_constant_rate_walks_and_takes_nothing_off_and_a_drop_sinks_in():
-    walked, sunk = scaling.annealed(np.full(10, 3e-4), np.ones(10), memory=1)
-    assert walked[-1] == pytest.approx(10) and not sunk.any()
+def test_a_constant_rate_adds_up_and_takes_nothing_off_and_a_drop_sinks_in():
+    lr_sum, annealed = scaling.annealed(np.full(10, 3e-4), np.ones(10), memory=1)
+    assert lr_sum[-1] == pytest.approx(10) and not annealed.any()
     rates = np.array([1.0] * 5 + [0.5] * 100)
-    walked, sunk = scaling.annealed(rates, np.ones(105), memory=2)
-    assert walked[-1] == pytest.approx(55) and sunk[4] == 0
-    assert sunk[5] == pytest.approx(0.5 * (1 - math.exp(-0.5 / 2))) and sunk[-1] == pytest.approx(0.5)
+    lr_sum, annealed = scaling.annealed(rates, np.ones(105), memory=2)
+    assert lr_sum[-1] == pytest.approx(55) and annealed[4] == 0
+    assert annealed[5] == pytest.approx(0.5 * (1 - math.exp(-0.5 / 2))) and annealed[-1] == pytest.approx(0.5)
 
 
 def test_warmup_takes_nothing_off():
-    _, sunk = scaling.annealed(np.linspace(0.1, 1, 10), np.ones(10), memory=1)
-    assert not sunk.any()
+    _, annealed = scaling.annealed(np.linspace(0.1, 1, 10), np.ones(10), memory=1)
+    assert not annealed.any()
 
 
 def test_the_rates_are_those_that_the_trainer_sets():

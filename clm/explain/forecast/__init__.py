@@ -28,6 +28,7 @@ __all__ = ["LEVEL", "NORMAL_QUANTILE", "PLATEAU", "Facts", "Forecast", "Law", "f
 LEVEL = 0.8
 NORMAL_QUANTILE = NormalDist().inv_cdf(0.5 + LEVEL / 2)  # two-sided
 PLATEAU = 0.94  # of the unigram entropy: while a model learns how often each token occurs, no power law holds
+TRAINING_WIDTH = 1.6  # what an interval from training losses alone needs to hold LEVEL, in the reference runs
 POINTS = 60
 EARLIEST_SHARE = 0.05  # of another schedule's steps, from which its forecast begins
 
@@ -80,7 +81,7 @@ def forecast(
     start = curve.last_step if instead is None else EARLIEST_SHARE * ahead_law.total_steps
     ahead = np.unique(np.linspace(start, ahead_law.total_steps, POINTS).round().astype(int))
     fits = [observations.fit(prior) for prior in known.priors(facts)]
-    middle, sd = together(fits, design(ahead_law, ahead, observations.scale))
-    half = NORMAL_QUANTILE * sd
+    middle, sd = together(fits, design(ahead_law, ahead, observations.scale, observations.of_training))
     kind = "training" if observations.of_training else "validation"
+    half = NORMAL_QUANTILE * sd * (TRAINING_WIDTH if observations.of_training else 1.0)
     return Forecast(ahead, middle, middle - half, middle + half, kind, tuple(outside(facts, known.ranges)))

@@ -27,11 +27,11 @@ TERMS = 5  # L0, slope, decay, repeat, and the distance of training losses
 
 @dataclass(frozen=True)
 class Stretch:
-    """Losses that were averaged: their steps, their mean, and whether they are of training beside validation."""
+    """Losses that were averaged: their steps, their mean, and whether they are of training."""
 
     steps: np.ndarray
     loss: float
-    beside: bool
+    of_training: bool
 
 
 class Observations:
@@ -45,17 +45,17 @@ class Observations:
         rows = [] if self.of_training else _stretches(curve.steps, curve.losses, first, now, plateau, False)
         measured = len(rows)
         if len(curve.train_losses) >= FEWEST:
-            rows += _stretches(curve.train_middles, curve.train_losses, first, now, plateau, not self.of_training)
+            rows += _stretches(curve.train_middles, curve.train_losses, first, now, plateau, True)
             measured = len(rows) if self.of_training else measured
         self.enough = len(rows) >= FEWEST and measured >= FEWEST_MEASURED
         if not self.enough:
             return
         self.scale = law.progress(np.array([law.total_steps]))[0]
         ages = np.log(now / np.array([row.steps.mean() for row in rows]))
-        training = np.array([row.beside or self.of_training for row in rows])
+        training = np.array([row.of_training for row in rows])
         self._noise = (1 + AGEING * ages) * np.where(training, TRAIN_NOISE, 1.0)
         self._losses = np.array([row.loss for row in rows])
-        means = [design(law, row.steps, self.scale, row.beside).mean(axis=1) for row in rows]
+        means = [design(law, row.steps, self.scale, row.of_training).mean(axis=1) for row in rows]
         weighted = np.stack(means, axis=1) / self._noise[:, None]  # (alphas, stretches, TERMS)
         self._gram = np.einsum("ani,anj->aij", weighted, weighted)
         self._moment = weighted.transpose(0, 2, 1) @ (self._losses / self._noise)
@@ -107,16 +107,19 @@ class Mixture:
         return means, variances
 
 
-def design(law: Law, steps: np.ndarray, scale: float, beside: bool = False) -> np.ndarray:
-    """(alphas, steps, TERMS): the terms of the loss, with progress relative to `scale`."""
+def design(law: Law, steps: np.ndarray, scale: float, of_training: bool = False) -> np.ndarray:
+    """(alphas, steps, TERMS): the terms of the loss, with progress relative to `scale`.
+
+    A training loss doesn't pay for repeated text, and lies at a distance of its own.
+    """
     _, annealed, repeated = law.terms(steps)
     rows = np.zeros((len(ALPHAS), len(steps), TERMS))
     rows[..., 0] = 1.0
     alphas = ALPHAS[:, None]
     rows[..., 1] = ((law.progress(steps) / scale) ** -alphas - 1) / alphas
     rows[..., 2] = -annealed
-    rows[..., 3] = 0.0 if beside else repeated
-    rows[..., 4] = beside
+    rows[..., 3] = 0.0 if of_training else repeated
+    rows[..., 4] = of_training
     return rows
 
 
@@ -138,9 +141,9 @@ def together(mixtures: Sequence[Mixture], rows: np.ndarray) -> tuple[np.ndarray,
 
 
 def _stretches(
-    steps: np.ndarray, losses: np.ndarray, first: float, now: float, plateau: float, beside: bool
+    steps: np.ndarray, losses: np.ndarray, first: float, now: float, plateau: float, of_training: bool
 ) -> list[Stretch]:
     keep = (steps >= first) & (steps <= now) & (losses < plateau)
     steps, losses = steps[keep], losses[keep]
     which = np.searchsorted(np.geomspace(first, now * 1.000001, STRETCHES + 1), steps, side="right")
-    return [Stretch(steps[which == i], float(losses[which == i].mean()), beside) for i in np.unique(which)]
+    return [Stretch(steps[which == i], float(losses[which == i].mean()), of_training) for i in np.unique(which)]
