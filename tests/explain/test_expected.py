@@ -45,9 +45,8 @@ def test_an_unknown_text_widens_the_band_and_measuring_it_narrows_it_again():
 
 def test_a_reference_text_counts_as_guessed_even_where_it_is_measured():
     # Its difficulty was learned beside the guess: a measured entropy on top would count it twice.
-    assert references.model().expect(
-        replace(WEB, unigram=8.0, bytes_per_token=5.0), STEPS
-    ) == references.model().expect(WEB, STEPS)
+    model, measured = references.model(), replace(WEB, unigram=8.0, bytes_per_token=5.0)
+    assert model.expect(measured, STEPS) == model.expect(WEB, STEPS)
 
 
 def test_dropout_costs():

@@ -1,6 +1,4 @@
-"""Reference runs, as data: small ones of this project (small_runs.json), public curves of large ones (large_runs.json)
-and published single losses (published.json).
-"""
+"""Reference runs, as data: small ones of this project, public curves of large ones, published single losses."""
 
 import math
 from collections.abc import Callable, Sequence

@@ -1,0 +1,85 @@
+"""The rest of a curve, forecast.
+
+    loss(t) = L0 + slope ((P(t)/P(end))^-alpha - 1) / alpha - decay S2(t) + repeat ln(passes over the text)
+
+P is progress, the sum of the square roots of the learning rates so far; S2 how much of the peak rate was taken off
+again (Tissue et al. 2024, arXiv 2408.11029, whose S1 is the sum of the rates themselves; with that the decay of a
+cosine looked larger than that of a trapezoid, in models from 25M to 1.5B). Both are in units of the peak rate, see
+law.py. The last term, what repeated text costs, is ours and counts from the second pass on. L0 is the run's own; the
+other constants have priors from reference runs of the same size, length and optimizer (prior.py), so that a curve which
+is short, or hasn't decayed yet, leans on what those did. A forecast is the mean over exponents and noise levels, each
+weighted by how well it explains the curve (posterior.py). Its interval is as wide as it takes to hold LEVEL of the
+ends of reference runs that it wasn't fitted to.
+"""
+
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+
+from clm.explain.forecast.facts import Facts, outside
+from clm.explain.forecast.law import Law
+from clm.explain.forecast.posterior import Observations, design, together
+from clm.explain.forecast.prior import Knowledge, knowledge
+from clm.runs.curve import Curve
+
+LEVEL = 0.8
+NORMAL_QUANTILE = NormalDist().inv_cdf(0.5 + LEVEL / 2)  # two-sided
+PLATEAU = 0.94  # of the unigram entropy: while a model learns how often each token occurs, no power law holds
+TRAINING_WIDTH = 1.6  # what an interval from training losses alone needs to hold LEVEL, in the reference runs
+POINTS = 60
+EARLIEST_SHARE = 0.05  # of another schedule's steps, from which its forecast begins
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """The loss from now to the end: (points,) steps, the middle, and the bounds of the LEVEL interval.
+
+    `of` is the kind of loss, `validation` or `training`; `outside` says what no reference run covers.
+    """
+
+    steps: np.ndarray
+    losses: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    of: str = "validation"
+    outside: tuple[str, ...] = ()
+
+    @property
+    def final(self) -> tuple[float, float, float]:
+        """Middle, lower and upper bound of the final loss."""
+        return float(self.losses[-1]), float(self.low[-1]), float(self.high[-1])
+
+
+def forecast(
+    curve: Curve,
+    law: Law,
+    facts: Facts,
+    unigram: float | None = None,
+    instead: Law | None = None,
+    known: Knowledge | None = None,
+) -> Forecast | None:
+    """The rest of the curve with its interval, or None where the curve is too short to say.
+
+    Without validation losses it is the training loss that is forecast.
+
+    Args:
+        curve: what the run has shown until now.
+        law: of the schedule that the run follows.
+        facts: the model's size, the run's tokens and its optimizer, as far as they are known.
+        unigram: entropy of the text's tokens, nats, if known: losses near it say nothing of what follows.
+        instead: another schedule; the forecast is then of a run that follows that one from its first step.
+        known: what other runs teach; by default what is shipped.
+    """
+    observations = Observations(curve, law, PLATEAU * unigram if unigram else np.inf)
+    if not observations.enough:
+        return None
+    known = known or knowledge()
+    ahead_law = instead or law
+    start = curve.last_step if instead is None else EARLIEST_SHARE * ahead_law.total_steps
+    ahead = np.unique(np.linspace(start, ahead_law.total_steps, POINTS).round().astype(int))
+    fits = [observations.fit(prior) for prior in known.priors(facts)]
+    middle, sd = together(fits, design(ahead_law, ahead, observations.scale, observations.of_training))
+    kind = "training" if observations.of_training else "validation"
+    half = NORMAL_QUANTILE * sd * (TRAINING_WIDTH if observations.of_training else 1.0)
+    return Forecast(ahead, middle, middle - half, middle + half, kind, tuple(outside(facts, known.ranges)))
