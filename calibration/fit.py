@@ -180,9 +180,12 @@ def by_training_alone(run: Reference) -> Reference:
 
 
 def width(outcomes: np.ndarray, floor: float) -> float:
-    """By how much to multiply the standard deviations so that the intervals hold 80 % of these outcomes."""
+    """By how much to multiply the standard deviations so that the intervals hold 80 % of these outcomes; at least 1.
+
+    Where fewer would do, the runs are few and alike: what the fit itself leaves open isn't taken away.
+    """
     errors, sds = outcomes.reshape(-1, 2).T
     said = ~np.isnan(errors)
     needed = np.sqrt(np.maximum((errors[said] / NORMAL_QUANTILE) ** 2 - floor**2, 0)) / sds[said]
     rank = min(1.0, 0.8 * (len(outcomes) + 1) / len(outcomes))  # as in split conformal prediction, by run
-    return float(np.quantile(needed, rank))
+    return max(1.0, float(np.quantile(needed, rank)))
