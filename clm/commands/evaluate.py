@@ -18,6 +18,8 @@ def run(words: Sequence[str]) -> None:
     parser.add_argument("--dataset_config_name", help="its configuration, such as wikitext-103-raw-v1")
     parser.add_argument("--split", default="test")
     parser.add_argument("--text_column", default="text")
+    parser.add_argument("--text_encoding", metavar="NAME", help="of text that isn't UTF-8, such as cp1252")
+    parser.add_argument("--csv_delimiter", metavar="C", help="what stands between columns; default: found out")
     parser.add_argument("--document_separator", help="line, blank_line, article, none, or a text; default: the run's")
     parser.add_argument("--block_size", type=count, help="tokens in a window; default: the run's, or the model's")
     parser.add_argument("--stride", type=count, help="tokens from window to window; default: block_size")

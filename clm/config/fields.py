@@ -5,6 +5,7 @@ These are only tables. `recipe.py` checks a recipe against them.
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -41,6 +42,8 @@ class DataOptions:
     train_file: str | list[str] | None = None
     validation_file: str | list[str] | None = None
     text_column: str = "text"
+    text_encoding: str | None = None  # of files that aren't UTF-8
+    csv_delimiter: str | None = None  # none: found out
     document_separator: str | None = None
     validation_split_percentage: float | None = None
     block_size: int = 1024
@@ -222,6 +225,20 @@ def _stays_inside(name: str) -> bool:
     return ".." not in name and not name.startswith("/")
 
 
+def _is_encoding(name: str) -> bool:
+    """Whether Python can read text in it piece by piece: not one that changes what a text says, as unicode_escape."""
+    try:
+        found = codecs.lookup(name)
+    except (LookupError, ValueError):
+        return False
+    names_text = found._is_text_encoding and found.incrementaldecoder is not None
+    return names_text and found.name not in ("idna", "punycode", "undefined", "unicode-escape", "raw-unicode-escape")
+
+
+def _is_delimiter(text: str) -> bool:
+    return text in ("tab", "\\t") or (len(text) == 1 and text not in '"\r\n')
+
+
 # key: (test of a value that isn't none, what is allowed)
 RANGES: dict[str, tuple[Callable[[Any], bool], str]] = dict(
     [
@@ -248,6 +265,8 @@ RANGES: dict[str, tuple[Callable[[Any], bool], str]] = dict(
         *_range("resid_pdrop embd_pdrop attn_pdrop", lambda v: 0 <= v < 1, "at least 0 and below 1"),
         *_range("adam_beta1 adam_beta2", lambda v: 0 <= v < 1, "at least 0 and below 1"),
         *_range("validation_split_percentage", lambda v: 0 < v < 100, "above 0 and below 100"),
+        *_range("text_encoding", _is_encoding, "an encoding of text that Python knows, such as cp1252 or gb18030"),
+        *_range("csv_delimiter", _is_delimiter, "one character, or tab"),
         *_range("max_steps", lambda v: v == -1 or v >= 1, "1 or more, or -1 to go by num_train_epochs"),
         *_range(
             "eval_steps save_steps logging_steps",

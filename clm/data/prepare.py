@@ -11,7 +11,8 @@ from transformers import PreTrainedTokenizerBase
 from clm.config.recipe import DataOptions
 from clm.data import tokenizer
 from clm.data.sources import splits
-from clm.data.sources.documents import Source
+from clm.data.sources.documents import Notes, Source
+from clm.data.sources.holdout import Side
 from clm.data.store import builder, token_store
 from clm.data.store.token_store import TokenStore
 from clm.errors import UserError
@@ -49,6 +50,8 @@ def open_text(options: DataOptions, seed: int) -> splits.Splits:
         train_file=options.train_file,
         validation_file=options.validation_file,
         text_column=options.text_column,
+        text_encoding=options.text_encoding,
+        csv_delimiter=options.csv_delimiter,
         document_separator=options.document_separator,
         validation_split_percentage=options.validation_split_percentage,
         seed=seed,
@@ -155,18 +158,31 @@ def _anywhere(fingerprint: Any) -> Any:
     return {key: _anywhere(value) for key, value in fingerprint.items()} | sizes
 
 
+def _notes(text: splits.Splits, stores: dict[str, TokenStore]) -> Notes:
+    """What was noted when the text was read. Where both splits come from one text, it was read for each of them."""
+    train, validation = stores["train"].notes, stores["validation"].notes
+    if isinstance(text.train, Side):
+        return Notes(validation.found | train.found)
+    train.update(validation)
+    return train
+
+
 def prepare(options: DataOptions, text: splits.Splits, verify: bool, say: Say, rollback: Rollback) -> Prepared:
     """Tokenizer and token ids of a text. What is there already is used if its fingerprint is the same.
 
     Raises:
         UserError: the text, the tokenizer or their settings are at fault.
     """
+    for line in text.left_out:
+        say(line)
     tok, origin = prepare_tokenizer(options, text.train, say, rollback)
     stores = {}
     for split in ("train", "validation"):
         source = getattr(text, split)
         folder, fingerprint = _store_of(options, source, tok, split)
         stores[split] = token_store.open_or_build(folder, source, tok, fingerprint, verify, say, rollback)
+    for line in _notes(text, stores).lines:
+        say(line)
     if text.note:  # exact only now that the text was read
         say(text.note)
     tokens = digest({split: [part["tokens_xxh3_128"] for part in store.parts] for split, store in stores.items()})

@@ -10,7 +10,8 @@ from accelerate import PartialState
 from transformers import PreTrainedModel
 from transformers.utils import logging
 
-from clm.data.sources.files import FileSource, find_files
+from clm.config.fields import RANGES
+from clm.data.sources.files import FileSource, Reading, find_files
 from clm.data.sources.splits import Source, open_split, own_separator
 from clm.errors import MachineError, UserError
 from clm.evaluation import published
@@ -44,8 +45,8 @@ def run(args: argparse.Namespace) -> None:
     decision = hardware.fit({"bf16": args.bf16, "tf32": False}, trains=False)
     state = PartialState(cpu=hardware.device_type({}) == "cpu")
     preflight.check_processes()
-    source, separator = open_source(args, recipe)
     say: Say = partial(print, flush=True) if state.is_main_process else lambda _: None
+    source, separator = open_source(args, recipe, say)
     for line in decision.lines:
         say(line)
     model, tokenizer = load_model(args.model)
@@ -53,6 +54,8 @@ def run(args: argparse.Namespace) -> None:
     block_size, stride = windows_asked_for(args, model, recipe)
     first_id, first_name = first_token(tokenizer, args.model)
     text = encode(source, tokenizer, state.is_main_process, say)
+    for line in source.notes.lines:
+        say(line)
     if not text.tokens.any():
         raise UserError(f"{source.origin}: its tokenizer makes no token of it")
     bf16 = bool(decision.training["bf16"])
@@ -81,15 +84,22 @@ def run(args: argparse.Namespace) -> None:
         write_json(args.output, {**result, "published": compared})
 
 
-def open_source(args: argparse.Namespace, recipe: dict[str, Any]) -> tuple[Source, str | None]:
+def open_source(args: argparse.Namespace, recipe: dict[str, Any], say: Say) -> tuple[Source, str | None]:
     """The text, unread, and what ends a document in it: as asked for, else as in the model's own run."""
     separator = args.document_separator or recipe.get("document_separator") or own_separator(
         args.dataset_name or recipe.get("dataset_name") or ""
     )  # fmt: skip
     separator = None if args.document_separator == "none" else separator
     if args.text_file:
-        paths = find_files(args.text_file, "--text_file")
-        return FileSource(paths, args.text_column, separator, Path(args.cache_dir)), separator
+        how = Reading(args.text_column, separator, args.text_encoding, args.csv_delimiter)
+        for key in ("text_encoding", "csv_delimiter"):
+            value = getattr(args, key)
+            if value is not None and not RANGES[key][0](value):
+                raise UserError(f"--{key} {value}: it must be {RANGES[key][1]}")
+        paths, left_out = find_files(args.text_file, "--text_file")
+        for line in left_out:
+            say(line)
+        return FileSource(paths, how, Path(args.cache_dir)), separator
     with PartialState().local_main_process_first():
         split = open_split(
             args.dataset_name, args.dataset_config_name, args.split, args.text_column, separator, Path(args.cache_dir)

@@ -13,8 +13,9 @@ OWN = dict.fromkeys(("max_steps", "num_train_epochs"), "the sweep's tokens set i
     ("output_dir", "resume_from_checkpoint", "stop_after_minutes"), "the sweep sets it"
 )
 _TEXT = (
-    "dataset_name dataset_config_name dataset_revision train_file validation_file text_column document_separator "
-    "validation_split_percentage tokenizer_path vocab_size tokenizer_train_bytes cache_dir"
+    "dataset_name dataset_config_name dataset_revision train_file validation_file text_column text_encoding "
+    "csv_delimiter document_separator validation_split_percentage tokenizer_path vocab_size tokenizer_train_bytes "
+    "cache_dir"
 )
 SHARED = dict.fromkeys(_TEXT.split(), "losses of other texts or tokenizers can't be compared") | {
     "seed": "it chooses the validation split, and losses of other texts can't be compared; data_seed is the order alone"

@@ -8,6 +8,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from clm.data import tokenizer
+from clm.data.sources.documents import Notes
 from clm.data.sources.packed import Batch
 from clm.data.tokenizer import END_OF_TEXT
 
@@ -44,6 +45,7 @@ class Texts:
     """A source of batches from memory; `batches` is called anew for every pass."""
 
     name, origin, size_bytes, bytes_read = "texts", "some texts", None, 0
+    notes = Notes()
 
     def __init__(self, batches: Callable[[], Iterable[list[str]]]) -> None:
         self.batches = batches

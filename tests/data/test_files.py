@@ -10,7 +10,7 @@ import pytest
 import zstandard
 
 from clm.data.sources import packed
-from clm.data.sources.files import FileSource, find_files
+from clm.data.sources.files import FileSource, Reading, find_files
 from clm.errors import UserError
 
 TEXTS = ["one\n", 'twö, "2"\r\nlines', "NA", "", "1.0", "\u2028 nul \0", " "]
@@ -43,7 +43,7 @@ def read(path, separator=None, column="text"):
     paths = path if isinstance(path, list) else [path]
     return [
         text
-        for batch in FileSource(paths, column, separator, paths[0].parent / "cache").documents()
+        for batch in FileSource(paths, Reading(column, separator), paths[0].parent / "cache").documents()
         for text in batch.texts
     ]
 
@@ -97,7 +97,7 @@ def test_bytes_that_are_not_utf8_are_named_exactly(tmp_path, monkeypatch, chunk,
         (b"\xed\xa0\x80", 0),
     ]:
         path.write_bytes(COMPRESS[compression](good + bad))
-        assert f"PATH: not UTF-8 at byte {len(good) + at} (0x{bad[at]:02x}); convert it" in error(path)
+        assert error(path).startswith(f"PATH: not UTF-8 at byte {len(good) + at} (0x{bad[at]:02x}); ")
     path.write_bytes(COMPRESS[compression](good))
     assert read(path, separator="\0") == [good.decode()] or chunk < 100
 
@@ -107,7 +107,7 @@ def test_a_file_cut_short_is_refused(tmp_path, compression):
     whole = COMPRESS[compression](os.urandom(300_000).hex().encode())
     path = write(tmp_path / f"x.txt{compression}", whole[:-100])
     assert "PATH: cut short, ends after " in error(path)
-    assert "PATH: damaged after " in error(write(path, b"not compressed"))
+    assert "PATH: damaged after " in error(write(path, whole + b"and more"))
     if compression == ".gz":  # which ends with a checksum
         assert "PATH: damaged after " in error(write(path, whole[:-8] + b"\1" * 8))
 
@@ -115,11 +115,24 @@ def test_a_file_cut_short_is_refused(tmp_path, compression):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('{"text": "a"', "not JSON (Expecting ',' delimiter, column 13); one object a line is needed"),
-        ('["a"]', 'not an object; lines like {"text": "…"} are needed'),
-        ('{"body": "a", "id": 1}', "has no 'text', only 'body', 'id'; set text_column"),
-        ('{"text": null}', "'text' is not a text but null"),
-        ('{"text": 5}', "'text' is not a text but 5"),
+        (
+            '{"text": "a"',
+            'not JSON (Expecting \',\' delimiter, column 13); one object a line is needed, like {"text": "…"}',
+        ),
+        (
+            '["a"]',
+            "is a list of texts, not an object; one object a line is needed, and a list of them is made so by: "
+            "jq -c '.[]' FILE",
+        ),
+        (
+            '{"body": "a", "id": 1}',
+            "has no 'text'; set text_column to one of: 'body' (\"a\"), 'id' (a number, 1)",
+        ),
+        ('{"text": 5}', "'text' is a number, 5, not a text; there is no other"),
+        (
+            '{"text": true, "body": "a"}',
+            "'text' is true, not a text; set text_column to one of: 'body' (\"a\")",
+        ),
         (r'{"text": "a \ud800 b"}', r"'text' holds a lone surrogate, \ud800, which is no character"),
     ],
 )
@@ -131,15 +144,18 @@ def test_a_bad_json_line_is_named(tmp_path, line, message):
 
 def test_bad_tables_are_named(tmp_path):
     path = write(tmp_path / "x.csv", as_csv(["a"]))
-    assert error(path, column="body") == "PATH: has no column 'body', only 'id', 'text'; set text_column"
+    assert error(path, column="body") == (
+        "PATH: has no column 'body'; set text_column to one of: 'id' (\"0\"), 'text' (\"a\"); its first line names them"
+    )
     assert error(write(path, b'id,text\n1,a\n2,"b\nc",d\n')) == "PATH, line 4: has 3 fields instead of 2"
     assert "PATH, line 2: not CSV" in error(write(path, b'id,text\n1,"a'))
     path = write(tmp_path / "x.parquet", as_parquet(["a"], "body"))
-    assert error(path) == "PATH: has no column 'text', only 'id', 'body'; set text_column"
-    assert error(write(path, as_parquet(["a", "b", "c", "d", None]))) == "PATH, row 5: 'text' is missing"
+    assert error(path) == "PATH: has no column 'text'; set text_column to one of: 'id' (int64), 'body' (string)"
     not_utf8 = pa.array([b"a", b"\xff"]).view(pa.string())
-    assert error(write(path, as_parquet(not_utf8))) == "PATH: a text soon after row 0 is not UTF-8"
-    assert error(write(path, as_parquet([7]))) == "PATH, row 1: 'text' is not a text but 7"
+    assert error(write(path, as_parquet(not_utf8))) == "PATH, row 1 or soon after: 'text' is not UTF-8"
+    assert error(write(path, as_parquet([7]))) == (
+        "PATH: 'text' is int64, not text; set text_column to one of: 'id' (int64), 'text' (int64)"
+    )
     assert "PATH: damaged, or not parquet (" in error(write(path, as_parquet(["a"])[:-20]))
 
 
@@ -154,7 +170,7 @@ def test_files_without_text_are_refused(tmp_path):
 def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(packed, "CHUNK_BYTES", 100)
     path = write(tmp_path / "x.txt", b"some words " * 100)
-    batches = FileSource([path], "text", None, tmp_path).documents()
+    batches = FileSource([path], Reading(), tmp_path).documents()
     next(batches)
     with path.open("ab") as file:
         file.write(b"more")
@@ -164,7 +180,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, monkeypatch):
 
 def test_a_file_ends_its_document_and_small_files_share_a_batch(tmp_path):
     paths = [write(tmp_path / f"{name}.txt", f"{name}1\n\n{name}2".encode()) for name in "abc"]
-    source = FileSource(paths, "text", "blank_line", tmp_path)
+    source = FileSource(paths, Reading(separator="blank_line"), tmp_path)
     [batch] = source.documents()
     assert batch.texts == ["a1", "a2", "b1", "b2", "c1", "c2"]
     assert source.bytes_read == source.size_bytes == 18
@@ -177,7 +193,7 @@ def test_a_file_ends_its_document_and_small_files_share_a_batch(tmp_path):
 
 def test_names_are_safe_for_folders(tmp_path):
     path = write(tmp_path / "my: bøøk.txt.gz", gzip.compress(b"a"))
-    assert FileSource([path], "text", None, tmp_path).name == "my-bøøk"
+    assert FileSource([path], Reading(), tmp_path).name == "my-bøøk"
 
 
 def test_paths_globs_and_folders_are_found_sorted_and_once(tmp_path):
@@ -195,7 +211,7 @@ def test_paths_globs_and_folders_are_found_sorted_and_once(tmp_path):
         path.write_bytes(b"x")
 
     def names(patterns):
-        return [str(path.relative_to(tmp_path)) for path in find_files(patterns, "train_file")]
+        return [str(path.relative_to(tmp_path)) for path in find_files(patterns, "train_file").paths]
 
     assert names(str(tmp_path)) == ["a.jsonl.gz", "b.txt", "sub/c.md", "sub/d.parquet.zst"]
     assert names(f"{tmp_path}/**/*.*") == [

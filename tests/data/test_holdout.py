@@ -4,6 +4,7 @@ from collections import Counter
 import pytest
 
 from clm.data.sources import packed
+from clm.data.sources.documents import Notes
 from clm.data.sources.holdout import HoldOut, Side, cut_stretches
 from clm.data.sources.packed import Batch
 from clm.errors import UserError
@@ -13,6 +14,7 @@ class Texts:
     """A source of given batches."""
 
     name, origin, size_bytes, bytes_read = "texts", "the texts", None, 0
+    notes = Notes()
 
     def __init__(self, *batches):
         self.batches = [Batch.of(*batch) for batch in batches]

@@ -88,11 +88,14 @@ def test_rows_of_the_hub(streaming):
 
 def test_rows_of_the_hub_that_are_no_texts():
     dataset = datasets.Dataset.from_dict({"text": ["a", None], "id": [1, 2], "none": ["", " "]})
-    with pytest.raises(UserError, match="me/words, plain, train: has no column 'body', only 'text', 'id'"):
+    with pytest.raises(
+        UserError, match="me/words, plain, train: has no column 'body'; set text_column to one of: 'text'"
+    ):
         HubSource(dataset, IDENTITY, "body", None)
-    with pytest.raises(UserError, match="row 2: 'text' is missing"):
-        texts(HubSource(dataset, IDENTITY, "text", None))
-    with pytest.raises(UserError, match="row 1: 'id' is not a text but 1"):
+    source = HubSource(dataset, IDENTITY, "text", None)
+    assert texts(source) == ["a"]
+    assert source.notes.lines == ["me/words, plain, train, row 2: 'text' is null, and the row was left out"]
+    with pytest.raises(UserError, match="train: 'id' is int64, not text"):
         texts(HubSource(dataset, IDENTITY, "id", None))
     with pytest.raises(UserError, match="holds no text"):
         texts(HubSource(dataset, IDENTITY, "none", None))

@@ -8,7 +8,7 @@ import transformers
 from tokenizers import normalizers
 
 from clm.data.sources import packed
-from clm.data.sources.files import FileSource
+from clm.data.sources.files import FileSource, Reading
 from clm.evaluation.text import encode
 from tests.data.small import mixed_text, small_tokenizer
 
@@ -31,7 +31,7 @@ def test_ids_and_counts_of_documents_however_long(tmp_path, monkeypatch, kind):
     monkeypatch.setattr(packed, "CHUNK_BYTES", 400)  # so that long documents come in pieces
     texts = [mixed_text(300, seed=1), "short", mixed_text(90, seed=2)]
     (tmp_path / "text.txt").write_text("<sep>".join(texts), "utf-8", newline="")
-    source, tokenizer = FileSource([tmp_path / "text.txt"], "text", "<sep>", tmp_path), TOKENIZERS[kind]()
+    source, tokenizer = FileSource([tmp_path / "text.txt"], Reading("text", "<sep>"), tmp_path), TOKENIZERS[kind]()
     read = whole_documents(source)
     assert len(read) == 3 and any(batch.continues for batch in source.documents())
     encoded = encode(source, tokenizer, False, print)

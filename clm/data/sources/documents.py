@@ -1,6 +1,6 @@
 """Text to documents, in batches of some megabytes: where they come from, and how a text or rows become them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol
 
 from clm.data.sources import packed
@@ -16,6 +16,32 @@ class NoText(UserError):
     """A source without any text."""
 
 
+class Notes:
+    """What a reader has to say about what it reads: each thing once, with how often and where it was seen first."""
+
+    def __init__(self, found: Mapping[str, tuple[int, str]] | None = None) -> None:
+        """Take what was found before: by what it is, its count and its first place, as JSON keeps it."""
+        self.found = {what: (count, place) for what, (count, place) in (found or {}).items()}
+
+    def add(self, what: str, place: str, count: int = 1) -> None:
+        """Note that `what` was seen, `count` times, first at `place`."""
+        before, first = self.found.get(what, (0, place))
+        self.found[what] = (before + count, first)
+
+    def update(self, other: "Notes") -> None:
+        """Take in what another reader found."""
+        for what, (count, place) in other.found.items():
+            self.add(what, place, count)
+
+    @property
+    def lines(self) -> list[str]:
+        """For people, a line each."""
+        return [
+            f"{place}: {what}" if count == 1 else f"{what}: {count:,} times, first at {place}"
+            for what, (count, place) in self.found.items()
+        ]
+
+
 class Source(Protocol):
     """Where documents come from. `documents()` starts from the beginning at each call."""
 
@@ -23,6 +49,7 @@ class Source(Protocol):
     origin: str  # what a person calls it
     size_bytes: int | None  # bytes on disk, where known
     bytes_read: int  # of those, read so far in this pass (where size_bytes is None: bytes of text)
+    notes: Notes  # on what was read so far in this pass
 
     def fingerprint(self) -> dict:
         """What shapes the documents, as JSON, found without reading any text."""

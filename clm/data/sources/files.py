@@ -3,52 +3,60 @@
 import os
 import re
 from collections.abc import Iterator
-from glob import glob, has_magic
+from glob import escape, glob, has_magic
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
-from clm.data.sources.decoding import COMPRESSED, read_text, read_utf8
-from clm.data.sources.documents import DOCUMENTS_VERSION, NoText, split, split_rows
+from clm.data.sources.documents import DOCUMENTS_VERSION, Notes, NoText, split, split_rows
 from clm.data.sources.packed import Batch, gather
 from clm.data.sources.paragraphs import paragraphs
-from clm.data.sources.rows import csv_rows, json_rows, parquet_rows
+from clm.data.sources.readers import formats
+from clm.data.sources.readers.archives import members
+from clm.data.sources.readers.compression import Content, blocks_of, unpacked
+from clm.data.sources.readers.encodings import control_share, read_text, read_utf8
+from clm.data.sources.readers.json_lines import json_rows
+from clm.data.sources.readers.parquet import parquet_rows
+from clm.data.sources.readers.tables import table_rows
 from clm.errors import UserError
 
 PART_BYTES = 128 << 20  # of files that are read as one part, on disk
-FORMATS = {
-    ".txt": "text",
-    ".text": "text",
-    ".md": "text",
-    ".json": "json",
-    ".jsonl": "json",
-    ".ndjson": "json",
-    ".csv": "csv",
-    ".parquet": "parquet",
-}
+READING_VERSION = 2  # raise it when the same files would give other documents
+SAMPLE_BYTES = 16 << 10  # of each batch: are they text?
+MOST_CONTROL = 0.1  # share of control and replacement characters
+FEW_CONTROL = 32  # that many are no fault, in however little text
+
+
+class Reading(NamedTuple):
+    """How files are read, where their bytes don't tell."""
+
+    text_column: str = "text"
+    separator: str | None = None
+    text_encoding: str | None = None  # of text that isn't UTF-8
+    csv_delimiter: str | None = None  # none: found out
 
 
 class FileSource:
     """Documents of one or more files; each file ends its last document."""
 
-    def __init__(self, paths: list[Path], text_column: str, separator: str | None, cache_dir: Path) -> None:
+    def __init__(self, paths: list[Path], how: Reading, cache_dir: Path) -> None:
         """Take the files in order. Compressed parquet is unpacked to a nameless file in `cache_dir`."""
         self.paths = paths
-        self.text_column = text_column
-        self.separator = separator
+        self.how = how
         self.cache_dir = cache_dir
         first = paths[0]
         self.name = safe_name(first.name.split(".")[0] if len(paths) == 1 else first.parent.name) or "text"
         self.origin = str(first) if len(paths) == 1 else f"{len(paths):,} files, {first} to {paths[-1].name}"
         self.size_bytes = sum(path.stat().st_size for path in paths)
         self.bytes_read = 0
+        self.notes = Notes()
 
     def fingerprint(self) -> dict:
         """Path, size and time of change of each file, and how they are read."""
         return {
             "files": [[str(path), *_state(path)] for path in self.paths],
-            "text_column": self.text_column,
-            "separator": self.separator,
+            **self.how._asdict(),
             "documents": DOCUMENTS_VERSION,
+            "reading": READING_VERSION,
         }
 
     def documents(self) -> Iterator[Batch]:
@@ -58,7 +66,7 @@ class FileSource:
             empty = False
             yield batch
         if empty:
-            raise NoText(f"{self.origin}: holds no text")
+            raise NoText("; ".join([f"{self.origin}: holds no text", *self.notes.lines]))
 
     def parts(self) -> list["FileSource"]:
         """Runs of files of about PART_BYTES each."""
@@ -68,11 +76,11 @@ class FileSource:
                 groups, size = [*groups, []], 0
             groups[-1].append(path)
             size += _state(path)[0]
-        return [FileSource(group, self.text_column, self.separator, self.cache_dir) for group in groups]
+        return [FileSource(group, self.how, self.cache_dir) for group in groups]
 
     def _batches(self) -> Iterator[Batch]:
         done = 0
-        self.bytes_read = 0
+        self.bytes_read, self.notes = 0, Notes()
         for path in self.paths:
             before = _state(path)
             try:
@@ -88,62 +96,102 @@ class FileSource:
             self.bytes_read = done
 
     def _read(self, file: BinaryIO, path: Path) -> Iterator[Batch]:
-        kind = _kind(path)
-        if kind == "text" and self.separator == "blank_line":
-            return paragraphs(read_utf8(file, path))
-        if kind == "text":
-            return split(read_text(file, path), self.separator)
-        if kind == "parquet":
-            rows = parquet_rows(file, path, self.text_column, self.cache_dir)
-        else:
-            rows = {"json": json_rows, "csv": csv_rows}[kind](read_text(file, path), path, self.text_column)
-        return split_rows(rows, self.separator)
+        content = unpacked(blocks_of(file), str(path), path.name, self.notes, file)
+        for one in members(content, self.notes):
+            yield from _checked(self._documents(one), one.place)
+
+    def _documents(self, content: Content) -> Iterator[Batch]:
+        how, place, notes = self.how, content.place, self.notes
+        kind = formats.kind_of(content.name)
+        if content.format in ("zip", "tar"):
+            raise UserError(f"{place}: is an archive in an archive, whatever its name says; unpack it")
+        if "parquet" in (content.format, kind):
+            return split_rows(parquet_rows(content, how.text_column, self.cache_dir, notes), how.separator)
+        if kind == "json":
+            texts = read_text(content, how.text_encoding, notes)
+            return split_rows(json_rows(texts, place, how.text_column, notes), how.separator)
+        if kind == "table":
+            texts = read_text(content, how.text_encoding, notes)
+            return split_rows(table_rows(texts, place, how.text_column, how.csv_delimiter, notes), how.separator)
+        if how.separator == "blank_line":
+            return paragraphs(read_utf8(content, how.text_encoding, notes))
+        return split(read_text(content, how.text_encoding, notes), how.separator)
 
 
-def find_files(patterns: str | list[str], key: str) -> list[Path]:
+def _checked(batches: Iterator[Batch], place: str) -> Iterator[Batch]:
+    """The same batches. UserError for what can be decoded, and yet isn't text: a sample of each batch tells."""
+    controls = characters = 0.0
+    for batch in batches:
+        sample = batch.data[:SAMPLE_BYTES]
+        controls += control_share(sample) * len(sample)
+        characters += len(sample)
+        if controls > FEW_CONTROL and controls > MOST_CONTROL * characters:
+            raise UserError(
+                f"{place}: {controls / characters:.0%} of its characters are control or replacement characters: "
+                "it isn't text, or was read in another encoding than it is in"
+            )
+        yield batch
+
+
+class Found(NamedTuple):
+    """Files that were named, and what there is to say about those that aren't read."""
+
+    paths: list[Path]
+    notes: list[str]
+
+
+def find_files(patterns: str | list[str], key: str) -> Found:
     """The files that paths, globs (`**` too) and folders name: absolute, sorted, each once.
 
-    Raises UserError, naming the recipe's `key`, where one of them gives no file or an empty one.
+    Raises UserError, naming the recipe's `key`, where one of them gives no file or an empty one, or a folder holds
+    more that isn't read than is.
     """
     found: dict[Path, Path] = {}
+    notes: list[str] = []
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
         path = Path(pattern).expanduser()
+        where = "" if path.is_absolute() else f" in {Path.cwd()}, from where relative paths start"
         if path.is_dir():
-            matches = [file for file in path.rglob("*") if _is_known(file, path)]
-            if not matches:
-                raise UserError(f"{key}: the folder {path} has no file that ends in {', '.join(FORMATS)}")
+            matches = _in_folder(path, key, notes)
         elif path.exists():
             matches = [path]
         elif has_magic(str(path)):
-            names = glob(str(path), recursive=True)  # noqa: PTH207 (Path.glob takes no absolute pattern)
+            names = glob(_literal_where_it_exists(path), recursive=True)  # noqa: PTH207 (Path.glob takes no absolute one)
             matches = [Path(name) for name in names if Path(name).is_file()]
             if not matches:
-                raise UserError(f"{key}: no file matches {pattern}")
+                brackets = "; brackets stand for one of the characters in them: write [[] for a [" * ("[" in pattern)
+                raise UserError(f"{key}: no file matches {pattern}{where}{brackets}")
         else:
-            raise UserError(f"{key}: there is no file {path}")
+            raise UserError(f"{key}: there is no file {path}{where}")
         if all(file.stat().st_size == 0 for file in matches):
             raise UserError(f"{key}: {pattern} is empty")
         found.update((file.resolve(), file) for file in sorted(matches, reverse=True))
     # Not the resolved path: a link's own name says what is in it.
-    return sorted(Path(os.path.abspath(file)) for file in found.values())  # noqa: PTH100
+    return Found(sorted(Path(os.path.abspath(file)) for file in found.values()), notes)  # noqa: PTH100
+
+
+def _in_folder(folder: Path, key: str, notes: list[str]) -> list[Path]:
+    """The files in a folder that are read, by their names."""
+    sizes = {str(file.relative_to(folder)): file.stat().st_size for file in folder.rglob("*") if file.is_file()}
+    place = f"{key}: the folder {folder}"
+    chosen, left_out = formats.choose(sizes, place, f"name the files that you want, for example {folder}/**/*.txt")
+    if left_out:
+        notes.append(f"{place}: {left_out}")
+    return [folder / name for name in chosen]
+
+
+def _literal_where_it_exists(path: Path) -> str:
+    """The pattern, but for the folders at its beginning that are there: brackets in their names are only brackets."""
+    parts = list(path.parts)
+    there = Path()
+    while parts and (there / parts[0]).exists():
+        there /= parts.pop(0)
+    return str(Path(escape(str(there)), *parts))
 
 
 def safe_name(text: str) -> str:
     """A name that is safe as a folder's, made of letters, digits and `._-`."""
     return re.sub(r"[^\w.-]+", "-", text).strip("-.")
-
-
-def _is_known(file: Path, folder: Path) -> bool:
-    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-    return not hidden and _format_suffix(file) in FORMATS and file.is_file()
-
-
-def _format_suffix(path: Path) -> str:
-    return (path.with_suffix("") if path.suffix.lower() in COMPRESSED else path).suffix.lower()
-
-
-def _kind(path: Path) -> str:
-    return FORMATS.get(_format_suffix(path), "text")
 
 
 def _state(path: Path) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import xxhash
 
-from clm.data.sources.documents import NoText, Source
+from clm.data.sources.documents import Notes, NoText, Source
 from clm.data.sources.packed import CHUNK_BYTES, Batch, assemble, pack
 from clm.errors import UserError
 
@@ -101,6 +101,11 @@ class Side:
     def bytes_read(self) -> int:
         """Bytes read of the whole source."""
         return self.holdout.base.bytes_read
+
+    @property
+    def notes(self) -> Notes:
+        """The whole source's."""
+        return self.whole.base.notes
 
     def fingerprint(self) -> dict:
         """The whole source's, and how it is divided."""

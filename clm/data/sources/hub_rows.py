@@ -17,11 +17,12 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from clm.data.sources.documents import DOCUMENTS_VERSION, NAMED_SEPARATORS, NoText, split_rows
+from clm.data.sources.documents import DOCUMENTS_VERSION, NAMED_SEPARATORS, Notes, NoText, split_rows
 from clm.data.sources.downloads import hub_cache
 from clm.data.sources.files import safe_name
 from clm.data.sources.packed import Batch, gather
-from clm.data.sources.rows import check_texts, no_column, rows_at_once
+from clm.data.sources.readers.columns import no_column
+from clm.data.sources.readers.parquet import path_to, rows_at_once, texts_of
 from clm.errors import MachineError, UserError
 
 
@@ -39,11 +40,14 @@ class HubSource:
         self.origin = ", ".join(part for part in (repository, config, split) if part)
         self.size_bytes = None
         self.bytes_read = 0
+        self.notes = Notes()
         self.batch_size = 1000
-        if dataset.column_names is not None:
-            self._check_columns(dataset.column_names)
+        columns = dataset.column_names
+        if columns is not None and not {text_column, text_column.split(".")[0]} & set(columns):
+            raise no_column(self.origin, text_column, [(name, "") for name in columns])
         if hasattr(dataset, "data"):  # on disk, not streamed
-            self.dataset = dataset.select_columns([text_column])
+            outer = text_column if text_column in columns else text_column.split(".")[0]
+            self.dataset = dataset.select_columns([outer])
             self.size_bytes = self.dataset.data.nbytes
             row_bytes = self.size_bytes // max(1, len(dataset))
             self.batch_size = rows_at_once(row_bytes)
@@ -59,7 +63,7 @@ class HubSource:
 
     def documents(self) -> Iterator[Batch]:
         """All documents, in order. Raises UserError for rows that aren't texts, or no text at all."""
-        self.bytes_read = 0
+        self.bytes_read, self.notes = 0, Notes()
         empty = True
         try:
             for batch in gather(split_rows(self._rows(), self.separator)):
@@ -85,17 +89,11 @@ class HubSource:
     def _rows(self) -> Iterator[list[str]]:
         number = 0
         for table in self.dataset.with_format("arrow").iter(self.batch_size):
-            self._check_columns(table.column_names)
-            column = table.column(self.text_column)
-            rows = column.to_pylist()
-            check_texts(rows, f"{self.origin}, row", number, self.text_column)
-            number += len(rows)
+            names = path_to(self.text_column, table.schema, self.origin)
+            column = table.column(names[0])
+            yield texts_of(column, names, f"{self.origin}, row", number, self.notes)
+            number += table.num_rows
             self.bytes_read += column.nbytes
-            yield rows
-
-    def _check_columns(self, columns: list[str]) -> None:
-        if self.text_column not in columns:
-            raise no_column(self.origin, self.text_column, columns)
 
 
 def load_splits(

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from clm.data.sources.documents import DOCUMENTS_VERSION, split_rows
+from clm.data.sources.documents import DOCUMENTS_VERSION, Notes, split_rows
 from clm.data.sources.packed import Batch, gather
 
 EXTRACTION_VERSION = 1  # raise it when the same Python would give other documents
@@ -41,6 +41,7 @@ class PythonDocs:
         self.origin = f"the documentation of Python {sys.version.split()[0]}"
         self.separator = separator
         self.bytes_read = 0
+        self.notes = Notes()
         self._texts: list[str] | None = None  # a few megabytes, wanted several times over
 
     def fingerprint(self) -> dict:

@@ -1,10 +1,10 @@
 """Where text comes from: a dataset of the Hub, files, or Python's own documentation; and its two splits."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from clm.data.sources.documents import Source
-from clm.data.sources.files import FileSource, find_files
+from clm.data.sources.files import FileSource, Found, Reading, find_files
 from clm.data.sources.holdout import HoldOut, Side
 from clm.data.sources.hub_rows import HubSource, load_splits
 from clm.data.sources.packed import Batch
@@ -23,6 +23,7 @@ class Splits:
     train: Source
     validation: Source
     reason: str = ""  # how the validation text was chosen, where it isn't a part of the training text
+    left_out: list[str] = field(default_factory=list)  # of the folders that were named, a line each
 
     @property
     def note(self) -> str:
@@ -38,6 +39,8 @@ def open_sources(
     validation_file: str | list[str] | None,
     text_column: str = "text",
     document_separator: str | None = None,
+    text_encoding: str | None = None,
+    csv_delimiter: str | None = None,
     streaming: bool = False,
     validation_split_percentage: float | None = None,
     seed: int = 42,
@@ -52,15 +55,12 @@ def open_sources(
     (5 if not given) of the training documents. `streaming` leaves a Hub dataset on the Hub, and chooses the
     percentage without a first pass over the text. Raises UserError for what can't be found or opened.
     """
-
-    def open_files(paths: list[Path]) -> FileSource:
-        return FileSource(paths, text_column, document_separator, Path(cache_dir))
-
+    how = Reading(text_column, document_separator, text_encoding, csv_delimiter)
     own_validation = None
-    train_paths: list[Path] = []
+    found = Found([], [])
     if train_file:
-        train_paths = find_files(train_file, "train_file")
-        train: Source = open_files(train_paths)
+        found = find_files(train_file, "train_file")
+        train: Source = FileSource(found.paths, how, Path(cache_dir))
     elif dataset_name == PythonDocs.name:
         train = PythonDocs(document_separator)
     else:
@@ -74,19 +74,19 @@ def open_sources(
             document_separator,
         )
     if validation_file:
-        paths = find_files(validation_file, "validation_file")
-        trained_on = {path.resolve() for path in train_paths}
+        paths, notes = find_files(validation_file, "validation_file")
+        trained_on = {path.resolve() for path in found.paths}
         if both := [path for path in paths if path.resolve() in trained_on]:
             raise UserError(f"validation_file: {both[0]} is in train_file too; a text can't be both")
-        validation = open_files(paths)
-        return Splits(train, validation, f"validation text: {validation.origin}")
+        validation = FileSource(paths, how, Path(cache_dir))
+        return Splits(train, validation, f"validation text: {validation.origin}", [*found.notes, *notes])
     if own_validation is not None:
         reason = f"validation text: {own_validation.origin}"
         if validation_split_percentage is not None:
             reason = f"{reason}; validation_split_percentage isn't used"
         return Splits(train, own_validation, reason)
     holdout = HoldOut(train, validation_split_percentage or DEFAULT_PERCENTAGE, seed, survey=not streaming)
-    return Splits(Side(holdout, validation=False), Side(holdout, validation=True))
+    return Splits(Side(holdout, validation=False), Side(holdout, validation=True), left_out=found.notes)
 
 
 def _open_hub(

@@ -21,7 +21,7 @@ import numpy as np
 import xxhash
 from transformers import PreTrainedTokenizerBase
 
-from clm.data.sources.documents import Source
+from clm.data.sources.documents import Notes, Source
 from clm.data.store.builder import build, is_built, part_folder
 from clm.data.store.writer import Totals, hash_text
 from clm.errors import UserError
@@ -53,6 +53,14 @@ class TokenStore:
     def tokens(self) -> int:
         """Ids in the store, an end-of-text for every document included."""
         return self.totals.tokens
+
+    @property
+    def notes(self) -> Notes:
+        """What there was to say about the text when it was read."""
+        notes = Notes()
+        for part in self.parts:
+            notes.update(Notes(part.get("notes")))
+        return notes
 
     def _map(self, name: str, dtype: type | np.dtype, number: int) -> np.ndarray:
         path = part_folder(self.folder, number) / name

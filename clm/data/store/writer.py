@@ -15,7 +15,7 @@ import numpy as np
 import xxhash
 from transformers import PreTrainedTokenizerBase
 
-from clm.data.sources.documents import NoText, Source
+from clm.data.sources.documents import Notes, NoText, Source
 from clm.data.sources.packed import NEVER, Batch
 from clm.data.store import encoder as encoders
 from clm.data.store.words import count_words_and_lines
@@ -25,6 +25,8 @@ from clm.progress import ByteProgress, Say
 
 MAX_DOCUMENT = 2**32 - 1  # tokens
 TRIMMED_EVERY = 128 << 20  # bytes of text
+# A text that spells out end-of-text was perhaps joined with it; inside a document it is only characters.
+_SPELT_OUT = "spells out {}: if that is what ends its documents, make it the document_separator"
 Item = TypeVar("Item")
 
 
@@ -83,11 +85,11 @@ def _write(
     ):
         batches = _ahead(_counted(source, text_hash))  # reading begins while the encoder loads
         encoder = encoder or encoders.fastest(tokenizer, say)
+        spelt_out = False  # the name of end-of-text
         begun = 0  # ids so far of a document that goes on
         trimmed = 0  # bytes of text when memory was last given back
         for batch, words, lines in batches:
-            if totals.tokens == 0:
-                _warn_of_separators(batch, tokenizer.eos_token, say)
+            spelt_out = spelt_out or (totals.tokens == 0 and tokenizer.eos_token.encode() in batch.data)
             ids, ends = encoder.encode(batch)
             separators = len(ends) - 1
             totals.bytes += len(batch.data) - separators * len(batch.separator)
@@ -119,19 +121,16 @@ def _write(
             file.flush()
             os.fsync(file.fileno())
     hashes = {"text_xxh3_128": text_hash.hexdigest(), "tokens_xxh3_128": token_hash.hexdigest()}
-    write_json(staging / "part.json", {**asdict(totals), "encoder": encoder.name, **hashes})
+    notes = Notes(source.notes.found)
+    if spelt_out:
+        notes.add(_SPELT_OUT.format(tokenizer.eos_token), source.origin)
+    write_json(staging / "part.json", {**asdict(totals), "encoder": encoder.name, **hashes, "notes": notes.found})
 
 
 def _trim_memory() -> None:
     """Give freed memory back. glibc keeps it in holes too small for our buffers, so the process would grow for ever."""
     with suppress(AttributeError):  # another C library
         ctypes.CDLL(None).malloc_trim(0)
-
-
-def _warn_of_separators(batch: Batch, end_of_text: str, say: Say) -> None:
-    """Warn of a text that spells out end-of-text. Its documents may have been joined with it; here it is just text."""
-    if end_of_text.encode() in batch.data:
-        say(f"the text spells out {end_of_text}: if that is what ends its documents, make it the document_separator")
 
 
 def _counted(source: Source, text_hash: xxhash.xxh3_128) -> Iterator[tuple[Batch, int, int]]:

@@ -1,0 +1,181 @@
+"""Bytes to text: UTF-8, UTF-16 by its first bytes, else what the user names; and what other bytes may be."""
+
+import codecs
+import re
+from collections.abc import Iterator
+from itertools import chain
+
+from clm.data.sources.documents import Notes
+from clm.data.sources.readers import formats
+from clm.data.sources.readers.compression import Content
+from clm.errors import UserError
+
+
+def read_text(content: Content, encoding: str | None, notes: Notes) -> Iterator[str]:
+    """As read_utf8, decoded."""
+    return (chunk.decode() for chunk in read_utf8(content, encoding, notes))
+
+
+def read_utf8(content: Content, encoding: str | None, notes: Notes) -> Iterator[bytes]:
+    """The text in UTF-8, in chunks of some megabytes, of whole characters, without a byte order mark.
+
+    UTF-16 and UTF-32 are known by their first bytes. What isn't UTF-8 is read in `encoding`, where that is given.
+
+    Raises UserError for other bytes, with their offset in the (decompressed) file and what they may be.
+    """
+    found = _wide_encoding(content.head)
+    if found is None and encoding is not None:
+        first = next(content.blocks, b"")
+        content = content._replace(blocks=chain([first] if first else [], content.blocks))
+        utf8 = _is_utf8(first, encoding)
+        found = None if utf8 else encoding
+        if utf8 and not first.isascii():
+            notes.add(f"is UTF-8, and was read so; text_encoding {encoding} is for what isn't", content.place)
+    elif found is not None:
+        notes.add(f"is {found.upper()}, and was read so", content.place)
+    _note_lines(content, found, notes)
+    chunks = _utf8_chunks(content) if found is None else _decoded(content, found)
+    return _without_mark(chunks)
+
+
+def _without_mark(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    started = False
+    for chunk in chunks:
+        if not started:
+            chunk = chunk.removeprefix(codecs.BOM_UTF8)
+            started = True
+        if chunk:
+            yield chunk
+
+
+def _utf8_chunks(content: Content) -> Iterator[bytes]:
+    offset, rest = 0, b""
+    while True:
+        block = next(content.blocks, None)
+        data = rest + block if rest and block is not None else rest if block is None else block
+        try:
+            used = codecs.utf_8_decode(data, "strict", block is None)[1]
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"{content.place}: not UTF-8 at byte {offset + error.start:,} (0x{data[error.start]:02x}); "
+                + _what_else(data, error.start)
+            ) from None
+        offset += used
+        text, rest = data[:used], data[used:]
+        if text:
+            yield text
+        if block is None:
+            return
+
+
+def _decoded(content: Content, encoding: str) -> Iterator[bytes]:
+    decoder = codecs.getincrementaldecoder(encoding)()
+    given = 0
+    try:
+        for block in content.blocks:
+            given += len(block)
+            yield decoder.decode(block).encode()
+        yield decoder.decode(b"", final=True).encode()
+    except UnicodeDecodeError as error:
+        at = max(0, given - len(error.object) + error.start)
+        reason = f"at byte {at:,} ({error.reason})"
+    except UnicodeError:
+        reason = f"before byte {given:,}"
+    else:
+        return
+    raise UserError(f"{content.place}: not {encoding} {reason}; is that its encoding?")
+
+
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+def _wide_encoding(head: bytes) -> str | None:
+    """UTF-16 or UTF-32, by its byte order mark, or by where the zero bytes are of letters below U+0100."""
+    for mark, encoding in _MARKS:
+        if head.startswith(mark):
+            return encoding
+    quarters = [head[at::4].count(0) for at in range(4)]
+    units = len(head) // 4
+    if units < 4:
+        return None
+    most, few = 0.3 * units, 0.05 * units
+    zeros = tuple(count > most for count in quarters)
+    whole = tuple(count > 0.9 * units for count in quarters)
+    if whole[2:] == (True, True) and quarters[0] <= few:
+        return "utf-32-le"
+    if whole[:2] == (True, True) and quarters[3] <= few:
+        return "utf-32-be"
+    if zeros == (False, True, False, True) and max(quarters[0], quarters[2]) <= few:
+        return "utf-16-le"
+    if zeros == (True, False, True, False) and max(quarters[1], quarters[3]) <= few:
+        return "utf-16-be"
+    return None
+
+
+def _is_utf8(first: bytes, encoding: str) -> bool:
+    """Whether the beginning of a file is UTF-8 for certain, and not text in `encoding` that could be read as it."""
+    try:
+        codecs.utf_8_decode(first, "strict", False)
+    except UnicodeDecodeError:
+        return False
+    wide = codecs.lookup(encoding).name.startswith(("utf-16", "utf-32")) and b"\0" not in first
+    return wide or not first.isascii()
+
+
+def _note_lines(content: Content, encoding: str | None, notes: Notes) -> None:
+    if formats.is_markup(content.head):
+        notes.add("is markup, and was read as it stands, tags and all", content.place)
+    head = content.head if encoding is None else content.head.replace(b"\0", b"")
+    returns = head.count(b"\r") - head.count(b"\r\n")
+    if returns > head.count(b"\n"):
+        notes.add("has bare carriage returns, which end no line here; to mend it: tr '\\r' '\\n' < FILE", content.place)
+
+
+def _what_else(data: bytes, at: int) -> str:
+    """What bytes that aren't UTF-8 may be, and what to do about it."""
+    share = control_share(data[: 1 << 16])
+    if share > 0.1:
+        return f"{share:.0%} of its characters are control characters, so it isn't text"
+    if not data[:at].isascii():
+        return (
+            "what comes before it is UTF-8, so it is damaged there, or two encodings are mixed; mend that place, or "
+            "drop such bytes: iconv -f UTF-8 -t UTF-8 -c FILE"
+        )
+    guess = _guess(data, at)
+    if guess is None:
+        return "no encoding of text fits it either, so it isn't text; leave it out, or name its text_encoding"
+    line = data[data.rfind(b"\n", 0, at) + 1 :].split(b"\n", 1)[0]
+    before = max(0, at - (data.rfind(b"\n", 0, at) + 1) - 30)
+    read = line[before : before + 60].decode(guess, "replace")
+    return (
+        f'perhaps it is {guess} (a guess), which reads "{" ".join(read.split())}": if that is right, set text_encoding '
+        f"to {guess}"
+    )
+
+
+def _guess(data: bytes, at: int) -> str | None:
+    from charset_normalizer import from_bytes  # seldom needed
+
+    start = data.rfind(b"\n", 0, at) + 1
+    lines = [line for line in data[start : start + (1 << 20)].split(b"\n") if not line.isascii()]
+    best = from_bytes(b"\n".join(lines)[: 1 << 16]).best()  # plain letters tell nothing, and outweigh the others
+    if best is None:
+        return None
+    return "cp1252" if "cp1252" in best.could_be_from_charset else best.encoding
+
+
+_CONTROLS = bytes(set(range(32)) - set(b"\t\n\v\f\r\x1b")) + b"\x7f"
+_WIDE_CONTROLS = re.compile(rb"\xc2[\x80-\x84\x86-\x9f]|\xef\xbf\xbd")  # C1 but for the line end, and U+FFFD
+
+
+def control_share(text: bytes) -> float:
+    """The share of control and replacement characters among the characters of a text in UTF-8, or nearly."""
+    narrow = len(text) - len(text.translate(None, _CONTROLS))
+    wide = 0 if text.isascii() else len(_WIDE_CONTROLS.findall(text))
+    characters = len(text) if text.isascii() else len(text.decode(errors="ignore"))
+    return (narrow + wide) / max(1, characters)
