@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from clm.data import tokenizer
-from clm.data.sources.files import FileSource
+from clm.data.sources.files import FileSource, Reading
 from clm.data.sources.python_docs import PythonDocs
 from clm.progress import ByteProgress
 
@@ -52,7 +52,7 @@ def _number(texts: list[str], path: Path, size: int) -> None:
 
 def tokenizer_for(text: Path, folder: Path) -> Path:
     """A tokenizer trained on `text` by this project; the one in `folder` if the text is still the same."""
-    source = FileSource([text], "text", "blank_line", folder)
+    source = FileSource([text], Reading(separator="blank_line"), folder)
     made = folder / f"tokenizer-{source.name}"
     fingerprint = {"documents": source.fingerprint(), "vocab_size": VOCAB_SIZE}
     if tokenizer.trained_with(made) != fingerprint:

@@ -5,14 +5,14 @@ import re
 from collections.abc import Iterator
 from glob import escape, glob, has_magic
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 from clm.data.sources.documents import DOCUMENTS_VERSION, Notes, NoText, split, split_rows
-from clm.data.sources.packed import Batch, gather
+from clm.data.sources.packed import NEVER, Batch, gather
 from clm.data.sources.paragraphs import paragraphs
 from clm.data.sources.readers import formats
 from clm.data.sources.readers.archives import members
-from clm.data.sources.readers.compression import Content, blocks_of, unpacked
+from clm.data.sources.readers.compression import Content, opened
 from clm.data.sources.readers.encodings import control_share, read_text, read_utf8
 from clm.data.sources.readers.json_lines import json_rows
 from clm.data.sources.readers.parquet import parquet_rows
@@ -85,20 +85,19 @@ class FileSource:
             before = _state(path)
             try:
                 with path.open("rb") as file:
-                    for batch in self._read(file, path):
-                        self.bytes_read = done + file.tell()
-                        yield batch
+                    content = opened(file, str(path), path.name, self.notes)
+                    for one in members(content, self.notes):
+                        looks = _Looks(one.place)
+                        for batch in self._documents(one):
+                            looks.check(batch.data)
+                            self.bytes_read = done + file.tell()
+                            yield batch
             except OSError as error:
                 raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
             if _state(path) != before:
                 raise UserError(f"{path}: changed while it was read; run again when it no longer does")
             done += before[0]
             self.bytes_read = done
-
-    def _read(self, file: BinaryIO, path: Path) -> Iterator[Batch]:
-        content = unpacked(blocks_of(file), str(path), path.name, self.notes, file)
-        for one in members(content, self.notes):
-            yield from _checked(self._documents(one), one.place)
 
     def _documents(self, content: Content) -> Iterator[Batch]:
         how, place, notes = self.how, content.place, self.notes
@@ -118,19 +117,23 @@ class FileSource:
         return split(read_text(content, how.text_encoding, notes), how.separator)
 
 
-def _checked(batches: Iterator[Batch], place: str) -> Iterator[Batch]:
-    """The same batches. UserError for what can be decoded, and yet isn't text: a sample of each batch tells."""
-    controls = characters = 0.0
-    for batch in batches:
-        sample = batch.data[:SAMPLE_BYTES]
-        controls += control_share(sample) * len(sample)
-        characters += len(sample)
-        if controls > FEW_CONTROL and controls > MOST_CONTROL * characters:
+class _Looks:
+    """Whether what could be decoded is text, by a sample of each batch."""
+
+    def __init__(self, place: str) -> None:
+        self._place = place
+        self._controls = self._bytes = 0.0
+
+    def check(self, data: bytes) -> None:
+        """Raise UserError where too much of what was seen so far is control or replacement characters."""
+        sample = data[:SAMPLE_BYTES].replace(NEVER, b"\n")
+        self._controls += control_share(sample) * len(sample)
+        self._bytes += len(sample)
+        if self._controls > FEW_CONTROL and self._controls > MOST_CONTROL * self._bytes:
             raise UserError(
-                f"{place}: {controls / characters:.0%} of its characters are control or replacement characters: "
-                "it isn't text, or was read in another encoding than it is in"
+                f"{self._place}: {self._controls / self._bytes:.0%} of its characters are control or replacement "
+                "characters: it isn't text, or was read in another encoding than it is in"
             )
-        yield batch
 
 
 class Found(NamedTuple):

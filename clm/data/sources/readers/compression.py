@@ -4,7 +4,6 @@ import bz2
 import lzma
 import zlib
 from collections.abc import Callable, Iterator
-from itertools import chain
 from typing import Any, BinaryIO, NamedTuple
 
 import zstandard
@@ -40,7 +39,21 @@ class Content(NamedTuple):
     file: BinaryIO | None  # that holds these very bytes; None where they come out of another
 
 
-def unpacked(blocks: Iterator[bytes], place: str, name: str, notes: Notes, file: BinaryIO | None = None) -> Content:
+def opened(file: BinaryIO, place: str, name: str, notes: Notes) -> Content:
+    """As unpacked, of an open file."""
+    head = file.read(formats.HEAD_BYTES)
+    file.seek(0)
+    return unpacked(iter(lambda: file.read(packed.CHUNK_BYTES // 2), b""), place, name, notes, head, file)
+
+
+def unpacked(
+    blocks: Iterator[bytes],
+    place: str,
+    name: str,
+    notes: Notes,
+    head: bytes | None = None,
+    file: BinaryIO | None = None,
+) -> Content:
     """The content of a file whose bytes come in blocks. Compressed ones are known by their first bytes.
 
     Raises UserError for a format that isn't read, here, and while the blocks are read, for compressed data that is
@@ -48,23 +61,19 @@ def unpacked(blocks: Iterator[bytes], place: str, name: str, notes: Notes, file:
     """
     layers = 0
     while True:
-        head, blocks = _peek(blocks)
+        if head is None:
+            head, blocks = _peek(blocks)
         format = formats.recognise(head, place)
         if format not in _STREAMS:
             break
         layers += 1
         if layers > 3:
             raise UserError(f"{place}: is compressed more than three times over; unpack it")
-        blocks = _decompressed(blocks, place, format)
+        head, blocks = None, _decompressed(blocks, place, format)
     said = name.lower().endswith((*formats.COMPRESSED, ".tgz", ".tbz2", ".txz", ".tzst"))
     if head and said != bool(layers):
         notes.add(f"is {'' if layers else 'not '}compressed, whatever its name says, and was read so", place)
     return Content(place, name, format, head, blocks, None if layers else file)
-
-
-def blocks_of(file: BinaryIO) -> Iterator[bytes]:
-    """The bytes of an open file."""
-    return iter(lambda: file.read(packed.CHUNK_BYTES // 2), b"")
 
 
 def _peek(blocks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
@@ -72,7 +81,13 @@ def _peek(blocks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
     first: list[bytes] = []
     while sum(map(len, first)) < formats.HEAD_BYTES and (block := next(blocks, b"")):
         first.append(block)
-    return b"".join(first)[: formats.HEAD_BYTES], chain(first, blocks)
+    return b"".join(first)[: formats.HEAD_BYTES], _again(first, blocks)
+
+
+def _again(first: list[bytes], blocks: Iterator[bytes]) -> Iterator[bytes]:
+    while first:  # itertools.chain would hold what it gave out
+        yield first.pop(0)
+    yield from blocks
 
 
 def _decompressed(blocks: Iterator[bytes], place: str, format: str) -> Iterator[bytes]:

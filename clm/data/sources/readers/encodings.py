@@ -34,22 +34,11 @@ def read_utf8(content: Content, encoding: str | None, notes: Notes) -> Iterator[
     elif found is not None:
         notes.add(f"is {found.upper()}, and was read so", content.place)
     _note_lines(content, found, notes)
-    chunks = _utf8_chunks(content) if found is None else _decoded(content, found)
-    return _without_mark(chunks)
-
-
-def _without_mark(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    started = False
-    for chunk in chunks:
-        if not started:
-            chunk = chunk.removeprefix(codecs.BOM_UTF8)
-            started = True
-        if chunk:
-            yield chunk
+    return _utf8_chunks(content) if found is None else _decoded(content, found)
 
 
 def _utf8_chunks(content: Content) -> Iterator[bytes]:
-    offset, rest = 0, b""
+    offset, rest, started = 0, b"", False
     while True:
         block = next(content.blocks, None)
         data = rest + block if rest and block is not None else rest if block is None else block
@@ -62,6 +51,9 @@ def _utf8_chunks(content: Content) -> Iterator[bytes]:
             ) from None
         offset += used
         text, rest = data[:used], data[used:]
+        if text and not started:
+            started = True
+            text = text.removeprefix(codecs.BOM_UTF8)
         if text:
             yield text
         if block is None:
@@ -70,12 +62,16 @@ def _utf8_chunks(content: Content) -> Iterator[bytes]:
 
 def _decoded(content: Content, encoding: str) -> Iterator[bytes]:
     decoder = codecs.getincrementaldecoder(encoding)()
-    given = 0
+    given, started = 0, False
     try:
-        for block in content.blocks:
+        for block in chain(content.blocks, [b""]):
             given += len(block)
-            yield decoder.decode(block).encode()
-        yield decoder.decode(b"", final=True).encode()
+            text = decoder.decode(block, final=not block)
+            if text and not started:
+                started = True
+                text = text.removeprefix("\ufeff")
+            if text:
+                yield text.encode()
     except UnicodeDecodeError as error:
         at = max(0, given - len(error.object) + error.start)
         reason = f"at byte {at:,} ({error.reason})"
