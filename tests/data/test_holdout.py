@@ -1,12 +1,14 @@
 import random
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 
 from clm.data.sources import packed
 from clm.data.sources.documents import Notes
-from clm.data.sources.holdout import HoldOut, Side, cut_stretches
+from clm.data.sources.holdout import HoldOut, Side
 from clm.data.sources.packed import Batch
+from clm.data.sources.stretches import cut_stretches
 from clm.errors import UserError
 
 
@@ -126,19 +128,53 @@ def test_two_lines_can_be_divided_and_one_cannot():
             divide(Texts((texts, False)))
 
 
+@pytest.mark.parametrize("letters", ["ACGT", "กขคงจฉชซ", "abc def ghi "])
+@pytest.mark.parametrize("pieces", [1, 3])
+def test_one_line_is_divided_inside(letters, pieces):
+    text = "".join(random.Random(0).choices(letters, k=9_000)).strip()
+    cuts = [round(len(text) * number / pieces) for number in range(pieces + 1)]
+    batches = [([text[a:b]], b < len(text)) for a, b in pairwise(cuts)]
+    train, validation, note = divide(Texts(*batches))
+    assert sorted("".join(train + validation)) == sorted(text) and all(part in text for part in train + validation)
+    assert 5 <= len(validation) <= 11  # 10 stretches, some of them neighbours
+    assert 0.03 < len("".join(validation)) / len(text) < 0.07
+    assert "stretches of text of the texts" in note
+    if " " in letters:
+        assert all(part == text[: len(part)] or part[0] == " " for part in train + validation)
+
+
+def test_no_letter_is_parted_from_its_marks():
+    text = "ก็" * 5_000
+    train, validation, _ = divide(Texts((["".join(random.Random(0).choices(["ก็", "ขี้", "คำ"], k=5_000))], False)))
+    assert validation and not [part for part in train + validation if part[0] in "็ี้ำ"[:3]]
+    with pytest.raises(UserError, match="give validation_file, or more text"):  # all stretches are the same
+        divide(Texts(([text], False)))
+
+
+def test_one_line_of_many_documents_is_told_what_parts_them():
+    line = "<|endoftext|>".join(f"document {number}" for number in range(1000))
+    with pytest.raises(UserError) as caught:
+        divide(Texts(([line], False)))
+    assert str(caught.value) == (
+        "the texts: is one document of one line, and holds <|endoftext|> 999 times: if that stands between documents, "
+        "set document_separator to <|endoftext|>; else give validation_file"
+    )
+
+
 def test_stretches_lose_nothing():
     rng = random.Random(0)
     for _ in range(2000):
         texts = ["".join(rng.choices(["a", "bb", " ", "\n", "\r\n"], k=rng.randint(1, 12))) + "x" for _ in range(3)]
         batches = [Batch.of(texts[:2], rng.random() < 0.5), Batch.of(texts[2:], False)]
-        length = rng.randint(1, 6)
+        length, within = rng.randint(1, 6), rng.random() < 0.5
         stretches, document = [""], ""
         found = []
-        for text, stretch_ends, document_ends in cut_stretches(batches, length):
+        for text, stretch_ends, document_ends in cut_stretches(batches, length, within):
             stretches[-1] += text
             document += text
             if stretch_ends:
-                assert document_ends or (stretches[-1].endswith("\n") and len(stretches[-1]) >= length)
+                assert document_ends or len(stretches[-1]) >= length
+                assert document_ends or within or stretches[-1].endswith("\n")
                 assert stretches[-1].strip()
                 stretches.append("")
             if document_ends:

@@ -15,9 +15,12 @@ import xxhash
 
 from clm.data.sources.documents import Notes, NoText, Source
 from clm.data.sources.packed import CHUNK_BYTES, Batch, assemble, pack
+from clm.data.sources.stretches import cut_stretches
 from clm.errors import UserError
 
 _LONG = f"{CHUNK_BYTES >> 21} MiB"  # longer documents come in pieces
+MARKERS = ("<|endoftext|>", "<|end_of_text|>", "</s>")  # what others put between documents
+SHORTEST_WITHIN_LINES = 20  # characters of a stretch that may end inside a line
 STRETCHES = 10  # in a validation text that isn't of whole documents, about
 
 
@@ -26,6 +29,7 @@ class Survey(NamedTuple):
 
     sides: np.ndarray  # bool, one a unit
     stretch: int  # characters of a stretch at least; 0: units are documents
+    within_lines: bool  # a stretch may end inside a line
     fingerprint: dict  # of the source as it was
 
 
@@ -54,8 +58,9 @@ class HoldOut:
         chosen, units = int(self._survey.sides.sum()), len(self._survey.sides)
         if not self._survey.stretch:
             return f"validation text: {chosen:,} of {units:,} documents of {origin}, chosen by a hash with seed {seed}"
+        unit = "text" if self._survey.within_lines else "lines"
         return (
-            f"validation text: {chosen:,} of {units:,} stretches of lines of {origin}, chosen by a hash with seed "
+            f"validation text: {chosen:,} of {units:,} stretches of {unit} of {origin}, chosen by a hash with seed "
             f"{seed}, as too few documents make {percentage}"
         )
 
@@ -73,16 +78,32 @@ class HoldOut:
         if len(hashes) * self.percentage >= 100:
             sides = _smallest(hashes, round(len(hashes) * self.percentage / 100))
             if sides is not None:
-                return Survey(sides, 0, fingerprint)
+                return Survey(sides, 0, False, fingerprint)
         stretch = max(1, int(size * self.percentage / 100 / STRETCHES))
-        hashes = _hash_stretches(cut_stretches(self.base.documents(), stretch), self.seed)
-        sides = _smallest(hashes, max(1, round(len(hashes) * self.percentage / 100)))
+        sides = self._stretches(stretch, within_lines=False)
+        if sides is not None:
+            return Survey(sides, stretch, False, fingerprint)
+        self._refuse_markers()
+        sides = self._stretches(stretch, within_lines=True) if stretch >= SHORTEST_WITHIN_LINES else None
         if sides is None:
             raise UserError(
-                f"{self.base.origin}: too few different documents or lines to set some apart for validation; "
-                f"give validation_file"
+                f"{self.base.origin}: too few different documents or lines ({size:,} characters) to set some apart for "
+                "validation; give validation_file, or more text"
             )
-        return Survey(sides, stretch, fingerprint)
+        return Survey(sides, stretch, True, fingerprint)
+
+    def _stretches(self, length: int, within_lines: bool) -> np.ndarray | None:
+        hashes = _hash_stretches(cut_stretches(self.base.documents(), length, within_lines), self.seed)
+        return _smallest(hashes, max(1, round(len(hashes) * self.percentage / 100)))
+
+    def _refuse_markers(self) -> None:
+        """UserError where a text that seems to be one document spells out what stands between documents elsewhere."""
+        for marker in MARKERS:
+            if count := sum(batch.data.count(marker.encode()) for batch in self.base.documents()):
+                raise UserError(
+                    f"{self.base.origin}: is one document of one line, and holds {marker} {count:,} times: if that "
+                    f"stands between documents, set document_separator to {marker}; else give validation_file"
+                )
 
 
 class Side:
@@ -124,7 +145,7 @@ class Side:
         if survey is None:
             batches = _by_hash(base.documents(), self.holdout.percentage, self.holdout.seed, self.validation)
         elif survey.stretch:
-            stretches = cut_stretches(base.documents(), survey.stretch)
+            stretches = cut_stretches(base.documents(), survey.stretch, survey.within_lines)
             batches = assemble(map(pack, _chosen_stretches(stretches, survey.sides, self.validation)))
         else:
             batches = _by_number(base.documents(), survey.sides == self.validation)
@@ -203,29 +224,6 @@ def _by_hash(batches: Iterable[Batch], percentage: float, seed: int, validation:
         if any(here):
             chosen = batch.separator.join(compress(documents, here))
             yield Batch(chosen, batch.separator, batch.continues and not validation)
-
-
-def cut_stretches(batches: Iterable[Batch], length: int) -> Iterator[tuple[str, bool, bool]]:
-    """Documents in stretches of whole lines: (text, whether its stretch ends, whether its document ends).
-
-    A stretch ends at the first line end where it has `length` characters and any text, or with its document.
-    """
-    size, blank = 0, True
-    for batch in batches:
-        texts = batch.texts
-        for number, text in enumerate(texts, 1):
-            whole = number < len(texts) or not batch.continues
-            start = 0
-            while start < len(text):
-                end = text.find("\n", max(start, start + length - size - 1)) + 1 or len(text)
-                piece = text[start:end]
-                size, blank = size + len(piece), blank and piece.isspace()
-                document_ends = whole and end == len(text)
-                stretch_ends = document_ends or (size >= length and not blank and piece.endswith("\n"))
-                yield piece, stretch_ends, document_ends
-                if stretch_ends:
-                    size, blank = 0, True
-                start = end
 
 
 def _hash_stretches(stretches: Iterable[tuple[str, bool, bool]], seed: int) -> array:
