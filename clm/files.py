@@ -1,6 +1,7 @@
 """Files that are there whole or not at all."""
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -36,8 +37,17 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as readable JSON, whole or not at all."""
-    write_text(path, json.dumps(value, indent=2) + "\n")
+    """Write `value` as readable JSON, whole or not at all. A number that isn't finite, which JSON has not, is null."""
+    write_text(path, json.dumps(finite(value), indent=2, allow_nan=False) + "\n")
+
+
+def finite(value: Any) -> Any:
+    """The same value, with None for each number in it that is infinite or not a number."""
+    if isinstance(value, dict):
+        return {key: finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_json(path: Path) -> Any | None:

@@ -110,7 +110,7 @@ def test_a_text_file_that_is_not_utf8(workplace, refuses, key):
     Path("latin.txt").write_bytes(b"caf\xc3\xa9 caf\xe9\n" * 3)
     changes = {"validation_split_percentage": None} if key == "validation_file" else {}
     write_recipe(**{key: "latin.txt"}, **changes)
-    refuses(says=["latin.txt", "not UTF-8 at byte 9 (0xe9)", "iconv"])
+    refuses(says=["latin.txt", "not UTF-8 at byte 9 (0xe9)", "two encodings are mixed"])
 
 
 def test_validation_text_without_text(workplace, refuses):

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from clm.data.store.words import NO_WORDS
+
 # metric -> what people call it, and what it divides by
 UNITS = {
     "eval_loss": ("nats per token", "{eval_tokens:,} tokens of this tokenizer"),
@@ -32,10 +34,13 @@ def result_page(result: dict[str, Any]) -> str:
     rows = [
         (name, f"{result[key]:.4f}", "{:.4f} to {:.4f}".format(*intervals.get(key, (0, 0))), result["divided_by"][key])
         for key, (name, _) in UNITS.items()
+        if key in result
     ]
     left, value, interval = (max(len(row[column]) for row in rows) for column in range(3))
     for name, shown, low_high, what in rows:
         lines.append(f"{name:<{left}}  {shown:>{value}}  {low_high if intervals else '':<{interval}}  {what}")
+    if "word_perplexity" not in result:
+        lines.append(f"word perplexity {NO_WORDS}; bits per byte can be compared")
     lines += [
         "",
         "no interval: the text is one document" if one else "in the middle: 95 % interval, by bootstrap over documents",

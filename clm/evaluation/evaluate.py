@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> None:
         **metrics,
         "eval_documents": len(nats),
         "intervals_95": bootstrap(nats, *sums),
-        "divided_by": {key: what.format(**metrics) for key, (_, what) in UNITS.items()},
+        "divided_by": {key: what.format(**metrics) for key, (_, what) in UNITS.items() if key in metrics},
         "model": args.model,
         "text": source.origin,
         "text_form": getattr(which_text(args, metrics), "form", None),

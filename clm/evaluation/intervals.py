@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from clm.data.store.words import has_words
 from clm.evaluation.scoring import exp
 
 RESAMPLES = 1000
@@ -27,13 +28,13 @@ def bootstrap(nats: np.ndarray, tokens: np.ndarray, words: np.ndarray, bytes: np
     for resample in range(RESAMPLES):
         documents = chance.integers(0, len(nats), len(nats))
         drawn[resample] = np.bincount(documents, minlength=len(nats)) @ table
-    low_high = np.percentile(drawn[:, :1] / drawn[:, 1:], [2.5, 97.5], axis=0)
+    low_high = np.percentile(drawn[:, :1] / np.maximum(1, drawn[:, 1:]), [2.5, 97.5], axis=0)
     per_token, per_word, per_byte = low_high.T.tolist()
+    of_words = {"nats_per_word": per_word, "word_perplexity": [exp(nats) for nats in per_word]}
     return {
         "eval_loss": per_token,
         "perplexity": [exp(nats) for nats in per_token],
-        "nats_per_word": per_word,
-        "word_perplexity": [exp(nats) for nats in per_word],
+        **(of_words if has_words(int(words.sum()), int(bytes.sum())) else {}),
         "nats_per_byte": per_byte,
         "bits_per_byte": [nats / math.log(2) for nats in per_byte],
     }

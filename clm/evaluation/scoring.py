@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from clm.data.blocks import IGNORED
 from clm.data.store.token_store import TokenStore
+from clm.data.store.words import has_words
 from clm.evaluation.forward import TokenLosses, from_hidden_states
 from clm.evaluation.windows import Windows, batches, cut
 from clm.progress import StepProgress
@@ -28,13 +29,13 @@ class Score:
     bytes: int
 
     def metrics(self) -> dict[str, float]:
-        """The numbers under the names that eval_results.json has."""
-        loss, per_word = self.nats / self.tokens, self.nats / self.words if self.words else math.nan
+        """The numbers under the names that eval_results.json has; those of words only for a text that has words."""
+        loss, per_word = self.nats / self.tokens, self.nats / max(1, self.words)
+        words = has_words(self.words, self.bytes)
         return {
             "eval_loss": loss,
             "perplexity": exp(loss),
-            "nats_per_word": per_word,
-            "word_perplexity": exp(per_word),
+            **({"nats_per_word": per_word, "word_perplexity": exp(per_word)} if words else {}),
             "nats_per_byte": self.nats / self.bytes,
             "bits_per_byte": self.nats / math.log(2) / self.bytes,
             "eval_tokens": self.tokens,

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from clm.data.store.words import has_words
 from clm.data.text_size import BYTES_PER_TOKEN
 from clm.explain.forecast import Forecast
 from clm.explain.normal import Verdict
@@ -22,12 +23,13 @@ def numbers(setup: Setup, step: int, loss: float) -> dict[str, float | None]:
     count = setup.samples(setup.recipe.data.sampling)
     holding = setup.block_size if setup.recipe.data.sampling == "windows" else 1
     distinct = distinct_share(min(samples, count), count, holding) * text.tokens
+    words = text.words and (not text.bytes or has_words(text.words, text.bytes))
     return {
         "perplexity": math.exp(loss),
         "uniform_loss": math.log(setup.vocab_size),
         "unigram_entropy": text.unigram_entropy,
         "bits_per_byte": loss / math.log(2) * text.tokens / text.bytes if text.bytes else None,
-        "nats_per_word": loss * text.tokens / text.words if text.words else None,
+        "nats_per_word": loss * text.tokens / text.words if words else None,
         "tokens": tokens,
         "epochs": tokens / text.tokens,
         "samples": samples,

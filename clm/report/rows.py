@@ -3,6 +3,7 @@
 import math
 import shlex
 
+from clm.data.store.words import NO_WORDS
 from clm.evaluation import published
 from clm.numbers import UNKNOWN, count, duration, fixed, large, number, shown, whole
 from clm.runs.record import Json, RunRecord
@@ -94,6 +95,8 @@ def measures(run: RunRecord) -> list[Row]:
         ("bits per byte", fixed(metrics.get("bits_per_byte")), f"of UTF-8{size}"),
     ]  # fmt: skip
     rows = [row for row in rows if row[1] != UNKNOWN]
+    if rows and "word_perplexity" not in metrics and metrics.get("eval_bytes"):
+        rows.append(("word perplexity", "none", NO_WORDS))
     if rows and run.vocab_size:
         note = f"ln({run.vocab_size:,}) nats per token: every token is as likely as any other"
         rows.append(("uniform baseline", fixed(math.log(run.vocab_size)), note))

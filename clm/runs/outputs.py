@@ -1,5 +1,6 @@
 """What a run writes into its folder about itself: what it is made of at its start, what came out at its end."""
 
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from transformers import TrainingArguments
 from clm.config.recipe import Recipe
 from clm.data.blocks import tokens_trained
 from clm.data.description import DATA_FILE
+from clm.data.store.words import NO_WORDS
 from clm.files import write_json
 from clm.launch.environment import ENVIRONMENT_FILE, environment
 from clm.training.checkpoint.identity import IDENTITY_FILE, sequences_per_step
@@ -33,9 +35,10 @@ def write_results(trainer: ClmTrainer, trained: dict[str, float], metrics: dict[
     """
     output_dir, results = Path(trainer.args.output_dir), _train_results(trainer, trained)
     write_json(output_dir / "train_results.json", results)
-    write_json(output_dir / "eval_results.json", metrics)
-    write_json(output_dir / "all_results.json", {**results, **metrics})
-    trainer.state.save_to_json(str(output_dir / "trainer_state.json"))
+    words = {} if "word_perplexity" in metrics else {"left_out": {"word_perplexity": NO_WORDS}}
+    write_json(output_dir / "eval_results.json", {**metrics, **words})
+    write_json(output_dir / "all_results.json", {**results, **metrics, **words})
+    write_json(output_dir / "trainer_state.json", asdict(trainer.state))
     return results
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from transformers import TrainerState
 
 from clm.data.prepare import Prepared
+from clm.data.store.words import NO_WORDS
 from clm.model.generation import Sample
 
 
@@ -18,13 +19,18 @@ def table(
         unigram: what a unigram model of the same tokens scores, nats a token.
     """
     best = f" (best: step {state.best_global_step:,})" if state.best_global_step else ""
+    bits = ("bits per byte", f"{metrics['bits_per_byte']:.4f}", f"{metrics['eval_bytes']:,} bytes")
+    perplexities = [("perplexity", f"{metrics['perplexity']:.2f}", "per token of this tokenizer")]
+    if "word_perplexity" in metrics:
+        unit = f"per word, {metrics['eval_words']:,} words"
+        measures = [*perplexities, ("word perplexity", f"{metrics['word_perplexity']:.2f}", unit), bits]
+    else:
+        measures = [bits, *perplexities, ("word perplexity", "none", NO_WORDS)]
     rows = [
         ("validation loss", f"{metrics['eval_loss']:.4f}", f"nats per token{best}"),
         ("  uniform baseline", f"{math.log(vocab_size):.4f}", f"ln({vocab_size:,})"),
         ("  unigram baseline", f"{unigram:.4f}", "knows only how often each token occurs"),
-        ("perplexity", f"{metrics['perplexity']:.2f}", "per token of this tokenizer"),
-        ("word perplexity", f"{metrics['word_perplexity']:.2f}", f"per word, {metrics['eval_words']:,} words"),
-        ("bits per byte", f"{metrics['bits_per_byte']:.4f}", f"{metrics['eval_bytes']:,} bytes"),
+        *measures,
         ("training loss", f"{trained['train_loss']:.4f}", f"mean over {trained['train_steps']:,} steps"),
         ("trained on", f"{trained['train_tokens']:,}", f"tokens, {trained['epoch']:.2f} epochs"),
         ("speed", f"{trained['tokens_per_second']:,.0f}", f"tokens/s, {trained['train_runtime']:.0f} s in all"),

@@ -140,6 +140,14 @@ def test_metrics_are_divided_by_what_they_say():
     assert Score(1e9, 10, 4, 50).metrics()["perplexity"] == math.inf
 
 
+def test_a_text_without_words_has_no_figures_of_words():
+    of_words = {"nats_per_word", "word_perplexity"}
+    assert of_words <= set(Score(nats=3000.0, tokens=100, words=2, bytes=100).metrics())
+    metrics = Score(nats=3000.0, tokens=100, words=2, bytes=101).metrics()  # one word in more than 50 bytes
+    assert not of_words & set(metrics) and metrics["bits_per_byte"] == pytest.approx(3000 / math.log(2) / 101)
+    assert not of_words & set(Score(nats=1.0, tokens=1, words=0, bytes=1).metrics())
+
+
 def test_the_unigram_model_by_hand(tmp_path):
     train = store_at(tmp_path / "train", [[1, 1, 1, 2]], vocab_size=3)
     validation = store_at(tmp_path / "validation", [[1, 2]], vocab_size=3)

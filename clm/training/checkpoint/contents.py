@@ -1,6 +1,6 @@
 """What a checkpoint holds: model, optimizer, schedule, where every process stood, and the run's identity."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ class Contents:
         Returns:
             Size and SHA-256 of the files that are flushed and hashed already, by name.
         """
-        self.state.save_to_json(str(folder / "trainer_state.json"))
+        write_json(folder / "trainer_state.json", asdict(self.state))
         write_json(folder / IDENTITY_FILE, self.identity)
         parts = {"optimizer.pt": tensors["optimizer"], "scheduler.pt": self.scheduler, PROCESSES_FILE: self.processes}
         if self.scaler is not None:
