@@ -2,6 +2,7 @@
 
 import codecs
 import os
+import random
 
 import pytest
 
@@ -54,10 +55,17 @@ def test_another_encoding_is_guessed_and_then_read(tmp_path, text, encoding, gue
     path = write(tmp_path / "a.txt", (ENGLISH * 30 + text * 3).encode(encoding))
     message = refusal(path)
     assert message.startswith("PATH: not UTF-8 at byte ")
-    assert f"perhaps it is {guess} (a guess), which reads " in message
+    assert f"perhaps it is {guess}, which reads " in message and "(a guess)" in message
     assert text.splitlines()[0][:20] in message
     assert message.endswith(f"if that is right, set text_encoding to {guess}")
     assert read(path, text_encoding=guess) == ([ENGLISH * 30 + text * 3], [])
+
+
+def test_western_text_is_always_among_the_guesses(tmp_path):
+    words = ["café", "était", "fermé", "à", "midi", "où", "les", "élèves", "mangent", "des", "crêpes"]
+    for number in range(20):
+        text = " ".join(random.Random(number).choices(words, k=30))
+        assert 'cp1252, which reads "' in refusal(write(tmp_path / "a.txt", text.encode("cp1252")))
 
 
 def test_bytes_that_are_utf8_but_for_some_are_not_another_encoding(tmp_path):

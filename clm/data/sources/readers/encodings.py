@@ -2,6 +2,7 @@
 
 import codecs
 import re
+import unicodedata
 from collections.abc import Iterator
 from itertools import chain
 
@@ -142,27 +143,41 @@ def _what_else(data: bytes, at: int) -> str:
             "what comes before it is UTF-8, so it is damaged there, or two encodings are mixed; mend that place, or "
             "drop such bytes: iconv -f UTF-8 -t UTF-8 -c FILE"
         )
-    guess = _guess(data, at)
-    if guess is None:
+    guesses = _guesses(data, at)
+    if not guesses:
         return "no encoding of text fits it either, so it isn't text; leave it out, or name its text_encoding"
-    line = data[data.rfind(b"\n", 0, at) + 1 :].split(b"\n", 1)[0]
-    before = max(0, at - (data.rfind(b"\n", 0, at) + 1) - 30)
-    read = line[before : before + 60].decode(guess, "replace")
-    return (
-        f'perhaps it is {guess} (a guess), which reads "{" ".join(read.split())}": if that is right, set text_encoding '
-        f"to {guess}"
-    )
+    begin, end = max(data.rfind(b"\n", 0, at) + 1, at - 30), data.find(b"\n", at)
+    around = data[begin : min(at + 60, end if end >= 0 else len(data))]
+    reads = [f'{name}, which reads "{" ".join(around.decode(name, "replace").split())}"' for name in guesses]
+    advice = f"if that is right, set text_encoding to {' or '.join(guesses)}"
+    return f"perhaps it is {', or '.join(reads)} (a guess): {advice}"
 
 
-def _guess(data: bytes, at: int) -> str | None:
+def _guesses(data: bytes, at: int) -> list[str]:
+    """The likeliest encoding of bytes that aren't UTF-8; and the commonest of Western text, where both give letters."""
     from charset_normalizer import from_bytes  # seldom needed
 
     start = data.rfind(b"\n", 0, at) + 1
     lines = [line for line in data[start : start + (1 << 20)].split(b"\n") if not line.isascii()]
-    best = from_bytes(b"\n".join(lines)[: 1 << 16]).best()  # plain letters tell nothing, and outweigh the others
+    sample = b"\n".join(lines)[: 1 << 16]  # plain letters tell nothing, and outweigh the others
+    best = from_bytes(sample).best()
     if best is None:
-        return None
-    return "cp1252" if "cp1252" in best.could_be_from_charset else best.encoding
+        return []
+    if "cp1252" in best.could_be_from_charset:
+        return ["cp1252"]
+    return (
+        [best.encoding, "cp1252"]
+        if _is_latin(sample, best.encoding) and _is_latin(sample, "cp1252")
+        else [best.encoding]
+    )
+
+
+def _is_latin(sample: bytes, encoding: str) -> bool:
+    try:
+        letters = [letter for letter in sample.decode(encoding) if letter.isalpha() and not letter.isascii()]
+    except UnicodeDecodeError:
+        return False
+    return bool(letters) and all("LATIN" in unicodedata.name(letter, "") for letter in letters)
 
 
 _CONTROLS = bytes(set(range(32)) - set(b"\t\n\v\f\r\x1b")) + b"\x7f"
