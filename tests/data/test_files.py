@@ -241,3 +241,10 @@ def test_nothing_found_is_refused(tmp_path, pattern, message):
     (tmp_path / "empty.txt").touch()
     with pytest.raises(UserError, match=f"^train_file: .*{message}"):
         find_files(str(tmp_path / pattern), "train_file")
+
+
+def test_the_fingerprint_names_all_that_shapes_the_documents(tmp_path):
+    path = write(tmp_path / "a.csv", b"text\na")
+    ways = [{}, {"text_column": "b"}, {"separator": "line"}, {"text_encoding": "cp1252"}, {"csv_delimiter": ";"}]
+    prints = {json.dumps(FileSource([path], Reading(**how), tmp_path).fingerprint()) for how in ways}
+    assert len(prints) == len(ways)

@@ -27,7 +27,7 @@ from clm.data.sources import packed
 from clm.data.sources.files import FileSource, Reading, find_files
 from clm.errors import MachineError, UserError
 
-FEW, MANY = 200, 3_000  # examples of each reader
+FEW, MANY = 60, 3_000  # examples of each reader
 
 
 FUZZED = {}
