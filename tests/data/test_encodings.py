@@ -1,9 +1,12 @@
 """Text in other encodings, and bytes that are no text: told apart, read, or refused by name."""
 
 import codecs
+import json
 import os
 import random
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from clm.data.sources.readers import encodings
@@ -86,10 +89,9 @@ def test_noise_that_was_made_utf8_is_refused_too(tmp_path, suffix):
     noise = os.urandom(5000).decode("latin-1")  # what `iconv -f LATIN1` makes of a zip file
     path = tmp_path / f"a{suffix}"
     if suffix == ".parquet":
-        pa = pytest.importorskip("pyarrow")
-        pa.parquet.write_table(pa.table({"text": [noise]}), path)
+        pq.write_table(pa.table({"text": [noise]}), path)
     else:
-        write(path, noise if suffix == ".txt" else __import__("json").dumps({"text": noise}))
+        write(path, noise if suffix == ".txt" else json.dumps({"text": noise}))
     assert "of its characters are control or replacement characters: it isn't text" in refusal(path)
     replaced = "".join("\ufffd" if i % 5 == 0 else "a" for i in range(1000))
     assert "20% of its characters are control or replacement" in refusal(write(tmp_path / "b.txt", replaced))
