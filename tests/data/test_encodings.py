@@ -54,14 +54,15 @@ def test_utf8_with_zero_bytes_stays_utf8(tmp_path):
     ],
 )
 def test_another_encoding_is_guessed_and_then_read(tmp_path, text, encoding, guess):
-    # Behind plain text, of which there mostly is more: the guess is by the lines that show something.
-    path = write(tmp_path / "a.txt", (ENGLISH * 30 + text * 3).encode(encoding))
+    # Among plain text, of which there mostly is more: the guess is by the lines that show something.
+    whole = (ENGLISH * 30 + text) * 5
+    path = write(tmp_path / "a.txt", whole.encode(encoding))
     message = refusal(path)
     assert message.startswith("PATH: not UTF-8 at byte ")
     assert f"perhaps it is {guess}, which reads " in message and "(a guess)" in message
     assert text.splitlines()[0][:20] in message
     assert message.endswith(f"if that is right, set text_encoding to {guess}")
-    assert read(path, text_encoding=guess) == ([ENGLISH * 30 + text * 3], [])
+    assert read(path, text_encoding=guess) == ([whole], [])
 
 
 def test_western_text_is_always_among_the_guesses(tmp_path):
