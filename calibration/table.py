@@ -181,5 +181,17 @@ RUNS |= {
     "g-e-1x128-constant": Run(E, 1, 128, 2048, 64, 32, 600, 5e-3, CONSTANT, optim=MUON, seed=1),
 }
 # Made after the forecast's code and its shipped constants were frozen, in a commit of their own.
-FROZEN: dict[str, Run] = {}
+FROZEN = {
+    "h-e-2x96-cosine": Run(E, 2, 96, 1024, 128, 16, 600, 3e-3, COSINE, seed=2),
+    "h-p-2x128-linear": Run(P, 2, 128, 2048, 64, 32, 500, 2e-3, LINEAR, seed=2),
+    "h-w-3x64-wsd": Run(W, 3, 64, 1024, 64, 16, 1000, 3e-3, stable_decay(1000, 0.25), 0.1, seed=2),
+    "h-e-1x128-cosine0": Run(E, 1, 128, 2048, 64, 32, 750, 3e-3, COSINE_TO_0, seed=2),
+    "h-p-1x64-constant": Run(P, 1, 64, 1024, 128, 16, 1000, 3e-3, CONSTANT, seed=2),
+    # by Muon
+    "h-e-3x64-cosine": Run(E, 3, 64, 1024, 64, 16, 1000, 1e-2, COSINE, optim=MUON, seed=2),
+    "h-p-3x64-wsd": Run(P, 3, 64, 2048, 64, 32, 600, 8e-3, stable_decay(600, 0.25), optim=MUON, seed=2),
+    "h-w-2x128-linear": Run(W, 2, 128, 2048, 64, 16, 750, 8e-3, LINEAR, 0.1, optim=MUON, seed=2),
+    "h-e-2x128-wsd": Run(E, 2, 128, 1024, 128, 16, 500, 1e-2, stable_decay(500, 0.3), optim=MUON, seed=2),
+    "h-p-2x96-cosine": Run(P, 2, 96, 1024, 64, 32, 600, 1e-2, COSINE, optim=MUON, seed=2),
+}
 RUNS |= FROZEN

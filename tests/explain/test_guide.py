@@ -14,7 +14,36 @@ from clm.files import read_json
 from tests.tiny import ROOT
 
 # Not worked out but quoted: the question, rates and dropouts of recipes, results of others, years and arXiv numbers.
-QUOTED = {"3.9", "3.0", "2.8", "3.09", "2.9", "0.1", "3e-4"}
+QUOTED = {"3.9", "3.0", "2.8", "3.09", "2.9", "0.1", "3e-4", "1.5"}
+
+
+GROUPS = ("small", "25M to 400M", "124M to 1.5B")
+
+
+def table(name: str, rows: list[dict]) -> list[str]:
+    """The page's rows of a group: errors of the forecast and of the naive ones, the interval and what it holds."""
+    keys = ("median_error", "last_value_median_error", "power_law_median_error", "usual_fall_median_error")
+    return [
+        f"| {name} | {100 * row['share_of_steps']:.0f} % | {' | '.join(f'{row[key]:.3f}' for key in keys)} | "
+        f"±{row['median_half_interval']:.3f} | {100 * row['coverage']:.0f} % ({100 * row['coverage_low']:.0f} to "
+        f"{100 * row['coverage_high']:.0f}) |"
+        for row in rows
+    ]
+
+
+def errors(scored: dict) -> str:
+    """The median errors at the four shares, in words."""
+    *first, last = (f"{row['median_error']:.3f}" for row in scored["at"])
+    return f"{', '.join(first)} and {last}"
+
+
+def biggest(scored: dict, run: str) -> float:
+    """The largest error of a run."""
+    return max(scored["errors"][run])
+
+
+def _held(scored: dict) -> str:
+    return f"±{scored['median_half_band']:.2f} and holds {100 * scored['inside_80_band']:.0f} %"
 
 
 def tokens_at_the_plateau(entry: dict) -> float:
@@ -36,22 +65,19 @@ def phrases() -> list[str]:
     expected, scored = (
         read_json(ROOT / "calibration" / "results" / f"{name}.json") for name in ("expected", "forecast")
     )
-    pooled, frozen = scored["all"]["pooled"], scored["frozen"]
     warm = [nats for _, nats in pairs("no-warmup")]
     dropped, twice = pairs("dropout"), gains["train for 6,000 steps (twice the steps)"]
-    held = 100 * frozen["pooled"]["coverage"]
-    rows = [
-        f"| {row['share_of_steps']:.0%} | {row['median_error']:.3f} | {row['last_value_median_error']:.3f} | "
-        f"{row['power_law_median_error']:.3f} |".replace("%", " %", 1)
-        for row in scored["all"]["at"]
-    ]
-    of_frozen, of_adamw, of_muon = (
-        "{:.3f}, {:.3f} and {:.3f}".format(*(row["median_error"] for row in scored[name]["at"]))
-        for name in ("frozen", "adamw", "muon")
+    small, muon, large = (
+        forecast.knowledge().prior(facts).decay
+        for facts in (
+            forecast.Facts(3e5, 3e6, 750, "adamw", 2.5e-3),
+            forecast.Facts(3e5, 3e6, 750, "muon", 1e-2),
+            forecast.Facts(85e6, 2.7e9, 5100),
+        )
     )
     stays = [tokens_at_the_plateau(entry) for entry in references.entries("small_runs.json")]
     return [
-        *rows,
+        *(row for name in GROUPS for row in table(name, scored[name]["at"])),
         f"ln(32,000) = {known['uniform_loss']:.2f}",
         f"3.9 is {known['perplexity']:.1f}, 3.0 is {math.exp(3):.1f}, 2.8 is {math.exp(2.8):.1f}",
         f"| {known['full_steps_per_epoch']:,} full steps |",
@@ -61,28 +87,32 @@ def phrases() -> list[str]:
         f"each of {known['parameters']:,} parameters | {known['tokens_per_parameter']:.2f} |",
         f"for {min(stays):.0f} to {max(stays):.0f} tokens for each id",
         f"Longer than {PLATEAU_TOKENS}: look for a fault",
-        f"about {forecast.constants(False, 3e5).decay:.2f} nats for the whole decay in small runs by AdamW, "
-        f"{forecast.constants(True, 3e5).decay:.2f} by Muon",
+        f"about {small:.2f} nats for the whole decay in small runs by AdamW, {muon:.2f} by Muon, {large:.2f} at 124M",
+        f"{small:.2f} nats for all of the peak rate in a small run by AdamW, {muon:.2f} by Muon, {large:.2f} in a",
         f"**{verdict['label']} what such a run shows, {low} to {high}**",
         f"Each of {expected['all']['runs']} reference runs ({expected['small']['runs']} small ones made here, "
-        f"{expected['published']['runs']} published)",
+        f"{expected['published']['runs']} public ones from 25M to 1.5B)",
         f"{100 * expected['all']['inside_80_band']:.0f} % of the left-out losses",
         f"the median error is {expected['all']['median_error']:.2f} nats",
+        f"At 124M on web text the band is {_held(expected['124M on web text'])}",
+        f"in small runs it is ±{expected['small']['median_half_band']:.2f}",
+        f"On a text that no reference knows it is {_held(expected['small, text unknown'])} in small runs",
+        f"in large ones it is {_held(expected['published, text unknown'])}",
         f"±{band} for the case",
         f"Doubling the steps of the case is expected to give {twice:.2f} nats",
         f"ten epochs {gains['train for 35,689 steps (10 epochs)']:.2f}",
         f"A rule of thumb for the case's size is {usual_learning_rate(85_056_000):.1e}",
         f"up to {max(epochs for epochs, _ in dropped):.1f} epochs",
         f"*cost* {min(change for _, change in dropped):.2f} to {max(change for _, change in dropped):.2f} nats",
-        f"ten epochs are worth {effective_tokens(1, 10):.2f} of different text",
-        f"for {len(scored['all']['errors'])} runs",
-        f"Median errors for the {len(scored['adamw']['errors'])} by AdamW {of_adamw}, "
-        f"for the {len(scored['muon']['errors'])} by Muon {of_muon}",
-        f"hold {100 * pooled['coverage']:.0f} % of the ends ({100 * pooled['low']:.0f} to {100 * pooled['high']:.0f} %",
-        f"{len(frozen['errors'])} runs were made after the code was frozen: median errors of {of_frozen}, "
-        f"intervals that hold {held:.0f} %",
+        f"ten passes are worth {effective_tokens(1, 10):.2f} different ones",
+        f"The small runs are {len(scored['small']['errors'])} of",
+        f"{errors(scored['25M to 400M, source left out'])} nats at 25, 33, 50 and 75 % for those from 25M to 400M",
+        f"{errors(scored['124M to 1.5B, source left out'])} for those from 124M to 1.5B",
+        f"{errors(scored['124M to 1.5B, training losses alone'])} in the runs of 124M to 1.5B",
+        f"{errors(scored['small, training losses alone'])} in the small ones",
+        f"fell {biggest(scored['124M to 1.5B'], 'gpt2-124m-fineweb-adamw-trapezoid'):.2f} nats further in its decay",
         f"{warm[0]:.2f} and {warm[1]:.2f} nats",
-        f"fell {scored['adamw']['errors']['f-p-1x96-constant'][0]:.2f} nats further than forecast",
+        f"fell {scored['small']['errors']['f-p-1x96-constant'][0]:.2f} nats further than forecast",
     ]
 
 
