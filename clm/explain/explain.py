@@ -135,7 +135,8 @@ def _forecast(made: Any) -> dict[str, Any] | None:
     final, low, high = made.final
     rows = zip(made.steps, made.losses, made.low, made.high, strict=True)
     curve = [[int(step), *(round(float(value), 4) for value in values)] for step, *values in rows]
-    return {"final_loss": final, "low": low, "high": high, "level": 0.8, "curve": curve}
+    known = {"of": made.of, "outside_the_evidence": list(made.outside)}
+    return {"final_loss": final, "low": low, "high": high, "level": 0.8, "curve": curve} | known
 
 
 def explanation_page(explained: dict[str, Any]) -> str:

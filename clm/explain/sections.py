@@ -135,8 +135,9 @@ def _end(setup: Setup, step: int, made: Forecast | None, what_if: Sequence[Outlo
     if made is not None:
         final, low, high = made.final
         lines = [
-            f"At step {setup.total_steps:,} the validation loss is forecast at {final:.2f}, perplexity "
-            f"{math.exp(final):.1f}. The 80 % interval is {low:.2f} to {high:.2f}."
+            f"At step {setup.total_steps:,} the {made.of} loss is forecast at {final:.2f}, perplexity "
+            f"{math.exp(final):.1f}. The 80 % interval is {low:.2f} to {high:.2f}.",
+            *(f"Outside the evidence: {each}." for each in made.outside),
         ]
     elif step >= setup.total_steps:
         lines = ["The run is finished."]
