@@ -72,7 +72,7 @@ def test_without_validation_it_forecasts_the_training_loss_and_is_less_sure():
     end = made_up(law, 1000).losses[-1]
     sure, alone = forecast(measured, law, FACTS), forecast(trained, law, FACTS)
     assert alone.of == "training" and alone.low[-1] < end < alone.high[-1]
-    assert alone.high[-1] - alone.low[-1] > sure.high[-1] - sure.low[-1]
+    assert alone.high[-1] - alone.low[-1] > 2 * (sure.high[-1] - sure.low[-1])
 
 
 def test_the_decay_brings_a_large_model_less_than_a_small_one():
@@ -115,7 +115,7 @@ def test_what_is_unknown_or_beyond_the_references_is_said_and_widens_the_interva
 
 def test_facts_beyond_the_references_count_as_the_nearest_ones():
     ranges = {
-        "large": {"non-embedding parameters": (5e7, 1e9), "tokens a parameter": (10, 100), "steps": (5000, 20000)}
+        "large": {"non-embedding parameters": (5e7, 1e9), "tokens a parameter": (10, 100)},
     }
     facts = Facts(parameters=1e9 * math.e, tokens=1e9 * math.e * 50, steps=10000)
     near, farther = nearest(facts, ranges)

@@ -68,11 +68,12 @@ def inputs(facts: Facts) -> np.ndarray:
 
 
 def quantities(facts: Facts) -> dict[str, float]:
-    """QUANTITIES of a run whose size and tokens are known; the rate is of small models, if it is known."""
-    values = (facts.parameters, facts.tokens / facts.parameters, facts.steps)
-    found = dict(zip(QUANTITIES, values, strict=False))
-    if facts.peak_rate and largeness(facts.parameters) < 1:
-        found[QUANTITIES[3]] = facts.peak_rate / _usual_rate(facts)
+    """QUANTITIES of a run whose size and tokens are known; of a large model the last two make no difference."""
+    found = {QUANTITIES[0]: facts.parameters, QUANTITIES[1]: facts.tokens / facts.parameters}
+    if largeness(facts.parameters) < 1:
+        found[QUANTITIES[2]] = facts.steps
+        if facts.peak_rate:
+            found[QUANTITIES[3]] = facts.peak_rate / _usual_rate(facts)
     return found
 
 
@@ -101,8 +102,8 @@ def nearest(facts: Facts, known: Mapping[str, Ranges]) -> tuple[Facts, float]:
     moved = {key: min(max(value, limits[key][0]), limits[key][1]) for key, value in values.items() if key in limits}
     farther = sum(abs(math.log(values[key] / value)) for key, value in moved.items())
     parameters = moved[QUANTITIES[0]]
-    near = replace(facts, parameters=parameters, tokens=moved[QUANTITIES[1]] * parameters, steps=moved[QUANTITIES[2]])
-    rate = moved.get(QUANTITIES[3])
+    steps, rate = moved.get(QUANTITIES[2], facts.steps), moved.get(QUANTITIES[3])
+    near = replace(facts, parameters=parameters, tokens=moved[QUANTITIES[1]] * parameters, steps=steps)
     return replace(near, peak_rate=rate * _usual_rate(near) if rate else None), farther
 
 
