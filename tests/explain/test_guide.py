@@ -113,7 +113,7 @@ def phrases() -> list[str]:
         f"The small runs are {len(scored['small']['errors'])} of",
         f"{errors(scored['25M to 400M, source left out'])} nats at 25, 33, 50 and 75 % for those from 25M to 400M",
         f"{errors(scored['124M to 1.5B, source left out'])} for those from 124M to 1.5B",
-        f"hold {coverage(scored['25M to 400M, source left out'])} and {coverage(scored['124M to 1.5B, source left out'])} of",
+        f"hold {' and '.join(coverage(scored[f'{name}, source left out']) for name in GROUPS[1:])} of the ends",
         f"{errors(scored['124M to 1.5B, training losses alone'])} in the runs of 124M to 1.5B",
         f"{errors(scored['small, training losses alone'])} in the small ones",
         f"fell {biggest(scored['124M to 1.5B'], 'gpt2-124m-fineweb-adamw-trapezoid'):.2f} nats further in its decay",
