@@ -71,7 +71,8 @@ def rates(schedule: dict[str, Any]) -> Callable[[Sequence[int]], np.ndarray]:
     if "rates" in schedule:
         steps, values = np.array(schedule["rates"]).T
         return lambda at: np.interp(at, steps, values)
-    return lambda at: learning_rates(schedule, schedule["max_steps"], at)
+    known = schedule | {"learning_rate": schedule["learning_rate"] or 1.0}  # another optimizer's unit may be another
+    return lambda at: learning_rates(known, known["max_steps"], at)
 
 
 def _tokens(recipe: dict[str, Any]) -> int:
