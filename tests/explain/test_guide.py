@@ -109,7 +109,7 @@ def phrases() -> list[str]:
         f"A rule of thumb for the case's size is {usual_learning_rate(85_056_000):.1e}",
         f"up to {max(epochs for epochs, _ in dropped):.1f} epochs",
         f"*cost* {min(change for _, change in dropped):.2f} to {max(change for _, change in dropped):.2f} nats",
-        f"ten passes are worth {effective_tokens(1, 10):.2f} different ones",
+        f"ten epochs are worth {effective_tokens(1, 10):.2f} of different text",
         f"The small runs are {len(scored['small']['errors'])} of",
         f"{errors(scored['25M to 400M, source left out'])} nats at 25, 33, 50 and 75 % for those from 25M to 400M",
         f"{errors(scored['124M to 1.5B, source left out'])} for those from 124M to 1.5B",
