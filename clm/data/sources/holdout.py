@@ -126,7 +126,7 @@ class Side:
     @property
     def notes(self) -> Notes:
         """The whole source's."""
-        return self.whole.base.notes
+        return self.holdout.base.notes
 
     def fingerprint(self) -> dict:
         """The whole source's, and how it is divided."""
