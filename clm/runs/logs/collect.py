@@ -1,18 +1,32 @@
-"""Rows of named values, from whatever log they are: the columns that matter, kept apart."""
+"""Rows of named values, from whatever log they are: the columns that matter, kept apart.
 
-from collections.abc import Iterable, Mapping
+A log has millions of rows of few shapes, so what a shape's names mean is worked out once.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from clm.errors import UserError
-from clm.runs.logs.columns import LOSSES, Column, classify
+from clm.runs.logs.columns import LOSSES, classify
 from clm.runs.logs.series import LARGEST_STEP, Series
 
 MOST_NAMES = 40  # that are remembered, of columns that aren't read and of runs
+MOST_SHAPES = 1000  # that are remembered
 _SUMMARY = "train_runtime"  # a row of the Trainer that has it has the mean over all steps as train_loss
 
 
+@dataclass(frozen=True)
+class Shape:
+    """What the names of a row mean: (rank, name) of steps, the best first, (name, kind) of losses, names of the run."""
+
+    steps: tuple[tuple[int, str], ...]
+    losses: tuple[tuple[str, str], ...]
+    runs: tuple[str, ...]
+
+
 class Collector:
-    """Takes rows as they come. `read.py` makes a curve of what it holds."""
+    """Takes rows as they come. `log.py` makes a curve of what it holds."""
 
     def __init__(self) -> None:
         self.series: dict[str, Series] = {}  # losses, by column
@@ -23,6 +37,7 @@ class Collector:
         self.parts = 1  # a new one begins where the steps go back
         self.total_steps: int | None = None  # if the log says it
         self._last: dict[str, float] = {}
+        self._shapes: dict[tuple[str, ...], Shape] = {}
 
     def take(self, row: Mapping[str, Any]) -> None:
         """A row: names and values, numbers or texts; what doesn't matter is passed over.
@@ -30,59 +45,70 @@ class Collector:
         Raises:
             UserError: its step is none.
         """
-        if _SUMMARY in row:
-            return
-        known = [(name, column, row[name]) for name in row if (column := self._classified(name))]
-        step = self._step(known)
-        for name, column, value in known:
-            loss = as_number(value) if column.kind in LOSSES else None
-            if loss is None:
-                continue
-            if step is None:
+        names = tuple(row)
+        shape = self._shapes.get(names) or self._shape(names)
+        for name in shape.runs:
+            if row[name] not in ("", None) and len(self.runs) < MOST_NAMES:
+                self.runs[str(row[name])] = None
+        step = self._step(shape, row)
+        for name, kind in shape.losses:
+            loss = as_number(row[name])
+            if loss is not None and step is not None:
+                self.add(name, kind, step, loss)
+            elif loss is not None:
                 self.without_steps[name] = None
-                continue
-            self._turn(column.kind, step)
-            self.series.setdefault(name, Series()).add(step, loss, self.parts - 1)
+
+    def add(self, name: str, kind: str, step: float, loss: float) -> None:
+        """A loss of the column `name` at a step; where a kind's steps go back, a new part of the log begins."""
+        if step < self._last.get(kind, 0):
+            self.parts, self._last = self.parts + 1, {}
+        self._last[kind] = step
+        series = self.series.get(name)
+        if series is None:
+            series = self.series[name] = Series()
+        series.add(step, loss, self.parts - 1)
 
     def says_total(self, steps: float | None) -> None:
         """The log says how many steps the run has."""
         if steps and 0 < steps < LARGEST_STEP:
             self.total_steps = int(steps)
 
-    def _classified(self, name: str) -> Column | None:
-        column = classify(name)
-        if column is None and len(self.others) < MOST_NAMES:
-            self.others[name] = None
-        return column
-
-    def _step(self, known: Iterable[tuple[str, Column, Any]]) -> float | None:
-        found = []
-        for name, column, value in known:
-            if column.kind == "run" and value not in ("", None) and len(self.runs) < MOST_NAMES:
-                self.runs[str(value)] = None
-            elif column.kind == "steps" and (number := as_number(value)) is not None and number >= 0:
-                found.append((column.rank, name, number))
-        if not found:
-            return None
-        rank, name, step = min(found)
+    def by(self, rank: int, name: str) -> bool:
+        """Whether steps of this column are read: what was read by a worse one is dropped, a worse one isn't read."""
         if self.steps is None or rank < self.steps[0]:
-            if self.steps is not None:  # what was read by a worse column is dropped
+            if self.steps is not None:
                 self.series, self.parts, self._last = {}, 1, {}
             self.steps = rank, name
-        if rank > self.steps[0]:
-            return None
-        if step > LARGEST_STEP:
-            raise UserError(f"{name} is {step:,.0f}, which is no count of optimizer steps but a time")
-        return step
+        return rank == self.steps[0]
 
-    def _turn(self, kind: str, step: float) -> None:
-        if step < self._last.get(kind, 0):
-            self.parts, self._last = self.parts + 1, {}
-        self._last[kind] = step
+    def _shape(self, names: tuple[str, ...]) -> Shape:
+        known = [(name, column) for name in names if (column := classify(name))]
+        if len(self.others) < MOST_NAMES:
+            self.others |= dict.fromkeys(name for name in names if classify(name) is None)
+        summary = _SUMMARY in names
+        shape = Shape(
+            tuple(sorted((column.rank, name) for name, column in known if column.kind == "steps")),
+            tuple((name, column.kind) for name, column in known if column.kind in LOSSES and not summary),
+            tuple(name for name, column in known if column.kind == "run"),
+        )
+        if len(self._shapes) < MOST_SHAPES:
+            self._shapes[names] = shape
+        return shape
+
+    def _step(self, shape: Shape, row: Mapping[str, Any]) -> float | None:
+        for rank, name in shape.steps:
+            step = as_number(row[name])
+            if step is not None and step >= 0 and shape.losses:
+                if step > LARGEST_STEP:
+                    raise UserError(f"{name} is {step:,.0f}, which is no count of optimizer steps but a time")
+                return step if self.by(rank, name) else None
+        return None
 
 
 def as_number(value: Any) -> float | None:
     """A number, or a text that is one, NaN and infinity among them; None for anything else."""
+    if type(value) is float:
+        return value
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     try:

@@ -13,8 +13,8 @@ NTH = "#"  # of a log that has no steps: the number of the training loss
 _VALIDATION = {"val", "valid", "validation", "eval", "evaluation", "dev", "heldout", "holdout", "tel", "v"}
 _TRAINING = {"train", "training", "trl", "t", "tr", "trn"}
 _PLAIN = {
-    "loss", "lm", "ce", "cross", "entropy", "nll", "avg", "average", "mean", "per", "token", "metrics", "metric",
-    "nats", "perplexity", "ppl", "bpb", "bits", "bpt", "byte", "base", "log", "2", "model", "total", "in", "of", "the", "on",
+    "loss", "lm", "ce", "cross", "entropy", "nll", "avg", "average", "mean", "per", "token", "metrics", "metric", "on",
+    "nats", "perplexity", "ppl", "bpb", "bits", "bpt", "byte", "base", "log", "2", "model", "total", "in", "of", "the",
 }  # fmt: skip
 _OTHER = {  # what isn't the loss, though its name says loss
     "scale", "scaler", "scaling", "grad", "gradient", "min", "max", "minimum", "std", "var", "aux", "auxiliary", "z",

@@ -65,7 +65,7 @@ def _take_folder(folder: Path, into: Collector) -> tuple[str, None]:
         tensorboard.take(events, into)
         return f"{len(events)} TensorBoard event file{'s' if len(events) > 1 else ''}", None
     raise UserError(
-        f"{folder}: not a run's folder: it has no recipe.json, no trainer_state.json, no checkpoint, and no TensorBoard "
+        f"{folder}: not a run's folder: it has no recipe.json, no trainer_state.json, no checkpoint and no TensorBoard "
         "event files"
     )
 

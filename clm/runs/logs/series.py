@@ -22,25 +22,29 @@ class Series:
         self.fractional = 0  # steps that aren't whole
         self.stride = 1
         self._parts: list[tuple[int, array, array]] = []
+        self._part: int | None = None
+        self._kept = 0
         self._sum, self._count, self._step = 0.0, 0, 0.0
 
     def add(self, step: float, loss: float, part: int) -> None:
         """A loss of a part of the log; one that isn't finite is counted and left out."""
-        if not math.isfinite(loss):
+        if not -math.inf < loss < math.inf:
             self.not_finite += 1
             self.trailing = [*self.trailing, step][:8]
             return
-        self.trailing = []
-        self.points += 1
-        self.fractional += not float(step).is_integer()
-        if not self._parts or self._parts[-1][0] != part:
+        if self.trailing:
+            self.trailing = []
+        if part != self._part:
             self._flush()
+            self._part = part
             self._parts.append((part, array("d"), array("d")))
-        self._sum, self._count, self._step = self._sum + loss, self._count + 1, step
+        self.points += 1
+        self.fractional += step % 1 != 0
+        self._sum += loss
+        self._count += 1
+        self._step = step
         if self._count >= self.stride:
             self._flush()
-            if sum(len(steps) for _, steps, _ in self._parts) > 2 * MOST_POINTS:
-                self._thin()
 
     def parts(self) -> dict[int, tuple[np.ndarray, np.ndarray]]:
         """Steps and losses of each part that has any."""
@@ -48,10 +52,14 @@ class Series:
         return {part: (np.array(steps), np.array(losses)) for part, steps, losses in self._parts if len(steps)}
 
     def _flush(self) -> None:
-        if self._count:
-            self._parts[-1][1].append(self._step)
-            self._parts[-1][2].append(self._sum / self._count)
-            self._sum, self._count = 0.0, 0
+        if not self._count:
+            return
+        _, steps, losses = self._parts[-1]
+        steps.append(self._step)
+        losses.append(self._sum / self._count)
+        self._sum, self._count, self._kept = 0.0, 0, self._kept + 1
+        if self._kept > 2 * MOST_POINTS:
+            self._thin()
 
     def _thin(self) -> None:
         self.stride *= 2
@@ -60,4 +68,4 @@ class Series:
             last = steps[-1:] if len(steps) % 2 else array("d")
             means = array("d", ((a + b) / 2 for a, b in zip(losses[::2], losses[1::2], strict=False)))
             thinned.append((part, steps[1::2] + last, means + (losses[-1:] if last else array("d"))))
-        self._parts = thinned
+        self._parts, self._kept = thinned, sum(len(steps) for _, steps, _ in thinned)

@@ -40,10 +40,12 @@ def take_csv(stream: Stream, names_line: str, delimiter: str, into: Collector) -
             break
         skipped += bool(line.strip())
     names = _names(_fields(names_line, delimiter))
+    columns = [(name, place) for place, name in enumerate(names) if classify(name)]
+    into.take(dict.fromkeys(names))  # so that all of them are known
     for fields in _rows(lines, delimiter):
-        if len(fields) == len(names) and any(as_number(value) is not None for value in fields):
-            into.take(dict(zip(names, fields, strict=True)))
-        elif any(field.strip() for field in fields) and fields != list(names):
+        if len(fields) == len(names):
+            into.take({name: fields[place] for name, place in columns})
+        elif any(field.strip() for field in fields):
             skipped += 1
     return skipped
 

@@ -17,19 +17,24 @@ lines of this kind by other programs are read too.
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from clm.runs.logs.collect import Collector
-from clm.runs.logs.columns import NTH, TRAINING, VALIDATION, classify, is_time
+from clm.runs.logs.columns import LOSSES, NTH, TRAINING, VALIDATION, classify
 from clm.runs.logs.nth import Nth
 
+STEPS = (classify("step").rank, "step")  # what the column of steps is called, for a line names it in passing
+
 DEEPEST = 4  # objects in objects
-_NUMBER = r"[-+]?(?:\d[\d,]*\.?\d*(?:e[-+]?\d+)?|\.\d+|nan\b|inf(?:inity)?\b)"
+MOST_FORMS = 2000  # of lines, that are remembered
+_NUMBER = r"[-+]?\d[\d,]*\.?\d*(?:[eE][-+]?\d+)?|(?<![A-Za-z])[-+]?(?:[nN]a[nN]|[iI]nf(?:inity)?)\b"
+_NUMBERS = re.compile(f"({_NUMBER})")
 _WORTH = re.compile(r"loss|bpb|bits|ppl|perplex|\bt[re]l:|\d\s*/\s*\d+ \[", re.I)  # a line without it says nothing
 _STEP = re.compile(
-    r"(?<![\w./-])(global[_ ]step|step|iteration|iter|s(?=:))\s*[:=#]?\s*(\d+(?:,\d{3})*)(?:\s*/\s*(\d+(?:,\d{3})*))?",
-    re.I,
+    r"(?<![\w./-])(global[_ ]step|step|iteration|iter|s(?=:))\s*[:=#]?\s*(\d[\d,]*)(?:\s*/\s*(\d[\d,]*))?", re.I
 )
 _LOSS = re.compile(
     r"(?<![\w./])((?:[a-z]+[ _/.-]){0,2}(?:loss|bpb|bits[ _]per[ _]byte|ppl|perplexity|tel|trl)"
@@ -37,81 +42,120 @@ _LOSS = re.compile(
     re.I,
 )
 _DICT = re.compile(r"\{[^{}]*loss['\"]?\s*:[^{}]*\}", re.I)
-_PAIR = re.compile(rf"['\"]([^'\"]+)['\"]\s*:\s*['\"]?({_NUMBER})['\"]?\s*(?=[,}}])", re.I)
+_PAIR = re.compile(rf"['\"]([^'\"]+)['\"]\s*:\s*['\"]?({_NUMBER})['\"]?\s*(?=[,}}])")
 _BAR = re.compile(r"\|\s*(\d+)/(\d+) \[")
 
 
+@dataclass(frozen=True)
+class Form:
+    """Where a line of a form has its numbers, by their place among them: step, iteration, all steps, and losses."""
+
+    step: int | None
+    iteration: int | None
+    total: int | None
+    losses: tuple[tuple[str, str, int], ...]  # name, kind, place
+
+
 class TextLog:
-    """Lines into a Collector."""
+    """Lines into a Collector. What a line's words mean is worked out once: the next one differs by its numbers."""
 
     def __init__(self, into: Collector, logging_steps: int | None = None) -> None:
         self.into, self.nth = into, Nth(logging_steps)
         self.read = self.objects = self.lines = 0
         self._step: float | None = None
-        self._pair: tuple[float, float] | None = None  # litgpt's iteration and step of the same line
+        self._per_step = 1.0  # litgpt's iterations a step, by the last line that has both
+        self._forms: dict[tuple[str, ...], Form | None] = {}
 
     def take(self, line: str) -> None:
         """A line, whatever is on it."""
         self.lines += 1
-        if not _WORTH.search(line):
-            return
-        if (row := _json(line)) is not None:
+        if line.startswith("{") and (row := _json(line)) is not None:
             self.objects += 1
             self._dict(row)
             return
+        pieces = _NUMBERS.split(line)
+        words = tuple(pieces[::2])
+        form = self._forms.get(words, self)
+        if form is self:
+            if not _WORTH.search(line) or self._special(line):
+                return
+            form = form_of(line)
+            if len(self._forms) < MOST_FORMS:
+                self._forms[words] = form
+        if form is not None:
+            self._line(form, pieces[1::2])
+
+    def _special(self, line: str) -> bool:
+        """Progress bars and dicts; whether the line was one with losses."""
         for count, total in _BAR.findall(line):
             self.nth.bar(int(count), int(total))
-        rows = [dict(_PAIR.findall(found)) for found in _DICT.findall(line)] if "{" in line else []
+        if "{" not in line:
+            return bool(_BAR.search(line))
+        rows = [dict(_PAIR.findall(found)) for found in _DICT.findall(line)]
         for row in rows:
             self._dict(row)
-        if not rows:
-            self._line(line)
+        return bool(rows)
 
     def _dict(self, row: dict[str, Any]) -> None:
-        kinds = {column.kind for name in row if (column := classify(name))}
+        kinds = _kinds(tuple(row))
         if "train_runtime" in row or not kinds & {TRAINING, VALIDATION}:
             return
-        if "steps" not in kinds and not any(map(is_time, row)):
-            row[NTH] = self.nth.of(TRAINING in kinds, row.get("epoch"))
+        if "steps" not in kinds and "epoch" in row:
+            row[NTH] = self.nth.of(TRAINING in kinds, row["epoch"])
         self.read += 1
         self.into.take(row)
 
-    def _line(self, line: str) -> None:
-        losses = {_name(name): value.replace(",", "") for name, value in _LOSS.findall(line)}
-        if not losses:
-            return
-        step = self._at(_STEP.findall(line), alone=line.lstrip()[:3].lower() in ("val", "tes"))
-        if step is None:
+    def _line(self, form: Form, numbers: list[str]) -> None:
+        step = self._at(form, numbers)
+        if step is None or not self.into.by(*STEPS):
             return
         self.read += 1
-        self.into.take(losses | {"step": step})
+        if form.total is not None:
+            self.into.says_total(_value(numbers[form.total]))
+        for name, kind, place in form.losses:
+            self.into.add(name, kind, step, _value(numbers[place]))
 
-    def _at(self, found: Iterable[tuple[str, str, str]], alone: bool) -> float | None:
-        """The step of a line that names it in `found`; of a validation loss that stands `alone`, the last one."""
-        named: Mapping[str, float] = {}
-        for word, number, total in found:
-            named = {word.lower(): float(number.replace(",", ""))} | named
-            if total:
-                self.into.says_total(float(total.replace(",", "")))
-        steps = [value for word, value in named.items() if not word.startswith("it")]
-        iterations = [value for word, value in named.items() if word.startswith("it")]
-        if steps and iterations and steps[0] > 0:
-            self._pair = iterations[0], steps[0]
-        if steps:
-            self._step = steps[0]
-        elif iterations:
-            per_step = self._pair[0] / self._pair[1] if self._pair else 1.0
-            self._step = float(round(iterations[0] / per_step))
-        elif not alone:
-            return None
+    def _at(self, form: Form, numbers: list[str]) -> float | None:
+        if form.step is not None:
+            self._step = _value(numbers[form.step])
+            if form.iteration is not None and self._step > 0:
+                self._per_step = _value(numbers[form.iteration]) / self._step
+        elif form.iteration is not None:
+            self._step = float(round(_value(numbers[form.iteration]) / self._per_step))
         return self._step
+
+
+def form_of(line: str) -> Form | None:
+    """What the numbers of a line are; None where no loss or no step is among them."""
+    places = {found.start(): place for place, found in enumerate(_NUMBERS.finditer(line))}
+    losses = []
+    for found in _LOSS.finditer(line):
+        name = _name(found[1])
+        column, place = classify(name), places.get(found.start(2))
+        if column is not None and column.kind in LOSSES and place is not None:
+            losses.append((name, column.kind, place))
+    steps: dict[bool, int] = {}
+    total = None
+    for found in _STEP.finditer(line):
+        steps.setdefault(found[1].lower().startswith("it"), places.get(found.start(2)))
+        total = places.get(found.start(3)) if found[3] and total is None else total
+    alone = not steps and line.lstrip()[:3].lower() == "val"  # llm.c's validation loss: of the last step
+    if not losses or not (steps or alone):
+        return None
+    return Form(steps.get(False), steps.get(True), total, tuple(losses))
+
+
+def _value(number: str) -> float:
+    return float(number.replace(",", "")) if "," in number else float(number)
+
+
+@lru_cache(maxsize=MOST_FORMS)
+def _kinds(names: tuple[str, ...]) -> set[str]:
+    return {column.kind for name in names if (column := classify(name))}
 
 
 def _json(line: str) -> dict[str, Any] | None:
     """The row of a line that is one JSON object; objects in it as `a/b`."""
-    line = line.strip()
-    if not (line.startswith("{") and line.endswith("}")):
-        return None
     try:
         return flat(json.loads(line))
     except (ValueError, RecursionError):
