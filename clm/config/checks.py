@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, get_type_hints
 
 from huggingface_hub.errors import HFValidationError
@@ -30,6 +30,13 @@ def conflicts(r: Mapping[str, Any]) -> Iterator[str]:
         for key in ("dataloader_prefetch_factor", "dataloader_persistent_workers"):
             if r.get(key):
                 yield f"{key} needs dataloader_num_workers of 1 or more"
+
+
+def fragment_conflicts(r: Mapping[str, Any], given: Collection[str]) -> Iterator[str]:
+    """The same of a recipe of which only the keys `given` hold: those of the model and the schedule."""
+    if {"n_embd", "n_head"} <= set(given) and r["n_embd"] % r["n_head"]:
+        yield f"n_embd {r['n_embd']} is not divisible by n_head {r['n_head']}"
+    yield from _schedule_conflicts(r)
 
 
 def _data_conflicts(r: Mapping[str, Any]) -> Iterator[str]:

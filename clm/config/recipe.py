@@ -10,14 +10,14 @@ import copy
 import difflib
 import json
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from transformers import TrainingArguments
 
-from clm.config.checks import conflicts
+from clm.config.checks import conflicts, fragment_conflicts
 from clm.config.fields import (
     CHOICES,
     RANGES,
@@ -41,6 +41,11 @@ TRAINING = {
 }
 KEYS = OURS | TRAINING
 FLAGS = get_type_hints(Flags)
+# What a run that was made elsewhere may have, and a recipe may not: an optimizer of any name, a few characters as ids.
+ELSEWHERE: dict[str, Callable[[Any], bool]] = {
+    "optim": lambda value: isinstance(value, str) and value != "" and plain(value),
+    "vocab_size": lambda value: fits(value, int) and 2 <= value < 2**32,
+}
 
 # A value for the first key removes the second key of an earlier layer: of the recipe, or of the defaults.
 REPLACES = (
@@ -112,17 +117,37 @@ def parse(argv: Sequence[str]) -> Recipe:
     if "--help" in argv or "-h" in argv:
         print(_usage())
         raise SystemExit(0)
-    given = _split(argv)
-    path = given.pop("config", None)
+    path, overrides = _typed(_split(argv))
     if not path:
         raise UserError("command line: no recipe is named; say --config recipes/NAME.json")
-    overrides = {}
+    return load(path, overrides)
+
+
+def fragment(argv: Sequence[str]) -> tuple[Recipe, frozenset[str]]:
+    """What `[--config FILE] [--key value …]` tells of a run that somebody made elsewhere, and which keys it gives.
+
+    Every key is checked as a recipe's. But no text need be named, and some values are taken that only ELSEWHERE has. A key that isn't given
+    has a recipe's default; whether that holds for the run is for the caller to judge.
+    """
+    path, overrides = _typed(_split(argv))
+    from_file = checked(read_object(Path(path)), path, ELSEWHERE) if path else {}
+    overrides = checked(overrides, "command line", ELSEWHERE)
+    recipe = _assembled(Path(path or "command line"), from_file, overrides, Flags())
+    given = frozenset(merge(from_file, overrides))
+    for conflict in fragment_conflicts(recipe.resolved(), given):
+        raise UserError(f"{recipe.path}: {conflict}")
+    return recipe, given
+
+
+def _typed(given: dict[str, str | None]) -> tuple[str | None, dict[str, Any]]:
+    """The recipe's file, if one is named, and the other keys with their values as what they mean."""
+    path, overrides = given.pop("config", None), {}
     for key, text in given.items():
         hint = FLAGS.get(key) or _hint(key, "command line")
         if text is None and bool not in parts(hint):
             raise UserError(f"command line: --{key} needs a value: {allowed(hint, key)}")
         overrides[key] = True if text is None else read(text, hint)
-    return load(path, overrides)
+    return path, overrides
 
 
 def load(path: str | Path, overrides: Mapping[str, Any] | None = None, where: str = "command line") -> Recipe:
@@ -132,17 +157,22 @@ def load(path: str | Path, overrides: Mapping[str, Any] | None = None, where: st
     for key, value in flags.items():
         _check_value(key, value, bool, where)
     from_file = checked(read_object(path), str(path))
-    values = merge(copy.deepcopy(TRAINING_DEFAULTS), from_file, checked(overrides, where))
+    recipe = _assembled(path, from_file, checked(overrides, where), Flags(**flags))
+    for conflict in conflicts(recipe.resolved()):
+        raise UserError(f"{path}: {conflict}")
+    return recipe
+
+
+def _assembled(path: Path, from_file: Mapping[str, Any], overrides: Mapping[str, Any], flags: Flags) -> Recipe:
+    """The recipe of checked values."""
+    values = merge(copy.deepcopy(TRAINING_DEFAULTS), from_file, overrides)
     if isinstance(values.get("resume_from_checkpoint"), bool):
         values["resume_from_checkpoint"] = str(values["resume_from_checkpoint"]).lower()
     values["output_dir"] = values.get("output_dir") or f"runs/{path.stem}"
     ours = [
         options(**{key: values.pop(key) for key in get_type_hints(options) if key in values}) for options in OPTIONS
     ]
-    recipe = Recipe(path, path.stem, *ours, training=values, flags=Flags(**flags))
-    for conflict in conflicts(recipe.resolved()):
-        raise UserError(f"{path}: {conflict}")
-    return recipe
+    return Recipe(path, path.stem, *ours, training=values, flags=flags)
 
 
 def read_object(path: Path, kind: str = "recipe") -> dict[str, Any]:
@@ -217,10 +247,17 @@ def _hint(key: str, where: str) -> Any:
     raise UserError(f"{where}: no key is called {show(key)}; {advice}")
 
 
-def checked(values: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The same values; UserError, which says `where`, unless every key is known and its value allowed."""
+def checked(
+    values: Mapping[str, Any], where: str, also: Mapping[str, Callable[[Any], bool]] | None = None
+) -> dict[str, Any]:
+    """The same values; UserError, which says `where`, unless every key is known and its value allowed.
+
+    Args:
+        also: tests of values that are allowed besides, by key.
+    """
     for key, value in values.items():
-        _check_value(key, value, _hint(key, where), where)
+        if not (also and key in also and also[key](value)):
+            _check_value(key, value, _hint(key, where), where)
     return dict(values)
 
 

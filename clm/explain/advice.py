@@ -49,7 +49,9 @@ class Case:
 
     @property
     def epochs(self) -> float:
-        """Over the text by the end of `steps`, counted in tokens."""
+        """Over the text by the end of `steps`, counted in tokens; 0 where the text counts as never repeated."""
+        if self.setup.text.never_repeated:
+            return 0.0
         return self.steps * self.setup.tokens_per_step / self.setup.text.tokens
 
     def gain(self, law: Law | None, **changes: Any) -> float | None:
@@ -77,13 +79,15 @@ def advise(setup: Setup, steps: int, loss: float, noise_scale: float | None = No
 
 
 def _longer(case: Case) -> Iterator[Advice]:
-    setup, steps = case.setup, case.steps
-    ten_epochs = round(10 * setup.text.tokens / setup.tokens_per_step)
-    for longer, words in ((2 * steps, "twice the steps"), (ten_epochs, "10 epochs")):
+    setup, steps, lengths = case.setup, case.steps, [(2 * case.steps, "twice the steps")]
+    if not setup.text.never_repeated:
+        lengths.append((round(10 * setup.text.tokens / setup.tokens_per_step), "10 epochs"))
+    for longer, words in lengths:
         gain = case.gain(setup.law(longer)) if longer >= 2 * steps else None
         if gain is not None:
             factor, tokens = longer / steps, longer * setup.tokens_per_step
-            why = f"{tokens / 1e6:,.1f} M tokens, {tokens / setup.text.tokens:.1f} epochs"
+            epochs = "of new text" if setup.text.never_repeated else f"{tokens / setup.text.tokens:.1f} epochs"
+            why = f"{tokens / 1e6:,.1f} M tokens, {epochs}"
             yield Advice(f"train for {longer:,} steps ({words})", gain, factor, f"{factor:.1f} times the time", why)
 
 
@@ -153,9 +157,10 @@ def _regularisation(case: Case) -> Iterator[Advice]:
         yield Advice("dropout of 0.1 to 0.3", None, 1.0, "no time", why)
     elif epochs < 1 and setup.dropout > 0:
         least = min(change for _, change in pairs("dropout"))
+        seen = "no text is seen twice" if setup.text.never_repeated else f"the text is seen {epochs:.2g} times"
         why = (
-            f"the text is seen {epochs:.2g} times, so nothing is learned by heart; in small runs that differ in "
-            f"nothing else, dropout 0.1 cost {least:.2f} nats or more"
+            f"{seen}, so nothing is learned by heart; in small runs that differ in nothing else, dropout 0.1 cost "
+            f"{least:.2f} nats or more"
         )
         yield Advice("no dropout for less than an epoch", least, 1.0, "no time", why)
 
@@ -169,7 +174,7 @@ def _of_pairs(change: str) -> tuple[float, str]:
 
 def _optimizer(case: Case) -> Iterator[Advice]:
     setup = case.setup
-    if not setup.muon:
+    if setup.optimizer == "adamw":
         gain = case.gain(setup.law(case.steps), muon=True)
         why = (
             "Muon on the blocks' matrices (docs/training-speed.md); the gain is what the references' Muon runs, "

@@ -19,32 +19,38 @@ class Evidence:
 
     `unigram` is the entropy of the training text's tokens in nats, None where it isn't measured; `tokens_per_epoch`
     those of the whole text; `usual_rate` a learning rate that suits a model of this size; `histories` the
-    log_history of every state that the run's folder holds.
+    log_history of every state that the run's folder holds. `lost_at` is the step from which the losses aren't finite.
+    Of a log from elsewhere anything may be unknown, None: then the checks that need it find nothing.
     """
 
     curve: Curve
-    vocab_size: int
+    vocab_size: int | None
     unigram: float | None
-    tokens_per_step: int
-    tokens_per_epoch: int
-    accumulation: int
-    peak_rate: float
-    usual_rate: float
+    tokens_per_step: int | None
+    tokens_per_epoch: float | None
+    accumulation: int | None
+    peak_rate: float | None
+    usual_rate: float | None
     histories: Sequence[Sequence[Mapping[str, Any]]] = ()
+    lost_at: float | None = None
 
     @property
-    def reference(self) -> float:
+    def reference(self) -> float | None:
         """The unigram entropy, or where it isn't measured a low guess at it."""
-        return self.unigram or 0.75 * math.log(self.vocab_size)
+        return self.unigram or (0.75 * math.log(self.vocab_size) if self.vocab_size else None)
 
     @property
     def past_plateau(self) -> bool:
         """Whether so much was seen that a sound run has left the unigram entropy behind."""
+        if not (self.tokens_per_step and self.vocab_size):
+            return False
         enough = self.curve.last_step * self.tokens_per_step >= PLATEAU_TOKENS * self.vocab_size
         return enough and len(self.curve.train_losses) >= 2 * FEWEST_LOGS
 
     def epochs(self, step: float) -> float:
-        """Epochs over the text until `step`, counted in tokens."""
+        """Epochs over the text until `step`, counted in tokens; 0 where they aren't known."""
+        if not (self.tokens_per_step and self.tokens_per_epoch):
+            return 0.0
         return step * self.tokens_per_step / self.tokens_per_epoch
 
     def gaps(self) -> list[tuple[float, float, float]]:

@@ -8,6 +8,7 @@ from clm.config.recipe import Recipe
 from clm.errors import UserError
 from clm.explain import advice, faults, normal, outlook, sections
 from clm.explain.evidence import Evidence
+from clm.explain.forecast import LEVEL, Forecast
 from clm.explain.scaling import usual_learning_rate
 from clm.explain.setup import Setup, of_recipe, of_run
 from clm.runs.curve import Curve
@@ -15,6 +16,11 @@ from clm.runs.record import RunRecord
 
 LARGEST_LOSS = 100  # nats a token
 FEWEST_LOSSES = 4  # of a run, before its curve is one
+UNSURE_UNIT = normal.Verdict(
+    "can't say",
+    "Whether this is normal can't be said: the losses are in bits per byte, and how many bytes a token has is assumed.",
+    "no unit",
+)
 
 
 def explain_recipe(recipe: Recipe, step: int, loss: float, dataset_tokens: int | None = None) -> dict[str, Any]:
@@ -43,7 +49,7 @@ def explain_recipe(recipe: Recipe, step: int, loss: float, dataset_tokens: int |
         "advice": given,
         "findings": found,
         "numbers": sections.numbers(setup, step, loss),
-        "sections": sections.all_of(setup, step, loss, "training", verdict, None, what_if, given, found),
+        "sections": sections.all_of(setup, step, loss, "training", verdict, None, what_if, given, found, True),
     }
 
 
@@ -59,19 +65,29 @@ def explain_run(run: RunRecord) -> dict[str, Any]:
     known = len(curve.train_losses) + len(curve.losses)
     if known < FEWEST_LOSSES:
         raise UserError(f"{run.folder}: {known} losses are no curve yet: log at least {FEWEST_LOSSES} (logging_steps)")
-    step, loss, kind = _latest(curve)
-    verdict = normal.verdict(setup, step, loss, kind == "training")
+    return explain_curve(setup, curve, evidence(setup, curve, run.histories))
+
+
+def explain_curve(setup: Setup, curve: Curve, shown: Evidence, unit_is_sure: bool = True) -> dict[str, Any]:
+    """Explain a run by its curve, of FEWEST_LOSSES at least.
+
+    Args:
+        shown: what the checks for faults look at.
+        unit_is_sure: whether the losses are in nats a token for certain; if not, there is no verdict.
+    """
+    step, loss, kind = latest(curve)
+    verdict = normal.verdict(setup, step, loss, kind == "training") if unit_is_sure else UNSURE_UNIT
     made = outlook.of_run(setup, curve)
     what_if = outlook.what_if_of_run(setup, curve, loss)
     given = advice.advise(setup, setup.total_steps, loss, curve.noise_scale)
-    found = faults.find(evidence(setup, curve, run.histories))
+    found = faults.find(shown)
     return {
         "step": step,
         "loss": loss,
         "kind": kind,
         **_common(setup, verdict),
-        "forecast": _forecast(made),
-        "band": normal.band(setup, setup.total_steps, kind == "training"),
+        "forecast": forecast_as_json(made),
+        "band": normal.band(setup, setup.total_steps, kind == "training") if unit_is_sure else None,
         "what_if": [vars(each) for each in what_if],
         "advice": given,
         "findings": found,
@@ -114,34 +130,36 @@ def evidence(setup: Setup, curve: Curve, histories: Sequence[Sequence[dict[str, 
     )
 
 
-def _latest(curve: Curve) -> tuple[int, float, str]:
+def latest(curve: Curve) -> tuple[int, float, str]:
+    """Step, loss and kind of what a curve ends with; a training loss is a mean of some."""
     if len(curve.losses):
         return int(curve.steps[-1]), float(curve.losses[-1]), "validation"
     return int(curve.train_steps[-1]), float(curve.train_losses[-5:].mean()), "training"
 
 
 def _common(setup: Setup, verdict: normal.Verdict) -> dict[str, Any]:
+    text = setup.text
     return {
         "recipe": str(setup.recipe.path),
-        "dataset_tokens": setup.text.tokens,
-        "dataset_tokens_from": setup.text.tokens_from,
+        "dataset_tokens": None if text.never_repeated else text.tokens,
+        "dataset_tokens_from": text.tokens_from,
         "verdict": {"label": verdict.label, "sentence": verdict.sentence, "confidence": verdict.confidence},
     }
 
 
-def _forecast(made: Any) -> dict[str, Any] | None:
+def forecast_as_json(made: Forecast | None) -> dict[str, Any] | None:
+    """`final` (`loss`, `low`, `high`), `level`, what it is `of`, what is `outside_the_evidence`, and the `curve`."""
     if made is None:
         return None
-    final, low, high = made.final
     rows = zip(made.steps, made.losses, made.low, made.high, strict=True)
     curve = [[int(step), *(round(float(value), 4) for value in values)] for step, *values in rows]
-    known = {"of": made.of, "outside_the_evidence": list(made.outside)}
-    return {"final_loss": final, "low": low, "high": high, "level": 0.8, "curve": curve} | known
+    final = dict(zip(("loss", "low", "high"), made.final, strict=True))
+    return {"final": final, "level": LEVEL, "of": made.of, "outside_the_evidence": list(made.outside), "curve": curve}
 
 
 def explanation_page(explained: dict[str, Any]) -> str:
     """The explanation as a page for the terminal."""
-    lines = [f"{explained['recipe']}, step {explained['step']:,}"]
+    lines = [f"{explained.get('log') or explained['recipe']}, step {explained['step']:,}"]
     for section in explained["sections"]:
         lines += ["", section["title"].upper()]
         lines += [_wrapped(line) for line in section["lines"]]

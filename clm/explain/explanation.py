@@ -12,7 +12,8 @@ from clm.runs.record import RunRecord, read_run
 
 EXPLANATION_FILE = "explanation.json"
 # {"verdict": {"label": "below" | "within" | "above" | "can't say", "sentence", "confidence"},
-#  "forecast": {"final_loss", "low", "high", "level", "curve": [[step, loss, low, high], ...]} or None,
+#  "forecast": {"final": {"loss", "low", "high"}, "level", "of": "validation" | "training", "outside": [...],
+#               "curve": [[step, loss, low, high], ...]} or None,
 #  "band": [[step, low, high], ...] or None, "advice": [{"title", "gain_nats", "cost", "text"}, ...],
 #  "findings": [{"name", "text"}, ...], "sections": [{"key", "title", "lines": [...]}, ...], "made_from", ...}
 Explanation = dict[str, Any]
@@ -75,4 +76,6 @@ def _fingerprint(run: RunRecord) -> str:
 
 
 def _has_all_parts(kept: Any) -> bool:
-    return isinstance(kept, dict) and all(isinstance(kept.get(key), kind) for key, kind in _PARTS.items())
+    if not isinstance(kept, dict) or not all(isinstance(kept.get(key), kind) for key, kind in _PARTS.items()):
+        return False
+    return kept["forecast"] is None or isinstance(kept["forecast"].get("final"), dict)  # older ones have it otherwise

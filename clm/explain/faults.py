@@ -12,6 +12,7 @@ CHECKS: tuple[tuple[str, Check, set[str]], ...] = (
     ("mis-scaled accumulation", level_faults.accumulation, set()),
     ("too good to be true", level_faults.too_good, {"mis-scaled accumulation"}),
     ("loss above ln(vocabulary)", level_faults.above_uniform, _OTHER_THAN_IT_SEEMS),
+    ("loss that isn't finite", shape_faults.not_finite, set()),
     ("divergence", shape_faults.divergence, set()),
     ("training text in validation", level_faults.leak_to_validation, _OTHER_THAN_IT_SEEMS),
     ("duplicate training text", level_faults.leak_in_training, _OTHER_THAN_IT_SEEMS),

@@ -6,6 +6,8 @@ import numpy as np
 
 from clm.explain.evidence import FEWEST_LOGS, Evidence, smooth
 
+WHOLE = 0.05  # how near a ratio must be to a whole number, in ln, and half of what it may vary
+
 
 def resumes(e: Evidence) -> str | None:
     """Two saved states that disagree on a step."""
@@ -26,23 +28,34 @@ def resumes(e: Evidence) -> str | None:
 
 
 def accumulation(e: Evidence) -> str | None:
-    """A training loss that is the accumulation times too high or low."""
+    """A training loss that is the accumulation times too high or low; where that isn't known, a whole number of times."""
     gaps = e.gaps()
-    if e.accumulation < 2 or len(gaps) < 2:
+    if len(gaps) < 2 or (e.accumulation or 2) < 2:
         return None
-    ratio = float(np.median([train / validation for _, train, validation in gaps]))
-    for factor, word in ((e.accumulation, "too high"), (1 / e.accumulation, "too low")):
-        if abs(math.log(ratio / factor)) < 0.15:
-            return (
-                f"the training loss is {ratio:.2f} times the validation loss all along, and a step accumulates "
-                f"{e.accumulation} batches; it is {word} by that factor: the loss is summed or divided once too often"
-            )
-    return None
+    ratios = np.array([train / validation for _, train, validation in gaps if validation > 0])
+    ratio = float(np.median(ratios))
+    if e.accumulation is None:
+        factor = max(1, round(max(ratio, 1 / ratio)))
+        off = abs(math.log(max(ratio, 1 / ratio) / factor))
+        if factor < 2 or off > WHOLE or np.ptp(np.log(ratios[len(ratios) // 3 :])) > 2 * WHOLE:
+            return None
+        often = "its losses over the batches of a step"
+    else:
+        factor, often = e.accumulation, f"{e.accumulation} batches, which a step accumulates,"
+        if abs(abs(math.log(ratio)) - math.log(factor)) > 0.15:
+            return None
+    word = "too high" if ratio > 1 else "too low"
+    return (
+        f"the training loss is {ratio:.2f} times the validation loss all along; it is {word} by {factor}: {often} are "
+        "summed or divided once too often"
+    )
 
 
 def too_good(e: Evidence) -> str | None:
     """A loss that no model of a text has."""
     early = e.curve.train_losses[e.epochs(1) * e.curve.train_steps <= 2]
+    if e.reference is None:
+        return None
     limit = 0.25 * e.reference
     if len(early) >= FEWEST_LOGS and smooth(early)[-1] < limit:
         return (
@@ -76,6 +89,11 @@ def leak_in_training(e: Evidence) -> str | None:
     if len(wide) >= 2 and wide[-1] is early[-1]:
         step, train, validation = wide[0]
         gap = validation - train
+        if e.tokens_per_epoch is None:
+            return (
+                f"by step {step:,.0f} the training loss is {gap:.2f} nats below the validation loss; the training text "
+                "repeats itself or is seen many times, or the validation text is of another kind"
+            )
         return (
             f"by step {step:,.0f}, within the first epoch, the training loss is {gap:.2f} nats below the validation "
             "loss; the training text repeats itself, or the validation text is of another kind"
@@ -85,6 +103,8 @@ def leak_in_training(e: Evidence) -> str | None:
 
 def above_uniform(e: Evidence) -> str | None:
     """A loss above the uniform baseline."""
+    if e.vocab_size is None:
+        return None
     limit = math.log(e.vocab_size)
     worst = max([*e.curve.train_losses[:1], *smooth(e.curve.train_losses), *e.curve.losses], default=0.0)
     if worst > 1.05 * limit:

@@ -25,13 +25,13 @@ def numbers(setup: Setup, step: int, loss: float) -> dict[str, float | None]:
     distinct = distinct_share(min(samples, count), count, holding) * text.tokens
     words = text.words and (not text.bytes or has_words(text.words, text.bytes))
     return {
-        "perplexity": math.exp(loss),
+        "perplexity": perplexity(loss),
         "uniform_loss": math.log(setup.vocab_size),
         "unigram_entropy": text.unigram_entropy,
         "bits_per_byte": loss / math.log(2) * text.tokens / text.bytes if text.bytes else None,
         "nats_per_word": loss * text.tokens / text.words if words else None,
         "tokens": tokens,
-        "epochs": tokens / text.tokens,
+        "epochs": None if text.never_repeated else tokens / text.tokens,
         "samples": samples,
         "samples_per_epoch": count,
         "share_of_samples": samples / count,
@@ -40,6 +40,11 @@ def numbers(setup: Setup, step: int, loss: float) -> dict[str, float | None]:
         "parameters": setup.parameters,
         "tokens_per_parameter": tokens / setup.parameters,
     }
+
+
+def perplexity(loss: float) -> float:
+    """exp(loss), as far as there is such a number: a run that diverged can have any loss."""
+    return math.exp(min(loss, 700.0))
 
 
 def all_of(
@@ -52,16 +57,18 @@ def all_of(
     what_if: Sequence[Outlook],
     advice: Sequence[dict[str, Any]],
     findings: Sequence[dict[str, str]],
+    single: bool = False,
 ) -> list[dict[str, Any]]:
-    """Every part, {"key", "title", "lines"}, in the order in which one asks."""
+    """Every part, {"key", "title", "lines"}, in the order in which one asks; of a `single` loss or of a curve."""
     known = numbers(setup, step, loss)
+    wrong = ["Nothing that one loss can show."] if single and not findings else findings_lines(findings, step)
     parts = (
         ("meaning", f"What a {kind} loss of {loss:.2f} means", _meaning(setup, loss, known)),
         ("seen", "How much it has seen", _seen(setup, step, known)),
         ("normal", "Is it normal?", [verdict.sentence, f"How sure: {verdict.confidence}."]),
         ("end", "Where it will end", _end(setup, step, made, what_if)),
         ("advice", "What would help", _help(advice)),
-        ("findings", "What is wrong", [f"{each['name']}: {each['text']}" for each in findings] or _nothing(step, kind)),
+        ("findings", "What is wrong", wrong),
     )
     return [{"key": key, "title": title, "lines": lines} for key, title, lines in parts]
 
@@ -73,10 +80,9 @@ def targets(setup: Setup) -> Sequence[float]:
 
 
 def _meaning(setup: Setup, loss: float, known: dict[str, Any]) -> list[str]:
-    uniform, text, perplexity = known["uniform_loss"], setup.text, known["perplexity"]
+    uniform, text = known["uniform_loss"], setup.text
     lines = [
-        f"Perplexity {perplexity:.1f}: the model is as unsure of the next token as between {perplexity:.1f} equally "
-        "likely ones.",
+        perplexity_line(loss),
         f"It started near the uniform baseline, ln({setup.vocab_size:,}) = {uniform:.2f}.",
     ]
     if text.unigram_entropy is None:
@@ -107,38 +113,49 @@ def _meaning(setup: Setup, loss: float, known: dict[str, Any]) -> list[str]:
     return lines
 
 
+def perplexity_line(loss: float) -> str:
+    """What a loss says by itself."""
+    each = f"{perplexity(loss):,.1f}"
+    return f"Perplexity {each}: the model is as unsure of the next token as between {each} equally likely ones."
+
+
 def _way(start: float, loss: float, target: float) -> float:
     return (start - loss) / (start - target) if start > target else 1.0
 
 
 def _seen(setup: Setup, step: int, known: dict[str, Any]) -> list[str]:
+    text = setup.text
+    amount = f"{known['tokens'] / 1e6:,.1f} M tokens in {step:,} steps of {setup.tokens_per_step:,}."
+    if text.never_repeated:
+        unknown = "How long the text is isn't known, so it counts as never repeated (--dataset_tokens N says it)."
+        lines = [f"{amount} {unknown}"]
+    else:
+        epochs = f"{known['epochs']:.2f} of an epoch over {text.tokens:,} tokens ({text.tokens_from})"
+        lines = [f"{amount} That is {epochs}.", *_in_samples(setup, known)]
+    return [
+        *lines,
+        f"{known['tokens_per_parameter']:.2f} tokens for each of {setup.parameters:,} parameters; compute is spent "
+        f"best at about {TOKENS_PER_PARAMETER:.0f} (Hoffmann et al. 2022).",
+    ]
+
+
+def _in_samples(setup: Setup, known: dict[str, Any]) -> list[str]:
     sampling, text, distinct = setup.recipe.data.sampling, setup.text, known["distinct_tokens"]
-    full_steps = known["full_steps_per_epoch"]
     lines = [
-        f"{known['tokens'] / 1e6:,.1f} M tokens in {step:,} steps of {setup.tokens_per_step:,}. That is "
-        f"{known['epochs']:.2f} of an epoch over {text.tokens:,} tokens ({text.tokens_from}).",
         f"Counted in {sampling} it is {known['samples']:,} of {known['samples_per_epoch']:,}, "
-        f"{100 * known['share_of_samples']:.3g} %; an epoch of {sampling} has {full_steps:,} full steps.",
+        f"{100 * known['share_of_samples']:.3g} %; an epoch of {sampling} has {known['full_steps_per_epoch']:,} full "
+        "steps.",
     ]
     if sampling == "windows":
         lines.append(f"Both are true: every token lies in {setup.block_size:,} windows. The model learns from tokens.")
         lines.append(f"An epoch of blocks, end to end, has {setup.epoch('blocks').full:,} full steps.")
     lines.append(f"About {distinct / 1e6:,.1f} M different tokens are seen, {distinct / text.tokens:.0%} of the text.")
-    lines.append(
-        f"{known['tokens_per_parameter']:.2f} tokens for each of {setup.parameters:,} parameters; compute is spent "
-        f"best at about {TOKENS_PER_PARAMETER:.0f} (Hoffmann et al. 2022)."
-    )
     return lines
 
 
 def _end(setup: Setup, step: int, made: Forecast | None, what_if: Sequence[Outlook]) -> list[str]:
     if made is not None:
-        final, low, high = made.final
-        lines = [
-            f"At step {setup.total_steps:,} the {made.of} loss is forecast at {final:.2f}, perplexity "
-            f"{math.exp(final):.1f}. The 80 % interval is {low:.2f} to {high:.2f}.",
-            *(f"Outside the evidence: {each}." for each in made.outside),
-        ]
+        lines = forecast_lines(made)
     elif step >= setup.total_steps:
         lines = ["The run is finished."]
     else:
@@ -149,6 +166,18 @@ def _end(setup: Setup, step: int, made: Forecast | None, what_if: Sequence[Outlo
     shown = ", ".join(f"{change:+.2f} nats at {epochs:.2g} epochs" for epochs, change in pairs("dropout"))
     lines.append(f"With dropout: can't say. In small runs that differ in nothing else, dropout 0.1 made {shown}.")
     return lines
+
+
+def forecast_lines(made: Forecast) -> list[str]:
+    """Where a run will end, and what that doesn't rest on."""
+    final, low, high = made.final
+    lines = [
+        f"At step {made.steps[-1]:,} the {made.of} loss is forecast at {final:.2f}, perplexity "
+        f"{perplexity(final):.1f}. The 80 % interval is {low:.2f} to {high:.2f}."
+    ]
+    if made.of == "training":
+        lines.append("It is the training loss that is forecast: there are no validation losses.")
+    return lines + [f"Outside the evidence: {each}." for each in made.outside]
 
 
 def _help(advice: Sequence[dict[str, Any]]) -> list[str]:
@@ -162,5 +191,6 @@ def _help(advice: Sequence[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def _nothing(step: int, kind: str) -> list[str]:
-    return [f"Nothing that shows by step {step:,}."] if kind == "validation" else ["Nothing that one loss can show."]
+def findings_lines(findings: Sequence[dict[str, str]], step: int) -> list[str]:
+    """What is wrong by a step."""
+    return [f"{each['name']}: {each['text']}" for each in findings] or [f"Nothing that shows by step {step:,}."]

@@ -1,11 +1,11 @@
 """What a recipe's loss is to be held against: its model, text, batch and schedule."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from clm.config.fields import MUON
 from clm.config.recipe import Recipe, load
 from clm.data.blocks import EpochSteps, count_samples, count_steps, tokens_trained, total_steps
 from clm.data.description import DATA_FILE
@@ -13,7 +13,7 @@ from clm.data.prepare import DEFAULT_VOCAB_SIZE
 from clm.errors import UserError
 from clm.explain import training_text
 from clm.explain.expected import Situation
-from clm.explain.forecast import Law
+from clm.explain.forecast import Facts, Law
 from clm.explain.scaling import typical_unigram_entropy
 from clm.explain.training_text import Text
 from clm.model.size import parameters_of
@@ -77,9 +77,15 @@ class Setup:
         return self.recipe.training["learning_rate"]
 
     @property
+    def optimizer(self) -> str | None:
+        """Its family, `adamw`, `muon` or `soap`; None for one that no reference run has."""
+        name = self.recipe.training.get("optim", "adamw")
+        return Facts(None, None, self.total_steps, name).family
+
+    @property
     def muon(self) -> bool:
-        """Whether the matrices are trained by Muon, and not by AdamW."""
-        return self.recipe.training.get("optim") == MUON
+        """Whether the matrices are trained by Muon, or by SOAP, which the references count with it."""
+        return self.optimizer in ("muon", "soap")
 
     @property
     def dropout(self) -> float:
@@ -111,7 +117,7 @@ class Setup:
         keywords, steps = self.recipe.training | training, total_steps or self.total_steps
         if keywords.get("lr_scheduler_type") in FOLLOWS_THE_LOSS:
             return None
-        in_a_pass = self.text.tokens / self.tokens_per_step / batch
+        in_a_pass = math.inf if self.text.never_repeated else self.text.tokens / self.tokens_per_step / batch
         return Law(lambda at: learning_rates(keywords, steps, at), steps, in_a_pass, worth)
 
     @cached_property
@@ -130,7 +136,7 @@ class Setup:
             "block_size": self.block_size,
             "peak_rate": self.peak_rate,
             "tokens_per_step": round(self.tokens_per_step * batch),
-            "dataset_tokens": self.text.tokens,
+            "dataset_tokens": None if self.text.never_repeated else self.text.tokens,
             "law": law,
             "muon": self.muon,
             "dropout": self.dropout,

@@ -7,6 +7,16 @@ import numpy as np
 from clm.explain.evidence import FEWEST_LOGS, Evidence, smooth
 
 
+def not_finite(e: Evidence) -> str | None:
+    """Losses that end as NaN or infinity."""
+    if e.lost_at is None:
+        return None
+    return (
+        f"from step {e.lost_at:,.0f} on the loss is no finite number, and it stays so; the run is lost from there: "
+        "start again from a checkpoint before it, with a lower learning rate, and look at the batch of that step"
+    )
+
+
 def divergence(e: Evidence) -> str | None:
     """A training loss that rose and stays up."""
     losses = e.curve.train_losses
@@ -39,7 +49,7 @@ def spikes(e: Evidence) -> str | None:
 def rate_too_high(e: Evidence) -> str | None:
     """No progress, at a learning rate far above the usual."""
     losses = e.curve.train_losses
-    if not e.past_plateau or e.peak_rate <= 10 * e.usual_rate:
+    if not e.past_plateau or not _rates_known(e) or e.peak_rate <= 10 * e.usual_rate:
         return None
     late = smooth(losses)[len(losses) // 2 :]
     if late[-1] > 0.93 * e.reference and late[0] - late[-1] < 0.1:
@@ -53,7 +63,7 @@ def rate_too_high(e: Evidence) -> str | None:
 def rate_too_low(e: Evidence) -> str | None:
     """Slow progress, at a learning rate far below the usual."""
     losses = e.curve.train_losses
-    if not e.past_plateau or e.peak_rate >= e.usual_rate / 5:
+    if not e.past_plateau or not _rates_known(e) or e.peak_rate >= e.usual_rate / 5:
         return None
     smoothed = smooth(losses)
     quarter = len(smoothed) // 4
@@ -92,9 +102,14 @@ def overfitting(e: Evidence) -> str | None:
     if best <= len(losses) - 3 and losses[-1] - losses[best] > 0.03 and min(losses[best + 1 :]) > losses[best] + 0.005:
         train = e.curve.train_at(steps[best], e.curve.last_step / 10)
         if train is not None and e.curve.train_losses[-3:].mean() < train:
+            when = f"after {e.epochs(steps[-1]):.1f} epochs" if e.tokens_per_epoch else f"by step {steps[-1]:,.0f}"
             return (
-                f"the validation loss turned up after {e.epochs(steps[-1]):.1f} epochs, while the training loss still "
+                f"the validation loss turned up {when}, while the training loss still "
                 f"falls: {losses[best]:.4f} at step {steps[best]:,.0f} was the best, now it is {losses[-1]:.4f}; stop "
                 "there, raise dropout, or take more text"
             )
     return None
+
+
+def _rates_known(e: Evidence) -> bool:
+    return e.peak_rate is not None and e.usual_rate is not None

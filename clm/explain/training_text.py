@@ -21,7 +21,10 @@ KNOWN_WORDS = {("Salesforce/wikitext", "wikitext-103-raw-v1"): 103_227_021}
 
 @dataclass(frozen=True)
 class Text:
-    """What is known of a training text. Entropies are in nats a token; None means that it isn't measured."""
+    """What is known of a training text. Entropies are in nats a token; None means that it isn't measured.
+
+    Where `never_repeated`, its length isn't known, and `tokens` are those that the run trains on.
+    """
 
     tokens: int
     tokens_from: str
@@ -29,6 +32,7 @@ class Text:
     bytes: int | None = None
     unigram_entropy: float | None = None
     unigram_loss: float | None = None  # on the validation text
+    never_repeated: bool = False
 
 
 def text_in_figures(data: Prepared) -> dict[str, Any]:

@@ -27,14 +27,14 @@ def check_writable(key: str, folder: Path) -> None:
         raise UserError(f"{key} {folder}: {existing} can't be written ({error.strerror}); set another {key}") from None
 
 
-def check_output(path: Path) -> None:
-    """Stop before any work if no file can be written at `path`, which is a command's `--output`.
+def check_output(path: Path, name: str = "--output") -> None:
+    """Stop before any work if no file can be written at `path`, which is a command's option `name`.
 
     Raises:
         UserError: it is a folder, or is to lie in one that isn't there or can't be written.
     """
     if path.is_dir():
-        raise UserError(f"--output {path}: is a folder; name a file")
+        raise UserError(f"{name} {path}: is a folder; name a file")
     if not path.absolute().parent.is_dir():
-        raise UserError(f"--output {path}: there is no folder {path.parent}")
-    check_writable("--output", path.absolute().parent)
+        raise UserError(f"{name} {path}: there is no folder {path.parent}")
+    check_writable(name, path.absolute().parent)

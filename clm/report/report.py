@@ -45,6 +45,11 @@ def write_report(folder: Path, explanation: Explanation | None = None, output: P
     return _write(files)
 
 
+def write_log_report(run: RunRecord, explanation: Explanation, output: Path) -> list[Path]:
+    """Write the page of a run of which only a log is there; the files written. UserError as from write_report."""
+    return _write({output: page_bytes(run_page(run, explanation, only_log=True))})
+
+
 def write_comparison(folders: Sequence[Path], output: Path) -> list[Path]:
     """Write the page of several runs; the files written. UserError as from write_report."""
     return _write({output: page_bytes(comparison_page([read_run(folder) for folder in folders]))})
@@ -66,8 +71,8 @@ def _write(files: dict[Path, bytes]) -> list[Path]:
     return list(files)
 
 
-def run_page(run: RunRecord, explanation: Explanation | None = None) -> str:
-    """The page of one run."""
+def run_page(run: RunRecord, explanation: Explanation | None = None, only_log: bool = False) -> str:
+    """The page of one run; of one of which `only_log` is there, without its machine and its command."""
     explanation = explanation or {}
     recipe = {key: shown(value) for key, value in run.recipe.items()}
     return render(
@@ -90,8 +95,8 @@ def run_page(run: RunRecord, explanation: Explanation | None = None) -> str:
         text=rows.text(run),
         recipe=list(recipe.items()),
         main_keys=[(key, recipe[key]) for key in rows.MAIN_KEYS if run.recipe.get(key) is not None],
-        machine=rows.machine_rows(run) + rows.cost(run),
-        command=rows.command(run),
+        machine=[] if only_log else rows.machine_rows(run) + rows.cost(run),
+        command="" if only_log else rows.command(run),
     )
 
 

@@ -22,11 +22,12 @@ def lead(run: RunRecord) -> str:
     """What was trained, in a sentence."""
     recipe, parameters = run.recipe, run.parameters
     if not parameters:
-        return "A run whose folder doesn't tell the model's shape."
+        return "A run of a model whose shape isn't known."
     text = recipe.get("dataset_name") or "the author's own text"
+    heads = f"{shown(recipe['n_head'])} heads, " if recipe.get("n_head") else ""
     return (
-        f"A GPT-2 of {large(parameters)} parameters ({recipe['n_layer']} layers, {shown(recipe.get('n_head'))} heads, "
-        f"{recipe['n_embd']} wide, a context of {recipe['block_size']:,} tokens), trained from nothing on {text}."
+        f"A GPT-2 of {large(parameters)} parameters ({recipe['n_layer']} layers, {heads}{recipe['n_embd']} wide, a context "
+        f"of {recipe['block_size']:,} tokens), trained from nothing on {text}."
     )
 
 

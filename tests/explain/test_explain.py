@@ -65,10 +65,11 @@ def test_where_no_reference_is_near_it_says_so(workplace, capsys):
         ([*CASE, "--step", "3654500", "--loss", "3.9"], "has steps 1 to 3,654,499"),
         ([*CASE, "--step", "3000", "--loss", "-1"], "from 0 to 100 nats"),
         ([*CASE, "--step", "3000", "--loss", "nan"], "from 0 to 100 nats"),
-        ([*CASE, "--step", "3000"], "give a run's folder, or --config"),
-        (["explain", "nowhere"], "no such folder"),
+        ([*CASE, "--step", "3000"], "give a run's folder, a log, or --config"),
+        ([*CASE, "--step", "3000", "--loss", "3.9", "--until", "9"], "a single loss has no curve"),
+        (["explain", "nowhere"], "no such file or folder"),
         (["explain", "."], "not a run's folder"),
-        (["explain", "nowhere", "--step", "3"], "leave everything else"),
+        (["explain", "nowhere", "--step", "3"], "leave --step and --loss out"),
     ],
 )
 def test_input_that_cannot_be_explained_gets_one_line(workplace, capsys, words, complaint):
@@ -117,6 +118,6 @@ def test_an_unfinished_run_is_forecast(workplace, capsys):
         Path("out", name).unlink()
     assert main(["explain", "out", "--output", "e.json"]) == 0
     made = json.loads(Path("e.json").read_text())["forecast"]
-    assert made["level"] == 0.8 and made["low"] < made["final_loss"] < made["high"]
+    assert made["level"] == 0.8 and made["final"]["low"] < made["final"]["loss"] < made["final"]["high"]
     assert made["curve"][0][0] == 150 and made["curve"][-1][0] == 300
-    assert made["final_loss"] < made["curve"][0][1]
+    assert made["final"]["loss"] < made["curve"][0][1]

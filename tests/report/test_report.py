@@ -107,7 +107,7 @@ def test_runs_without_a_curve_and_with_one_point(tmp_path):
 def test_a_folder_with_only_a_recipe(tmp_path):
     write(tmp_path / "made" / "recipe.json", {"n_layer": 2}) if (tmp_path / "made").mkdir() is None else None
     text = Elements(run_page(read_run(tmp_path / "made"))).text
-    assert "doesn't tell the model's shape" in text and "Not known to be finished: 0 steps" in text
+    assert "a model whose shape isn't known" in text and "Not known to be finished: 0 steps" in text
 
 
 def test_nothing_in_a_runs_folder_becomes_part_of_the_page(tmp_path):

@@ -47,9 +47,7 @@ def explanation(words: str = "It is.") -> dict:
     return {
         "verdict": {"label": "within", "sentence": words, "confidence": words},
         "forecast": {
-            "final_loss": 3.5,
-            "low": 3.25,
-            "high": 3.75,
+            "final": {"loss": 3.5, "low": 3.25, "high": 3.75},
             "level": 0.8,
             "curve": [[10, 4, 4, 4], [20, 3.5, 3, 4]],
         },
