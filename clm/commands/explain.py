@@ -20,9 +20,9 @@ from clm.runs.logs.as_run import record_of
 from clm.runs.logs.read import STANDARD_INPUT, read_log
 from clm.runs.record import read_run
 
-EPILOG = """Give the folder of a run (and --output or --report). Or give a log of any run, a file, a folder of TensorBoard's or
-- for standard input, with what is known of it: --config RECIPE, of which a part is enough, and --key value. Or give
---config RECIPE --step N --loss X."""
+EPILOG = """Give the folder of a run (and --output or --report). Or give a log of any run, a file, a folder of
+TensorBoard's or - for standard input, with what is known of it: --config RECIPE, of which a part is enough, and --key
+value. Or give --config RECIPE --step N --loss X."""
 
 
 def run(words: Sequence[str]) -> None:

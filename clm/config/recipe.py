@@ -126,8 +126,8 @@ def parse(argv: Sequence[str]) -> Recipe:
 def fragment(argv: Sequence[str]) -> tuple[Recipe, frozenset[str]]:
     """What `[--config FILE] [--key value …]` tells of a run that somebody made elsewhere, and which keys it gives.
 
-    Every key is checked as a recipe's. But no text need be named, and some values are taken that only ELSEWHERE has. A key that isn't given
-    has a recipe's default; whether that holds for the run is for the caller to judge.
+    Every key is checked as a recipe's. But no text need be named, and some values are taken that only ELSEWHERE has. A
+    key that isn't given has a recipe's default; whether that holds for the run is for the caller to judge.
     """
     path, overrides = _typed(_split(argv))
     from_file = checked(read_object(Path(path)), path, ELSEWHERE) if path else {}

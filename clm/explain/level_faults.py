@@ -28,7 +28,7 @@ def resumes(e: Evidence) -> str | None:
 
 
 def accumulation(e: Evidence) -> str | None:
-    """A training loss that is the accumulation times too high or low; where that isn't known, a whole number of times."""
+    """A training loss that is the accumulation times too high or low; a whole number of times where it isn't known."""
     gaps = e.gaps()
     if len(gaps) < 2 or (e.accumulation or 2) < 2:
         return None

@@ -26,8 +26,8 @@ def lead(run: RunRecord) -> str:
     text = recipe.get("dataset_name") or "the author's own text"
     heads = f"{shown(recipe['n_head'])} heads, " if recipe.get("n_head") else ""
     return (
-        f"A GPT-2 of {large(parameters)} parameters ({recipe['n_layer']} layers, {heads}{recipe['n_embd']} wide, a context "
-        f"of {recipe['block_size']:,} tokens), trained from nothing on {text}."
+        f"A GPT-2 of {large(parameters)} parameters ({recipe['n_layer']} layers, {heads}{recipe['n_embd']} wide, a "
+        f"context of {recipe['block_size']:,} tokens), trained from nothing on {text}."
     )
 
 

@@ -39,8 +39,8 @@ def explain_log(log: Log, given: Given, until: int | None = None) -> dict[str, A
         raise UserError(f"{log.name}: {known} losses{f' until step {until:,}' if until else ''} are no curve yet")
     if given.steps and log.curve.last_step > 1.01 * given.steps + 1:
         raise UserError(
-            f"{log.name}: its steps go to {log.curve.last_step:,}, but the run has {given.steps:,} (max_steps): are they "
-            "optimizer steps, and not seconds, samples or batches of an accumulation?"
+            f"{log.name}: its steps go to {log.curve.last_step:,}, but the run has {given.steps:,} (max_steps): are "
+            "they optimizer steps, and not seconds, samples or batches of an accumulation?"
         )
     if not len(curve.losses):
         given.recipe.training["eval_strategy"] = "no"

@@ -25,7 +25,7 @@ def ordered(parts: list[Part]) -> Ordered:
     """One curve of a log's parts: where steps are there twice, the later loss counts."""
     if len(parts) > MOST_PARTS:
         return Ordered(_together(parts), ["The steps are in no order, so they were sorted."])
-    curve, remarks = parts[0], []
+    curve, remarks = _together(parts[:1]), []
     for part in parts[1:]:
         start = min(steps[0] for steps, _ in part.values())
         end = max(steps[-1] for steps, _ in curve.values())
@@ -38,7 +38,7 @@ def ordered(parts: list[Part]) -> Ordered:
                 f"The step count begins anew after {end:,.0f}, and the loss goes on: the steps are counted on from it."
             )
         else:
-            curve = part
+            curve = _together([part])
             remarks.append(
                 f"The steps begin anew after {end:,.0f}, and so does the loss: several runs are in one log, and the "
                 "last one is read."

@@ -23,7 +23,7 @@ from functools import lru_cache
 from typing import Any
 
 from clm.runs.logs.collect import Collector
-from clm.runs.logs.columns import LOSSES, NTH, TRAINING, VALIDATION, classify
+from clm.runs.logs.columns import LOSSES, NTH, TRAINING, VALIDATION, classify, is_kind
 from clm.runs.logs.nth import Nth
 
 STEPS = (classify("step").rank, "step")  # what the column of steps is called, for a line names it in passing
@@ -176,6 +176,6 @@ def flat(value: Mapping[str, Any], prefix: str = "", depth: int = 0) -> dict[str
 def _name(name: str) -> str:
     """Of "Validation bpb" and the like, without words that only stand in front."""
     words = name.split()
-    while len(words) > 1 and classify(" ".join(words[1:])) == classify(name) and classify(name):
+    while len(words) > 1 and not is_kind(words[0]) and classify(" ".join(words[1:])) == classify(name):
         words = words[1:]
     return " ".join(words)
