@@ -7,6 +7,7 @@ from clm.explain.evidence import Evidence
 
 Check = Callable[[Evidence], str | None]
 _OTHER_THAN_IT_SEEMS = {"mis-scaled accumulation", "too good to be true"}
+_FLAT = {"divergence", "plateau at the unigram entropy", "learning rate too high"}
 CHECKS: tuple[tuple[str, Check, set[str]], ...] = (
     ("non-determinism between resumes", level_faults.resumes, set()),
     ("mis-scaled accumulation", level_faults.accumulation, set()),
@@ -19,6 +20,7 @@ CHECKS: tuple[tuple[str, Check, set[str]], ...] = (
     ("learning rate too high", shape_faults.rate_too_high, {"divergence"}),
     ("learning rate too low", shape_faults.rate_too_low, set()),
     ("plateau at the unigram entropy", shape_faults.plateau, {"learning rate too high", "learning rate too low"}),
+    ("stalled", shape_faults.stalled, _FLAT | _OTHER_THAN_IT_SEEMS),
     ("spikes", shape_faults.spikes, {"divergence"}),
     ("overfitting", shape_faults.overfitting, {"divergence", "duplicate training text"} | _OTHER_THAN_IT_SEEMS),
 )

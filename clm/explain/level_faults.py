@@ -6,6 +6,9 @@ import numpy as np
 
 from clm.explain.evidence import FEWEST_LOGS, Evidence, smooth
 
+# Of the unigram entropy. Where that is a guess, less: a large model's loss on plain text, or a small one's on code, is
+# below a quarter of what the vocabulary lets guess.
+TOO_GOOD, TOO_GOOD_GUESSED = 0.25, 0.15
 WHOLE = 0.05  # how near a ratio must be to a whole number, in ln, and half of what it may vary
 
 
@@ -56,15 +59,15 @@ def too_good(e: Evidence) -> str | None:
     early = e.curve.train_losses[e.epochs(1) * e.curve.train_steps <= 2]
     if e.reference is None:
         return None
-    limit = 0.25 * e.reference
+    limit = (TOO_GOOD if e.unigram else TOO_GOOD_GUESSED) * e.reference
     if len(early) >= FEWEST_LOGS and smooth(early)[-1] < limit:
         return (
-            f"the training loss is {smooth(early)[-1]:.2f} within two epochs, below a quarter of the unigram entropy; "
+            f"the training loss is {smooth(early)[-1]:.2f} within two epochs, below {limit:.2f}; "
             "no model of a text does that: are the labels shifted by one, or does the text repeat itself?"
         )
     if len(e.curve.losses) and e.curve.losses.min() < limit:
         return (
-            f"the validation loss is {e.curve.losses.min():.2f}, below a quarter of the unigram entropy; that is too "
+            f"the validation loss is {e.curve.losses.min():.2f}, below {limit:.2f}; that is too "
             "good for text: are the labels shifted by one, or is this text in the training text?"
         )
     return None

@@ -106,7 +106,7 @@ class Given:
             sizes: dict[str, Any] = {"n_layer": model.n_layer, "n_embd": model.n_embd, "n_inner": model.n_inner}
             parameters = count_parameters(**sizes, block_size=1, vocab_size=1).non_embedding
         tokens = None
-        if not self.lacks("block_size", BATCH):
+        if not self.lacks("block_size", BATCH, "max_steps"):
             tokens = self.steps * self.recipe.data.block_size * self._global_batch_size
         rate = self.recipe.training["learning_rate"] if "learning_rate" in self.given else None
         return Facts(parameters, tokens, self.steps, self.optimizer, rate)
