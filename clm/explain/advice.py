@@ -9,6 +9,7 @@ from clm.config.fields import MUON
 from clm.explain import references
 from clm.explain.expected import Model
 from clm.explain.forecast import Law
+from clm.explain.forecast.facts import MUON_RATE
 from clm.explain.outlook import decays, pairs
 from clm.explain.scaling import TOKENS_PER_PARAMETER, critical_batch_tokens, usual_learning_rate
 from clm.explain.setup import Setup
@@ -133,14 +134,14 @@ def _batch(case: Case) -> Iterator[Advice]:
 
 def _rate(case: Case) -> Iterator[Advice]:
     parameters, rate = case.setup.non_embedding_parameters, case.setup.peak_rate
-    usual = usual_learning_rate(parameters)
+    usual = usual_learning_rate(parameters) * (MUON_RATE if case.setup.optimizer == "muon" else 1.0)
     if usual / 2 <= rate <= 5 * usual:
         return
     word = "higher" if rate < usual else "lower"
     gain = case.gain(case.setup.law(case.steps), peak_rate=usual) if rate < usual else None
     why = (
         f"{rate:.1e} is {rate / usual:.2g} times what suits {parameters:,} non-embedding parameters (Kaplan et al. "
-        "2020, equation D.1); try a few around it, with warmup"
+        "2020, equation D.1; for Muon four times that); try a few around it, with warmup"
     )
     yield Advice(f"a {word} learning rate, about {usual:.1e}", gain, 1.0, "no time", why)
 

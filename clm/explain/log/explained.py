@@ -123,7 +123,7 @@ def _evidence(curve: Curve, given: Given, lost_at: float | None) -> Evidence:
 
 def _assumptions(given: Given, log: Log, curve: Curve) -> list[str]:
     said = []
-    if given.total_steps and given.steps == given.total_steps:
+    if given.steps_are_the_logs:
         said.append(f"The log says that the run has {given.steps:,} steps.")
     if given.assumed:
         said.append(f"Not given, so taken as usual: {', '.join(given.assumed)}.")

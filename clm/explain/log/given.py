@@ -88,6 +88,11 @@ class Given:
         return self._max_steps
 
     @property
+    def steps_are_the_logs(self) -> bool:
+        """Whether only the log says how many steps the run has."""
+        return self.steps is not None and replace(self, total_steps=None).steps is None
+
+    @property
     def law(self) -> Law | None:
         """The schedule's law, for which the schedule alone has to be known."""
         training = self.recipe.training
