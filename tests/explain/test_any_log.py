@@ -69,7 +69,7 @@ def test_standard_input_is_a_log(log, monkeypatch):
 def test_an_optimizer_that_is_not_known_widens_the_interval_and_it_is_said(log):
     def width(optim):
         made = explained(log, "--config", "config.json", "--until", "4000", "--optim", optim)["forecast"]
-        return made["final"]["high"] - made["final"]["low"], made["outside"]
+        return made["final"]["high"] - made["final"]["low"], made["outside_the_evidence"]
 
     known, unknown = width("adamw"), width("shampoo")
     assert unknown[0] > known[0] and not known[1] and "optimizer: shampoo" in unknown[1][0]

@@ -4,7 +4,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from clm.errors import UserError
@@ -55,6 +55,7 @@ def test_any_bytes(content):
     read(content)
 
 
+@example(WHOLE[2], [(0.75, "1e308")], 1.0)  # a step that is infinite
 @settings(max_examples=300, deadline=None)
 @given(
     st.sampled_from(WHOLE), st.lists(st.tuples(st.floats(0, 1), st.sampled_from(PIECES)), max_size=6), st.floats(0, 1)

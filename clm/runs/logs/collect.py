@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from clm.errors import UserError
 from clm.runs.logs.columns import LOSSES, classify
 from clm.runs.logs.series import LARGEST_STEP, Series
 
@@ -32,6 +31,7 @@ class Collector:
         self.series: dict[str, Series] = {}  # losses, by column
         self.others: dict[str, None] = {}  # columns that don't matter
         self.without_steps: dict[str, None] = {}  # losses in rows that have no step
+        self.too_large: dict[str, float] = {}  # steps that can't be any, such as times, by column
         self.runs: dict[str, None] = {}  # values of a column that names the run
         self.steps: tuple[int, str] | None = None  # rank and name of the column of steps
         self.parts = 1  # a new one begins where the steps go back
@@ -40,11 +40,7 @@ class Collector:
         self._shapes: dict[tuple[str, ...], Shape] = {}
 
     def take(self, row: Mapping[str, Any]) -> None:
-        """A row: names and values, numbers or texts; what doesn't matter is passed over.
-
-        Raises:
-            UserError: its step is none.
-        """
+        """A row: names and values, numbers or texts; what doesn't matter is passed over."""
         names = tuple(row)
         shape = self._shapes.get(names) or self._shape(names)
         for name in shape.runs:
@@ -60,6 +56,8 @@ class Collector:
 
     def add(self, name: str, kind: str, step: float, loss: float) -> None:
         """A loss of the column `name` at a step; where a kind's steps go back, a new part of the log begins."""
+        if not step <= LARGEST_STEP:
+            return
         if step < self._last.get(kind, 0):
             self.parts, self._last = self.parts + 1, {}
         self._last[kind] = step
@@ -99,8 +97,9 @@ class Collector:
         for rank, name in shape.steps:
             step = as_number(row[name])
             if step is not None and step >= 0 and shape.losses:
-                if step > LARGEST_STEP:
-                    raise UserError(f"{name} is {step:,.0f}, which is no count of optimizer steps but a time")
+                if not step <= LARGEST_STEP:
+                    self.too_large.setdefault(name, step)
+                    return None
                 return step if self.by(rank, name) else None
         return None
 

@@ -145,6 +145,9 @@ def _why_nothing(into: Collector) -> str:
     lost = [name for name, series in into.series.items() if series.not_finite]
     if lost:
         return f"no loss in it is a finite number ({_shown(lost)})"
+    if into.too_large:
+        name, step = next(iter(into.too_large.items()))
+        raise UserError(f"{name} is {step:,.6g}, which is no count of optimizer steps but a time")
     names = [*into.without_steps, *into.others]
     if not into.without_steps:
         return "no losses in it" + (f": its columns are {_shown(names)}" if names else " in any form that is known")

@@ -1,5 +1,6 @@
 """Steps of the Trainer's printed dicts, which have none: by their number, and the progress bars between them."""
 
+import math
 import statistics
 from array import array
 from itertools import pairwise
@@ -28,6 +29,7 @@ class Nth:
     def of(self, training: bool, epoch: Any) -> float:
         """The number of a dict: of a training loss one more, of another the one before; less where epochs go back."""
         epoch = as_number(epoch)
+        epoch = epoch if epoch is not None and 0 <= epoch < math.inf else None
         if epoch is not None and self._epoch and epoch < self._epoch:
             self._count = float(round(self._count * epoch / self._epoch)) - training
         self._epoch = epoch if epoch is not None else self._epoch

@@ -1,11 +1,11 @@
 """The losses of one column as they come, in memory that doesn't grow with the log."""
 
-import math
 from array import array
 
 import numpy as np
 
 MOST_POINTS = 20_000  # twice as many are kept at most, then neighbours are averaged
+LARGEST = 1e30  # a greater loss counts as infinite, so that sums stay finite
 LARGEST_STEP = 1e9  # no run has more optimizer steps; a time stamp does
 
 
@@ -28,7 +28,7 @@ class Series:
 
     def add(self, step: float, loss: float, part: int) -> None:
         """A loss of a part of the log; one that isn't finite is counted and left out."""
-        if not -math.inf < loss < math.inf:
+        if not -LARGEST < loss < LARGEST:
             self.not_finite += 1
             self.trailing = [*self.trailing, step][:8]
             return

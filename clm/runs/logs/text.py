@@ -25,6 +25,7 @@ from typing import Any
 from clm.runs.logs.collect import Collector
 from clm.runs.logs.columns import LOSSES, NTH, TRAINING, VALIDATION, classify, is_kind
 from clm.runs.logs.nth import Nth
+from clm.runs.logs.series import LARGEST_STEP
 
 STEPS = (classify("step").rank, "step")  # what the column of steps is called, for a line names it in passing
 
@@ -118,10 +119,11 @@ class TextLog:
     def _at(self, form: Form, numbers: list[str]) -> float | None:
         if form.step is not None:
             self._step = _value(numbers[form.step])
-            if form.iteration is not None and self._step > 0:
-                self._per_step = _value(numbers[form.iteration]) / self._step
+            if form.iteration is not None and 0 < self._step <= LARGEST_STEP:
+                self._per_step = max(1.0, _value(numbers[form.iteration]) / self._step)
         elif form.iteration is not None:
-            self._step = float(round(_value(numbers[form.iteration]) / self._per_step))
+            iteration = _value(numbers[form.iteration]) / self._per_step
+            self._step = float(round(iteration)) if iteration <= LARGEST_STEP else None
         return self._step
 
 
