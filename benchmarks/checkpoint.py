@@ -30,13 +30,16 @@ WAYS = ("none", "beside", "stock", "blocking")
 
 
 class Training:
-    """GPT-2 of 124 M parameters, its AdamW, and one step of both."""
+    """GPT-2 of 124 M parameters, or as `config` has it, its AdamW, and one step of both."""
 
-    def __init__(self, tokens: int) -> None:
+    def __init__(self, tokens: int, config: GPT2Config | None = None) -> None:
+        config = config or GPT2Config()
+        width = config.n_positions
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.model = GPT2LMHeadModel(GPT2Config()).to(self.device)
+        self.model = GPT2LMHeadModel(config).to(self.device)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4, fused=True)
-        self.ids = torch.randint(0, 50_257, (max(1, tokens // 1024), min(tokens, 1024)), device=self.device)
+        size = max(1, tokens // width), min(tokens, width)
+        self.ids = torch.randint(0, config.vocab_size, size, device=self.device)
 
     def step(self) -> None:
         self.model(self.ids, labels=self.ids).loss.backward()

@@ -41,8 +41,8 @@ class Stopwatch(TrainerCallback):
         self.times.append(time.perf_counter())
 
 
-def by_trainer(model: GPT2LMHeadModel, blocks: torch.Tensor, batch: int, steps: int) -> list[float]:
-    """Seconds of each step after the first."""
+def by_trainer(model: GPT2LMHeadModel, blocks: torch.Tensor, batch: int, steps: int, **options: object) -> list[float]:
+    """Seconds of each step after the first; `options` are TrainingArguments' that aren't the stock ones."""
     stopwatch = Stopwatch()
     with tempfile.TemporaryDirectory() as folder:
         args = TrainingArguments(
@@ -52,6 +52,7 @@ def by_trainer(model: GPT2LMHeadModel, blocks: torch.Tensor, batch: int, steps: 
             save_strategy="no",
             report_to="none",
             disable_tqdm=True,
+            **options,
         )
         samples = [{"input_ids": block, "labels": block} for block in blocks]
         Trainer(model=model, args=args, train_dataset=samples, callbacks=[stopwatch]).train()
