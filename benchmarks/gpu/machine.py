@@ -24,7 +24,8 @@ def check(setting: Setting) -> Iterator[Row]:
     yield Row("driver", DRIVER.read_text("utf-8").splitlines()[0] if DRIVER.exists() else "no NVIDIA kernel module")
     if setting.device == "cuda":
         yield from _card(name)
-    yield Row("precision of training", hardware.fit({"bf16": True, "use_cpu": setting.rehearsal}).lines[1])
+    for line in hardware.fit({"bf16": True, "use_cpu": setting.rehearsal}).lines[1:]:
+        yield Row("training", line)
     yield _tried("a small matmul and its gradient", _multiply, device)
     if setting.rehearsal:
         return

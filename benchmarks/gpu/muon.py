@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 import torch
-from clm.training.muon import PiecewiseMuon
 from torch.optim import Muon
 from transformers import GPT2Config, TrainingArguments
 
@@ -11,6 +10,7 @@ from benchmarks.gpu import measure
 from benchmarks.gpu.rows import Row, number
 from benchmarks.gpu.setting import Setting
 from clm.model.gpt2 import GPT2LMHeadModel, from_config
+from clm.training.muon import PiecewiseMuon
 from clm.training.optim import MuonAndAdamW
 
 MOST_LAUNCHES = 150  # of a step of Muon and AdamW with 12 layers

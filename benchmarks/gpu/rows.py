@@ -35,7 +35,8 @@ def number(
     name: str, figure: float, unit: str = "", at_least: float | None = None, at_most: float | None = None
 ) -> Row:
     """A measured number, held against a least, a most, or both; a figure that isn't a number reaches no target."""
-    targets = [f">= {at_least:g}"] * (at_least is not None) + [f"<= {at_most:g}"] * (at_most is not None)
+    limits = {">=": at_least, "<=": at_most}
+    targets = [f"{sign} {limit:g}" for sign, limit in limits.items() if limit is not None]
     reached = (at_least is None or figure >= at_least) and (at_most is None or figure <= at_most)
     return Row(name, float(figure), unit, ", ".join(targets), reached if targets else None)
 
