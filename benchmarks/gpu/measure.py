@@ -36,6 +36,7 @@ def forget(device: str) -> None:
     torch.compiler.reset()
     gc.collect()
     if device == "cuda":
+        torch.cuda.init()  # there are no statistics before
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
 
@@ -46,7 +47,7 @@ def peak_gigabytes(device: str) -> float:
 
 
 def launches(work: Callable[[], object], device: str) -> int:
-    """Kernels and copies that one call has a GPU start, counted by CUPTI; 0 on a CPU."""
+    """Kernels and copies that one call has a GPU start, counted by CUPTI; 0 on a CPU, or where CUPTI sees nothing."""
     work()
     synchronize(device)
     if device != "cuda":

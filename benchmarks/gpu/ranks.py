@@ -14,7 +14,9 @@ from benchmarks.gpu.commands import CommandFailed, environment, largest_differen
 from benchmarks.gpu.rows import Row, fact, failed, number
 from benchmarks.gpu.setting import ROOT, Setting
 
-STEPS, CLOSE = 5, 1e-4  # how near losses in fp32 are, summed in another order
+STEPS = 5
+# How near losses in fp32 are, summed in another order. Muon's iterations are in bf16, in stacks of another size.
+CLOSE = {"adamw_torch_fused": 1e-4, "muon": 1e-3}
 
 
 def check(setting: Setting) -> Iterator[Row]:
@@ -44,7 +46,7 @@ def check(setting: Setting) -> Iterator[Row]:
             continue
         log = log_of(setting.folder / f"ranks-{optim}-{backend}-{count}")
         apart = largest_difference(losses(log), alone[optim])
-        yield number(f"{name}: losses to one process's", apart, "nats", at_most=CLOSE)
+        yield number(f"{name}: losses to one process's", apart, "nats", at_most=CLOSE[optim])
     if cards == 1:
         yield from _refused(setting)
 

@@ -63,12 +63,13 @@ def run_part(part: Part, folder: Path, seconds: float, rehearsal: bool) -> Outco
     rows_file, log_file = folder / f"{part.name}.rows", folder / f"{part.name}.log"
     rows_file.touch()
     words = [part.check, str(folder), str(rows_file), str(seconds), *["--rehearse"] * rehearsal]
+    more = {"CUDA_VISIBLE_DEVICES": ""} if rehearsal else {}
     began = time.monotonic()
     with log_file.open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.gpu.child", *words],
             cwd=ROOT,
-            env=environment(PYTHONPATH=os.pathsep.join([str(ROOT), *_paths()])),
+            env=environment(PYTHONPATH=os.pathsep.join([str(ROOT), *_paths()]), **more),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

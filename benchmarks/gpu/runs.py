@@ -16,7 +16,7 @@ STEPS, SAVED_AT = 4, 2
 def quickstart(setting: Setting) -> Iterator[Row]:
     """Prove that the first command anyone types ends well on a GPU, with the validation loss that it has on a CPU.
 
-    On one GPU, for the recipe's batch is the same on any number.
+    Its text is Python's own documentation, which each version of Python has in another edition.
     """
     recipe = json.loads((ROOT / "recipes" / "quickstart.json").read_text("utf-8"))
     if setting.rehearsal:
@@ -26,7 +26,7 @@ def quickstart(setting: Setting) -> Iterator[Row]:
     done = train_apart(setting, recipe, output_dir)
     results = json.loads((output_dir / "all_results.json").read_text("utf-8"))
     loss = results["eval_loss"]
-    yield number("validation loss", loss, "nats", at_least=QUICKSTART_LOSS - 0.05, at_most=QUICKSTART_LOSS + 0.05)
+    yield number("validation loss", loss, "nats", at_least=QUICKSTART_LOSS - 0.1, at_most=QUICKSTART_LOSS + 0.1)
     yield number("the command in all", done.seconds, "s")
     yield number("training", results["tokens_per_second"], "tokens/s")
 

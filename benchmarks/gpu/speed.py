@@ -1,5 +1,6 @@
 """Tokens a second, MFU and peak memory: micro-batches, compiled or not, by either loss, beside the stock Trainer."""
 
+import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from benchmarks.gpu.commands import train_here
 from benchmarks.gpu.rows import Row, failed, left_out, number
 from benchmarks.gpu.setting import Setting
 from benchmarks.train_standard import by_trainer
+from clm.launch import acceleration
 from clm.model import liger
 
 SECONDS = {False: 12.0, True: 80.0}  # that a cell may take, eager or compiled; with less left it isn't begun
@@ -35,15 +37,17 @@ def check(setting: Setting) -> Iterator[Row]:
     All cells are of one process and one shape: `run_clm.py`'s own main, one micro-batch a step, without dropout. The
     stock Trainer has its own loss and fused AdamW in the same precision. A cell too large for the card says so.
     """
+    one_card()
     sizes, found = setting.sizes, {}
+    no_liger = liger.missing() or (setting.rehearsal and "no GPU") or _fault_of_liger()
     own = [(batch, False, False) for batch in sizes.micro_batches]
     by_liger = [(batch, False, True) for batch in sizes.compiled]
     compiled = [(batch, True, by) for by in (False, True) for batch in sizes.compiled]
     yield from _stock(setting, found)
     for batch, is_compiled, use_liger in [*own, *by_liger, *compiled]:
         name = f"{batch} x {'compiled' if is_compiled else 'eager'}, {'Liger' if use_liger else 'own'} loss"
-        if use_liger and liger.missing():
-            yield left_out(name, liger.missing())
+        if use_liger and no_liger:
+            yield left_out(name, no_liger)
         elif setting.left() < SECONDS[is_compiled]:
             yield left_out(name, "too little time was left")
         else:
@@ -58,6 +62,15 @@ def check(setting: Setting) -> Iterator[Row]:
             share = ours.tokens_per_second / stock.tokens_per_second
             yield number(f"{batch} x ours, times the stock Trainer", share, at_least=1.0)
             yield number(f"{batch} x ours, memory to the stock Trainer's", ours.memory_gb / stock.memory_gb, at_most=1)
+
+
+def one_card() -> None:
+    """Hide all cards but one, before any is used: the stock Trainer would take them all."""
+    os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+
+
+def _fault_of_liger() -> str | None:
+    return acceleration.fault_of(liger.try_out, torch.device("cuda"))
 
 
 def train(setting: Setting, batch: int, **keys: Any) -> Speed:
