@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-slow chaos lint format audit bench clean
+.PHONY: quickstart test test-slow chaos lint format audit bench gpu-check clean
 .DEFAULT_GOAL := quickstart
 
 quickstart: $(VENV)/.run
@@ -40,6 +40,10 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.train --shape quickstart
 	$(BIN)/python -m benchmarks.train --shape small
 	$(BIN)/python -m benchmarks.time_to_loss
+
+# On a GPU, in under ten minutes, without a network. The packages for it are requirements-gpu.txt's; without them less is measured.
+gpu-check: $(VENV)/.run
+	$(BIN)/python -m benchmarks.gpu
 
 clean:
 	rm -rf $(VENV) .cache runs

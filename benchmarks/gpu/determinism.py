@@ -14,7 +14,8 @@ from benchmarks.gpu.commands import train_here
 from benchmarks.gpu.rows import Row, number
 from benchmarks.gpu.setting import Setting
 
-STEPS, SAVED_AT = 20, 10
+TWICE = "the same steps twice: largest difference of a weight"
+RESUMED = "half of them and a resume: largest difference of a weight"
 
 
 def plain(setting: Setting) -> Iterator[Row]:
@@ -24,8 +25,8 @@ def plain(setting: Setting) -> Iterator[Row]:
     a resumed run, which shares half its steps, may be no further off than ten times the distance of two runs.
     """
     twice, resumed = _distances(setting, "plain")
-    yield number("20 steps twice: largest difference of a weight", twice)
-    yield number("10 steps and a resume: largest difference of a weight", resumed, at_most=max(1e-3, 10 * twice))
+    yield number(TWICE, twice)
+    yield number(RESUMED, resumed, at_most=max(1e-3, 10 * twice))
 
 
 def switched(setting: Setting) -> Iterator[Row]:
@@ -35,8 +36,8 @@ def switched(setting: Setting) -> Iterator[Row]:
     """
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
     twice, resumed = _distances(setting, "deterministic", deterministic=True)
-    yield number("20 steps twice: largest difference of a weight", twice, at_most=0)
-    yield number("10 steps and a resume: largest difference of a weight", resumed, at_most=0)
+    yield number(TWICE, twice, at_most=0)
+    yield number(RESUMED, resumed, at_most=0)
     batch = setting.sizes.micro_batches[1]
     try:
         switched_on = speed.train(setting, batch, deterministic=True)
@@ -50,13 +51,14 @@ def switched(setting: Setting) -> Iterator[Row]:
 
 def _distances(setting: Setting, name: str, **keys: Any) -> tuple[float, float]:
     """Largest differences of weights: of two equal runs, and of one and the same from its middle on."""
+    steps, middle = setting.sizes.compared
     recipe = setting.recipe(
         setting.sizes.small_shape,
         per_device_train_batch_size=4,
         gradient_accumulation_steps=2,
-        max_steps=STEPS,
+        max_steps=steps,
         save_strategy="steps",
-        save_steps=SAVED_AT,
+        save_steps=middle,
         resid_pdrop=0.1,
         attn_pdrop=0.1,
         **keys,
@@ -65,7 +67,7 @@ def _distances(setting: Setting, name: str, **keys: Any) -> tuple[float, float]:
     once, again, resumed = runs
     train_here(recipe, once)
     train_here(recipe, again)
-    shutil.copytree(once / f"checkpoint-{SAVED_AT}", resumed / f"checkpoint-{SAVED_AT}")
+    shutil.copytree(once / f"checkpoint-{middle}", resumed / f"checkpoint-{middle}")
     train_here(recipe, resumed)
     return _apart(once, again), _apart(once, resumed)
 

@@ -23,6 +23,7 @@ class Sizes:
     loss_tokens: tuple[int, int]  # of the loss alone: timed, and whose launches are counted
     chunk_elements: tuple[int, ...]  # logits at a time
     rounds: int  # of what is timed over and over
+    compared: tuple[int, int]  # steps of runs whose bits are compared, and the one in their middle
     save_tokens: int  # of a step, beside a save
     evaluated: tuple[int, int]  # documents, tokens of each
     quickstart: dict[str, Any]  # keys that replace those of recipes/quickstart.json
@@ -38,6 +39,7 @@ FULL = Sizes(
     loss_tokens=(16_384, 4_096),
     chunk_elements=tuple(2**power for power in range(22, 30)),
     rounds=20,
+    compared=(20, 10),
     save_tokens=8_192,
     evaluated=(16, 1023),
     quickstart={},
@@ -52,6 +54,7 @@ TOY = Sizes(
     loss_tokens=(64, 32),
     chunk_elements=(2**12, 2**14),
     rounds=2,
+    compared=(4, 2),
     save_tokens=16,
     evaluated=(3, 10),
     quickstart={"n_layer": 1, "n_head": 2, "n_embd": 16, "vocab_size": 300, "block_size": 16, "max_steps": 4},

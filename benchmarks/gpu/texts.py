@@ -8,7 +8,7 @@ LETTERS = "etaoinshrdlucmfwypvbgkjqxz"
 
 
 def made(folder: Path, size: int) -> tuple[Path, Path]:
-    """A text of about so many bytes and a held-out one of 20 lines, each line a document; made once."""
+    """A text of about so many bytes and a held-out one, each line a document; made once."""
     files = folder / f"text-{size}.txt", folder / "held-out.txt"
     if not all(file.exists() for file in files):
         folder.mkdir(parents=True, exist_ok=True)
@@ -20,7 +20,7 @@ def made(folder: Path, size: int) -> tuple[Path, Path]:
             drawn = chance.choices(words, rarer, k=count * LINE)
             return "".join(" ".join(drawn[at : at + LINE]) + "\n" for at in range(0, len(drawn), LINE))
 
-        for file, count in zip(files, (max(1, size // (LINE * 6)), 20), strict=True):
+        for file, count in zip(files, (max(1, size // (LINE * 6)), max(1, size // 400_000)), strict=True):
             staging = file.with_suffix(".tmp")
             staging.write_text(lines(count), "utf-8")
             staging.replace(file)
