@@ -56,7 +56,7 @@ class Collector:
 
     def add(self, name: str, kind: str, step: float, loss: float) -> None:
         """A loss of the column `name` at a step; where a kind's steps go back, a new part of the log begins."""
-        if not step <= LARGEST_STEP:
+        if not 0 <= step <= LARGEST_STEP:
             return
         if step < self._last.get(kind, 0):
             self.parts, self._last = self.parts + 1, {}
