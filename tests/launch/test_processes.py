@@ -102,7 +102,7 @@ def test_a_line_is_said_once(capsys, monkeypatch, error, rank, local_rank, said)
     [
         (None, None, ""),
         (signals.stopped(" after step 3, all saved", agreed=True), None, ""),
-        (signals.stopped(), 75, "stopped: by another process; run the same command again to go on\n"),
+        (signals.stopped(), 75, "stopped: by another process; run the same command again to resume\n"),
         (MachineError("a"), 74, "error: a\n"),
         (UserError("a"), 2, "error: a\n"),
         (KeyError("a defect"), 1, "KeyError: 'a defect'\n"),
