@@ -4,9 +4,11 @@ import io
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from clm.__main__ import main
+from clm.explain.log.given import Given
 from clm.explain.references import entries
 from tests.runs import log_shapes
 
@@ -109,6 +111,17 @@ def test_what_is_missing_is_asked_for_by_name_and_only_where_it_is_needed(log, c
         assert abs(made["forecast"]["final"]["loss"] - ENDED) < 0.03
     else:
         assert f"Can't say without {absent}: add --{absent} …" in page
+
+
+def test_a_text_of_unknown_length_is_never_repeated_and_an_unknown_size_is_none(workplace):
+    write_config()
+    setup = Given.of(["--config", "config.json"], None).setup
+    assert setup.law(2 * setup.total_steps).terms(np.array([2 * setup.total_steps]))[2] == 0
+    once = Given.of(["--config", "config.json"], 19560 * 512 * 1024).setup  # as long as the run
+    assert once.law(2 * once.total_steps).terms(np.array([2 * once.total_steps]))[2] == pytest.approx(0.693, abs=1e-3)
+    write_config(n_embd=None)
+    facts = Given.of(["--config", "config.json"], None).facts
+    assert facts.parameters is None and facts.tokens == 19560 * 512 * 1024
 
 
 def test_with_nothing_known_the_log_alone_is_read(log, capsys):
