@@ -14,6 +14,10 @@ from clm.launch import gpus, hardware, launcher, preflight, processes
 from clm.launch.writable import check_writable
 from clm.progress import Say
 
+# Processes that make batches beside a GPU, which would wait for the main one: 0.24 to 0.37 ms a micro-batch, as measured
+# on a CPU, and all of a step's before its first kernel.
+GPU_WORKERS = 2
+
 
 def start(recipe: Recipe) -> tuple[TrainingArguments, Say]:
     """Fit the recipe to this machine and this launch, before any work. What is returned prints on the main process.
@@ -36,6 +40,8 @@ def start(recipe: Recipe) -> tuple[TrainingArguments, Say]:
     decision.lines += gpus.use_one(args, str(recipe.path))
     args.per_device_train_batch_size = recipe.micro_batch
     args.gradient_accumulation_steps = recipe.accumulation(args.world_size)
+    if args.device.type == "cuda" and "dataloader_num_workers" not in recipe.training:
+        args.dataloader_num_workers = GPU_WORKERS
     args.push_to_hub = False  # the stock Trainer would wait for the Hub, and end where that fails
     preflight.check_processes()
     preflight.check_engine(args)

@@ -1,5 +1,7 @@
 """A fresh GPT-2 from a recipe, and the forward pass that trains it."""
 
+from typing import Self
+
 import torch
 import transformers
 from transformers import GPT2Config, PreTrainedTokenizerBase
@@ -22,6 +24,14 @@ class GPT2LMHeadModel(transformers.GPT2LMHeadModel):
     """
 
     liger = False
+    _mode: bool | None = None  # that all modules were put into last
+
+    def train(self, mode: bool = True) -> Self:
+        """As the stock one, which the Trainer calls for every micro-batch; nothing is done where nothing changes."""
+        if mode != self._mode or mode != self.training:
+            super().train(mode)
+            self._mode = mode
+        return self
 
     def forward(
         self,

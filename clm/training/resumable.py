@@ -31,6 +31,7 @@ class ResumableTrainer(SavingTrainer):
         if not self._resumed:
             self.args.eval_on_start = False  # the first start has done it
         self._loss_before = torch.zeros((), device=self.args.device)
+        self._known_loss: float | None = None  # what `_tr_loss` was when the step's numbers were read
         # Processes ask each other at every step whether to stop. They ask on the CPU, so that no GPU waits for it.
         patience = timedelta(seconds=self.args.ddp_timeout)
         self._group = distributed.new_group(timeout=patience, backend="gloo") if self.args.world_size > 1 else None
@@ -73,17 +74,26 @@ class ResumableTrainer(SavingTrainer):
         self._restore_generators()  # making the first batches of a resumed epoch drew from them
         return batches
 
-    def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
+    def _maybe_log_save_evaluate(self, tr_loss: torch.Tensor, *args: Any, **kwargs: Any) -> None:
         self._count_epochs()
+        known, self._known_loss = self._known_loss, None
+        if known is not None and self._group is None:
+            tr_loss = torch.tensor(known)  # to be logged without waiting for the device again
         try:
-            super()._maybe_log_save_evaluate(*args, **kwargs)
+            super()._maybe_log_save_evaluate(tr_loss, *args, **kwargs)
         except Stopped:  # in an evaluation: what is saved says that it is still to be done
+            self._forget_logged_loss(tr_loss)
             self._save_and_stop()
+        self._forget_logged_loss(tr_loss)
         if self.args.load_best_model_at_end and self.state.best_global_step == self.state.global_step:
             self._save_due = True  # the stock Trainer forgets a best evaluation between two saves
         self._loss_before = self._tr_loss.clone()
         if not self._ends_epoch():  # else what the epoch's end brings comes first, or a resumed run would miss it
             self._save_or_stop()
+
+    def _forget_logged_loss(self, tr_loss: torch.Tensor) -> None:
+        if tr_loss is not self._tr_loss and self._globalstep_last_logged == self.state.global_step:
+            self._tr_loss.zero_()
 
     def _count_epochs(self) -> None:
         """Set `state.epoch`: of a resumed epoch the stock Trainer counts only the rest."""

@@ -3,6 +3,9 @@
 import math
 from dataclasses import dataclass
 
+import torch
+from torch.distributed.tensor import DTensor
+
 from clm.errors import MachineError
 
 
@@ -35,3 +38,14 @@ def refuse_not_finite(step: Step) -> None:
                 f"the {name} isn't finite at {step}: lower learning_rate or warm up for longer; the last checkpoint is "
                 "intact"
             )
+
+
+def read(*scalars: torch.Tensor | float | None) -> list[float | None]:
+    """The numbers in fp32 scalars, on the host, which waits for the device once for all of them.
+
+    Numbers and None stay what they are. Under FSDP2 every process has to call this.
+    """
+    scalars = [scalar.full_tensor() if isinstance(scalar, DTensor) else scalar for scalar in scalars]
+    tensors = [scalar.detach().float().reshape(()) for scalar in scalars if isinstance(scalar, torch.Tensor)]
+    values = iter(torch.stack(tensors).tolist() if tensors else [])
+    return [next(values) if isinstance(scalar, torch.Tensor) else scalar for scalar in scalars]

@@ -15,15 +15,13 @@ from clm.data.order import EpochOrder
 from clm.files import sync
 from clm.training import optim, schedule
 from clm.training.callbacks import loss_scale
-from clm.training.callbacks.noise_scale import GradientNoiseScale
-from clm.training.checkpoint import sharding
 from clm.training.checkpoint.folders import EXPORT_STAGING
 from clm.training.checkpoint.snapshot import distinct, write_model
-from clm.training.resumable import ResumableTrainer
-from clm.training.step import Step, refuse_not_finite
+from clm.training.micro_batch import MicroBatchTrainer
+from clm.training.step import Step, read, refuse_not_finite
 
 
-class ClmTrainer(ResumableTrainer):
+class ClmTrainer(MicroBatchTrainer):
     """Trains on `Blocks` in `EpochOrder`, evaluates by `evaluate_fn`, exports what other tools load.
 
     What it and its base classes override of the stock Trainer is listed in `hooks.py`.
@@ -31,7 +29,7 @@ class ClmTrainer(ResumableTrainer):
     Args:
         evaluate_fn: model -> metrics with "eval_loss"; called on every process, returns the same on all.
         loss_spike: what becomes of a step whose loss is far above those before: "warn", "skip" or "rollback".
-        kwargs: ResumableTrainer's, and the Trainer's own.
+        kwargs: MicroBatchTrainer's, and the Trainer's own.
     """
 
     def __init__(
@@ -43,9 +41,7 @@ class ClmTrainer(ResumableTrainer):
         **kwargs: Any,
     ) -> None:
         self._evaluate_fn, self._loss_spike = evaluate_fn, loss_spike
-        self._noise_scale = GradientNoiseScale()
         super().__init__(train_dataset=train_dataset, **kwargs)
-        self.add_callback(self._noise_scale)  # so that checkpoints keep what it knows
         self.add_callback(loss_scale.LossScale())
         # The stock Trainer turns the cache off in the config, and would save it so: generation would crawl.
         self.model.config.use_cache = True
@@ -108,49 +104,39 @@ class ClmTrainer(ResumableTrainer):
         """Samples in an epoch."""
         return len(self.train_dataset)
 
-    def training_step(
-        self, model: torch.nn.Module, inputs: dict[str, torch.Tensor], num_items_in_batch: Any = None
-    ) -> torch.Tensor:
-        """As the stock one; the gradients of a step's first micro-batch tell the gradient noise scale."""
-        loss = super().training_step(model, inputs, num_items_in_batch)
-        self._step_labels = num_items_in_batch
-        if not self.accelerator.sync_gradients:  # others follow
-            processes, scale = self.args.world_size, loss_scale.scale_of(self.accelerator.scaler, self.args.device)
-            self._noise_scale.after_micro_batch(
-                model.parameters(), inputs["labels"], num_items_in_batch, processes, scale
-            )
-        return loss
-
     # An optimizer step, before it is taken
 
-    def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
-        norm = sharding.gather(super()._get_grad_norm(model, grad_norm), keep=True)
-        step = self._step_to_take(float(norm))
+    def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> float | None:
+        of_step = self._tr_loss - self._loss_before
+        norm = super()._get_grad_norm(model, grad_norm)
+        norm, loss, self._known_loss, small_norm = read(norm, of_step, self._tr_loss, self._noise_scale.first_norm)
+        step = self._step_to_take(norm, self._mean_of_processes(loss))
         overflows = loss_scale.overflows(self.accelerator.scaler, step)
         if not overflows:
             refuse_not_finite(step)
-        self._noise_scale.full_step(step.gradient_norm, step.labels)
+        self._noise_scale.full_step(step.gradient_norm, step.labels, small_norm)
         self._check_for_spike(model, step)
         return None if overflows else norm  # it is logged
 
-    def _step_to_take(self, gradient_norm: float) -> Step:
+    def _step_to_take(self, gradient_norm: float, loss: float) -> Step:
         epoch, step = divmod(self.state.global_step, self._steps_in_epoch)
         return Step(
             number=self.state.global_step + 1,
             epoch=epoch + 1,
             number_in_epoch=step + 1,
             learning_rate=self._get_learning_rate(),
-            loss=self._step_loss(),
+            loss=loss,
             gradient_norm=gradient_norm,
-            labels=int(self._step_labels),
+            labels=self._step_labels,
         )
 
-    def _step_loss(self) -> float:
-        """The loss of the step under way, in nats a token, over all processes."""
-        loss = (self._tr_loss - self._loss_before).cpu().double()  # Apple's GPUs have no float64
-        if self._group is not None:
-            distributed.all_reduce(loss, group=self._group)
-        return loss.item() / self.args.world_size
+    def _mean_of_processes(self, loss: float) -> float:
+        """The loss over all processes, of each one's own, in nats a token."""
+        if self._group is None:
+            return loss
+        total = torch.tensor(loss, dtype=torch.float64)
+        distributed.all_reduce(total, group=self._group)
+        return total.item() / self.args.world_size
 
     def _check_for_spike(self, model: torch.nn.Module, step: Step) -> None:
         mean = self._spikes.mean

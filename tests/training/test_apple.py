@@ -1,34 +1,14 @@
 """What Apple's GPUs lack, or keep apart: float64, and a random generator of their own."""
 
-from types import SimpleNamespace
-
 import torch
 
 from clm.training.checkpoint import rng
-from clm.training.trainer import ClmTrainer
+from clm.training.step import read
 
 
-class OnMps:
-    """A loss on a device that has no float64."""
-
-    def __init__(self, value: float) -> None:
-        self._value = value
-
-    def __sub__(self, other: "OnMps") -> "OnMps":
-        return OnMps(self._value - other._value)
-
-    def double(self) -> None:
-        raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
-
-    def cpu(self) -> torch.Tensor:
-        return torch.tensor(self._value)
-
-
-def test_the_loss_of_a_step_needs_no_float64_on_the_gpu():
-    trainer = SimpleNamespace(
-        _tr_loss=OnMps(7.0), _loss_before=OnMps(3.0), _group=None, args=SimpleNamespace(world_size=1)
-    )
-    assert ClmTrainer._step_loss(trainer) == 4.0
+def test_the_numbers_of_a_step_need_no_float64_on_the_gpu(monkeypatch):
+    monkeypatch.delattr(torch.Tensor, "double")
+    assert read(torch.tensor(7.0) - torch.tensor(3.0), None, 0.5) == [4.0, None, 0.5]
 
 
 def test_the_generator_of_an_apple_gpu_is_kept(monkeypatch):

@@ -13,8 +13,6 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
-from clm.data.blocks import IGNORED
-
 SMOOTHING = 0.99  # of the running means, a step
 FEWEST_STEPS = 20
 
@@ -39,24 +37,23 @@ class GradientNoiseScale(TrainerCallback, ExportableState):
     def after_micro_batch(
         self,
         parameters: Iterable[torch.nn.Parameter],
-        labels: torch.Tensor,
-        step_labels: Any,
+        tokens: int,
+        step_labels: int,
         processes: int,
         loss_scale: float | torch.Tensor = 1.0,
     ) -> None:
         """Take the gradients after a micro-batch that others follow; only a step's first one counts.
 
         Args:
-            labels: of this process's micro-batch, (batch, block_size).
+            tokens: labels in this process's micro-batch.
             step_labels: how many the whole step has, over all processes.
             loss_scale: what fp16's loss is multiplied by, and so the gradients.
         """
         if not self._step_begins:
             return
         self._step_begins = False
-        tokens = int((labels != IGNORED).sum())
         if tokens:
-            self.first_micro_batch(parameters, tokens, tokens * processes / float(step_labels) * loss_scale)
+            self.first_micro_batch(parameters, tokens, tokens * processes / step_labels * loss_scale)
 
     @torch.no_grad()
     def first_micro_batch(
@@ -73,11 +70,23 @@ class GradientNoiseScale(TrainerCallback, ExportableState):
         if gradients:  # FSDP2 keeps them to itself until the last micro-batch
             self._small = (torch.nn.utils.get_total_norm(gradients) / share, tokens)
 
-    def full_step(self, norm: float, tokens: int) -> None:
-        """Take the norm of the full step's mean gradient over `tokens` labels, before clipping."""
+    @property
+    def first_norm(self) -> torch.Tensor | None:
+        """The norm after the first micro-batch of the step under way, on the device; None where it has none."""
+        return self._small[0] if self._small else None
+
+    def full_step(self, norm: float, tokens: int, small_norm: float | None = None) -> None:
+        """Take the norm of the full step's mean gradient over `tokens` labels, before clipping.
+
+        Args:
+            norm: that norm.
+            tokens: labels of the step.
+            small_norm: `first_norm`, if it was read already.
+        """
         if self._small is None:
             return
-        small_norm, small = float(self._small[0]), self._small[1]
+        small = self._small[1]
+        small_norm = float(self._small[0]) if small_norm is None else small_norm
         self._small = None
         if tokens <= small or not math.isfinite(norm + small_norm):  # fp16 overflowed
             return
