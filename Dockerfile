@@ -7,6 +7,8 @@
 #     launch --config_file recipes/accelerate/ddp.yaml --num_processes 8 run_clm.py --config recipes/wt103.json
 # `docker stop -t 60` saves and stops; the same line goes on.
 FROM python:3.11-slim
+# Triton, which torch.compile writes kernels for, compiles its launchers in C against Python's headers (the image's own).
+RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
 WORKDIR /clm
 COPY requirements.txt ./
 RUN pip install --no-cache-dir -r requirements.txt

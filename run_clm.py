@@ -73,8 +73,7 @@ def train(recipe: Recipe, args: TrainingArguments, output_dir: Path, say: Say) -
         return
     figures = text_in_figures(text.data)
     setup = of_statistics(recipe, figures, sequences_per_step(args))
-    tokens_left = (text.total_steps - earlier.steps) * setup.tokens_per_step
-    say("\n".join(acceleration.choose(args, recipe, setup.parameters, tokens_left)))
+    say("\n".join(acceleration.choose(args, recipe)))
     with uploads(output_dir, recipe.training, say) as saved:
         verdict = partial(explain.verdict_line, setup)
         scored = partial(evaluate, text=text, args=args)

@@ -305,7 +305,6 @@ def test_a_plan_of_bad_input(workplace, refuses):
     refuses("--output", "nowhere/plan.json", main=plan, says=["--output", "nowhere"])
     refuses("--output", ".", main=plan, says=["--output"])
     refuses("--global_batch_size", "7", "--processes", "2", main=plan, says=["global_batch_size 7", "multiple"])
-    refuses("--global_batch_size", "8", "--processes", "4", main=plan, says=["set per_device_train_batch_size 2"])
     refuses("--device", "h1000", main=plan, says=["--device h1000", "known are b200, h200, h100"])
 
 

@@ -279,16 +279,15 @@ def test_accumulation_follows_from_the_global_batch(recipe_file):
     assert "gradient_accumulation_steps" not in only_global.training
     assert [only_global.accumulation(n) for n in (1, 2, 4, 8)] == [8, 4, 2, 1]
     assert "not a multiple" in message(only_global.accumulation, 3)
-    assert "not a multiple" in message(only_global.accumulation, 16)
+    # 32 over 16 processes are 2 each: micro-batches of 4 become 2.
+    assert (only_global.micro_batch(8), only_global.micro_batch(16), only_global.accumulation(16)) == (4, 2, 1)
     assert load(recipe_file({})).accumulation(7) == 1
-    assert load(recipe_file({"global_batch_size": 24})).accumulation(1) == 3  # of the stock 8 a device
 
 
 def test_a_step_has_the_sequences_of_all_processes(recipe_file):
     plain = load(recipe_file({"per_device_train_batch_size": 4, "gradient_accumulation_steps": 3}))
-    assert (plain.micro_batch, plain.sequences_per_step(1), plain.sequences_per_step(2)) == (4, 12, 24)
+    assert (plain.micro_batch(), plain.sequences_per_step(1), plain.sequences_per_step(2)) == (4, 12, 24)
     whole = load(recipe_file({"global_batch_size": 32}))
-    assert whole.micro_batch == TrainingArguments.per_device_train_batch_size == 8
     assert whole.sequences_per_step(1) == whole.sequences_per_step(4) == 32
     assert "not a multiple" in message(whole.sequences_per_step, 3)
 
@@ -319,16 +318,28 @@ def test_a_shipped_recipe_is_valid_and_resolves_to_itself(path, tmp_path):
 )
 def test_a_shipped_recipes_step_is_the_same_on_any_number_of_gpus(name, sequences):
     path = next(path for path in SHIPPED if path.stem == name)
+    recipe = load(path)
     for processes in (1, 2, 4, 8):
-        try:
-            recipe = load(path)
-            accumulation = recipe.accumulation(processes)
-        except UserError as error:  # its micro-batches are too large for so many; it says what to set
-            fitting = str(sequences // processes)
-            assert str(error).endswith(f"set per_device_train_batch_size {fitting}")
-            recipe = load(path, {"per_device_train_batch_size": int(fitting)})
-            accumulation = recipe.accumulation(processes)
-        assert recipe.training["per_device_train_batch_size"] * accumulation * processes == sequences
+        assert recipe.micro_batch(processes) * recipe.accumulation(processes) * processes == sequences
+        assert recipe.sequences_per_step(processes) == sequences
+
+
+def test_the_micro_batch_is_open_where_only_the_batch_of_a_step_is_set(recipe_file):
+    only_global = load(recipe_file({"global_batch_size": 24, "block_size": 512}))
+    assert only_global.is_micro_batch_open
+    # 4,096 tokens are 8 blocks of 512; over 2 processes 12 sequences each, whose largest part below 8 is 6.
+    assert [only_global.micro_batch(n) for n in (1, 2, 3)] == [8, 6, 8]
+    assert only_global.accumulation(1, micro_batch=2) == 12
+    for key in ("per_device_train_batch_size", "gradient_accumulation_steps"):
+        assert not load(recipe_file({"global_batch_size": 24, key: 3})).is_micro_batch_open
+    stock = load(recipe_file({}))
+    assert not stock.is_micro_batch_open and stock.micro_batch(3) == 8
+
+
+@pytest.mark.parametrize(("name", "before"), [("own-text", 8), ("wt103", 4), ("wt103-seed", 4)])
+def test_the_shipped_recipes_leave_it_open_and_a_cpu_takes_what_it_took(name, before):
+    recipe = load(next(path for path in SHIPPED if path.stem == name))
+    assert recipe.is_micro_batch_open and recipe.micro_batch() == before
 
 
 def test_the_shipped_sweeps_take_the_batch_that_their_results_were_made_with():

@@ -62,6 +62,10 @@ REPLACES = (
     ("validation_split_percentage", "validation_file"),
 )
 
+# Of a micro-batch that a recipe leaves open, before a GPU is tried. A CPU gains nothing by more: it is busy with these,
+# and needs more memory for others.
+OPEN_TOKENS = 4096
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -84,32 +88,51 @@ class Recipe:
         return ours | {key: value for key, value in self.training.items() if key not in REFUSED}
 
     @property
-    def micro_batch(self) -> int:
-        """Sequences that a process takes through the model at once. The one place that decides it."""
-        return self.training.get("per_device_train_batch_size", TrainingArguments.per_device_train_batch_size)
+    def is_micro_batch_open(self) -> bool:
+        """Whether a GPU may take the largest micro-batch that fits: the batch of a step is set, and no part of it."""
+        set_by = ("per_device_train_batch_size", "gradient_accumulation_steps")
+        return self.run.global_batch_size is not None and not any(self.training.get(key) for key in set_by)
 
-    def accumulation(self, processes: int) -> int:
-        """Micro-batches that each of `processes` processes adds up to an optimizer step; UserError if not whole."""
+    def micro_batch(self, processes: int = 1) -> int:
+        """Sequences that each of `processes` takes through the model at once, unless a GPU is found to take more.
+
+        Where `global_batch_size` is set, it is the whole batch of a step that counts: a micro-batch that is no part of
+        it becomes the largest smaller one that is.
+        """
+        given, total = self.training.get("per_device_train_batch_size"), self.run.global_batch_size
+        if self.is_micro_batch_open:
+            given = max(1, OPEN_TOKENS // self.data.block_size)
+        given = given or TrainingArguments.per_device_train_batch_size
+        if total is None or total % processes or self.training.get("gradient_accumulation_steps"):
+            return given
+        share = total // processes
+        return next(size for size in range(min(given, share), 0, -1) if share % size == 0)
+
+    def accumulation(self, processes: int, micro_batch: int | None = None) -> int:
+        """Micro-batches that each of `processes` processes adds up to an optimizer step; UserError if not whole.
+
+        Args:
+            micro_batch: if it is another than the recipe's.
+        """
         given, total = self.training.get("gradient_accumulation_steps"), self.run.global_batch_size
         if total is None:
             return given or 1
-        batch = self.micro_batch
+        batch = micro_batch or self.micro_batch(processes)
         steps, rest = divmod(total, batch * processes)
-        product = f"per_device_train_batch_size {batch} x {processes} process(es)"
-        if rest:
-            fitting = [size for size in range(1, batch) if total % (size * processes) == 0]
-            remedy = f"per_device_train_batch_size {fitting[-1]}" if fitting else "another number of processes"
-            raise UserError(f"{self.path}: global_batch_size {total} is not a multiple of {product}: set {remedy}")
-        if given not in (None, steps):
+        if total % processes:
             raise UserError(
-                f"{self.path}: global_batch_size {total} with {product} makes "
-                f"gradient_accumulation_steps {steps}, not {given}: leave one of the two out"
+                f"{self.path}: global_batch_size {total} is not a multiple of {processes} processes: launch another "
+                "number of processes"
             )
+        if rest or given not in (None, steps):
+            product = f"per_device_train_batch_size {batch} x {processes} process(es)"
+            makes = f"makes gradient_accumulation_steps {total / (batch * processes):g}, not {given}"
+            raise UserError(f"{self.path}: global_batch_size {total} with {product} {makes}: leave one of them out")
         return steps
 
     def sequences_per_step(self, processes: int) -> int:
         """Sequences of an optimizer step, over all processes; UserError as for the accumulation."""
-        return self.micro_batch * self.accumulation(processes) * processes
+        return self.micro_batch(processes) * self.accumulation(processes) * processes
 
 
 def parse(argv: Sequence[str]) -> Recipe:

@@ -1,9 +1,10 @@
-"""What a GPU may train with beyond torch's own kernels: Liger's loss if asked, torch.compile in a run long enough.
+"""What a GPU may train with beyond torch's own kernels: Liger's loss if asked, torch.compile where it was seen to pay.
 
-Both are tried before they are taken: they need Triton, and that a C compiler and Python's headers. Neither was measured
-on a GPU here: the figures that decide over torch.compile are assumptions, and the line that is printed says so.
+Both are tried before they are taken: they need Triton, and that a C compiler and Python's headers. What is measured for
+torch.compile comes from `training/tryout.py`; here is what follows from it.
 """
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -13,40 +14,64 @@ from transformers import TrainingArguments
 from clm.config.recipe import Recipe
 from clm.launch import hardware
 from clm.model import liger
-from clm.model.flops import UTILISATION, flops_per_token, peak_flops
 
 COMPILE_SECONDS = 60 / 12  # a layer: nanoGPT's train.py says "a ~minute" for 12
-# Of a step's time. nanoGPT's README tells of 250 ms that became 135, 46 % less, but there attention and GELU were in
-# pieces, which are single operations here without a compiler, too.
-SAVED = 0.2
-MARGIN = 5  # times the seconds of compiling have to be saved, for the estimates may be far off
+# Of the time without it that compiling may cost to find out. nanoGPT's README tells of 46 % less time, but there
+# attention and GELU were in pieces, which are single operations here without a compiler, too.
+SPENT = 0.2
+NOISE = 0.03  # of a step's time, by which equal steps may differ
 
 
-def choose(args: TrainingArguments, recipe: Recipe, parameters: int, tokens: int) -> list[str]:
-    """Settle `use_liger_kernel` and `torch_compile` in `args`, as the recipe asks or as fits; a line on each.
+def choose(args: TrainingArguments, recipe: Recipe) -> list[str]:
+    """Settle `use_liger_kernel` in `args`, as the recipe asks or as fits, and say what it asks of torch.compile.
 
-    Args:
-        parameters: of the model, the tied head counted once.
-        tokens: that are still to be trained on, over all processes.
+    A line on each; none on torch.compile where `is_compile_open`.
     """
-    device, wishes, half = hardware.device_type(recipe.training), recipe.training, bool(args.bf16 or args.fp16)
+    device, wishes = hardware.device_type(recipe.training), recipe.training
     args.use_liger_kernel, loss = _choose_loss(wishes, device, args)
-    if not args.torch_compile and wishes.get("torch_compile") is None and device == "cuda":
-        options, block_size = recipe.model, recipe.data.block_size
-        a_token = flops_per_token(parameters - block_size * options.n_embd, options.n_layer, options.n_embd, block_size)
-        peak = peak_flops(device, hardware.device_name(device), half)
-        pays, line = _estimate(tokens * a_token / args.world_size, peak, options.n_layer * COMPILE_SECONDS)
-        if pays and (fault := fault_of(compile_a_little, args.device)):
-            line = f"off: {fault}"
-        elif pays:
-            args.torch_compile, args.torch_compile_backend = True, "inductor"
-    elif args.torch_compile or wishes.get("torch_compile") is False:
+    if is_compile_open(args, recipe):
+        return [loss]
+    if args.torch_compile or wishes.get("torch_compile") is False:
         line = f"{'on' if args.torch_compile else 'off'}, as the recipe asks"
     elif device == "cpu":
         line = "off, on a CPU the model was faster without (docs/training-speed.md)"
+    elif device == "cuda":
+        line = "off: a resumed run must be as its first start, and might be measured otherwise (deterministic true)"
     else:
         line = "off, not tried on such a device; --torch_compile true turns it on"
     return [loss, f"torch.compile: {line}"]
+
+
+def is_compile_open(args: TrainingArguments, recipe: Recipe) -> bool:
+    """Whether a measurement decides over torch.compile: on a GPU where nothing is asked."""
+    asked = args.torch_compile or recipe.training.get("torch_compile") is not None
+    return hardware.device_type(recipe.training) == "cuda" and not asked and not recipe.run.deterministic
+
+
+def is_whole() -> bool:
+    """Whether each process will hold the whole model, which can then be tried by itself."""
+    return not any(
+        os.environ.get(f"ACCELERATE_USE_{engine}", "").lower() in ("1", "true", "yes")
+        for engine in ("FSDP", "DEEPSPEED")
+    )
+
+
+def too_short(seconds: float, layers: int) -> str | None:
+    """Why a run that takes so many `seconds` without it isn't worth compiling for; None where it may be."""
+    cost = layers * COMPILE_SECONDS
+    if seconds * SPENT > cost:
+        return None
+    return (
+        f"off: it takes about {cost:,.0f} s to compile, more than {SPENT:.0%} of the {seconds:,.0f} s that the steps "
+        "left take without (measured)"
+    )
+
+
+def faster(plain: float, compiled: float) -> tuple[bool, str]:
+    """Whether a micro-batch that took these seconds is to be compiled, and the line that says why."""
+    pays = compiled < plain * (1 - NOISE)
+    times = f"a micro-batch took {compiled * 1e3:,.1f} ms with it and {plain * 1e3:,.1f} ms without (measured)"
+    return pays, f"{'on' if pays else 'off'}: {times}"
 
 
 def _choose_loss(wishes: dict[str, Any], device: str, args: TrainingArguments) -> tuple[bool, str]:
@@ -62,17 +87,6 @@ def _choose_loss(wishes: dict[str, Any], device: str, args: TrainingArguments) -
     if missing:
         return False, f"{own} (Liger Kernel's can't be used: {missing})"
     return True, "loss: Liger Kernel's, without the logits (as the recipe asks)"
-
-
-def _estimate(flops: float, peak: float, compiling: float) -> tuple[bool, str]:
-    """Whether torch.compile pays in `flops` on one device that does `peak` FLOP/s, and why."""
-    seconds = flops / (peak * UTILISATION["gpu"])
-    saved, pays = seconds * SAVED, seconds * SAVED > MARGIN * compiling
-    return pays, (
-        f"{'on' if pays else 'off'}: it takes about {compiling:,.0f} s, and may save {saved:,.0f} of the "
-        f"{seconds:,.0f} s that the run would take without (estimates: {UTILISATION['gpu']:.0%} of {peak / 1e12:,.0f} "
-        f"TFLOP/s, {SAVED:.0%} saved, {'and so' if pays else 'not'} {MARGIN} times the cost)"
-    )
 
 
 def compile_a_little(device: torch.device) -> None:

@@ -117,7 +117,7 @@ def _shape(recipe: Recipe, parameters: Parameters, vocab_size: int, processes: i
         n_embd=options.n_embd,
         vocab_size=vocab_size,
         block_size=recipe.data.block_size,
-        batch=recipe.micro_batch,
+        batch=recipe.micro_batch(processes),
         accumulation=recipe.accumulation(processes),
         optim=recipe.training.get("optim", "adamw_torch_fused"),
         bf16=bf16,

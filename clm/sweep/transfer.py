@@ -113,7 +113,7 @@ def _size(recipe: Recipe, steps: int, optim: str | None = None) -> Size:
 def _batch(ours: Size, theirs: Size, target: Recipe) -> tuple[Size, Change]:
     """Batch as the square root of the tokens of the whole run."""
     tokens = ours.batch * (theirs.tokens / ours.tokens) ** BATCH_POWER
-    device = target.micro_batch
+    device = target.micro_batch()
     sequences = device * max(1, round(tokens / target.data.block_size / device))
     new = sequences * target.data.block_size
     reason = (

@@ -9,9 +9,10 @@ from transformers import EarlyStoppingCallback, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from clm.config.recipe import Recipe
-from clm.launch import hardware
+from clm.launch import hardware, processes
 from clm.model.generation import DEFAULT_PROMPTS
 from clm.model.gpt2 import fresh_model
+from clm.training import tryout
 from clm.training.callbacks.energy import EnergyMeter
 from clm.training.callbacks.progress import TrainingProgress
 from clm.training.callbacks.samples import SampleLog
@@ -41,6 +42,9 @@ def make_trainer(
     set_seed(args.seed)
     model = fresh_model(recipe.model, text.blocks.block_size, text.data.tokenizer)
     model.liger, args.use_liger_kernel = args.use_liger_kernel, False  # the stock Trainer would exchange more
+    lines = tryout.settle(model, args, recipe, resume_from, text.total_steps)
+    if lines and processes.main_process():
+        print("\n".join(lines), flush=True)
     trainer = ClmTrainer(
         model=model,
         args=args,

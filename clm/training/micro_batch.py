@@ -122,10 +122,10 @@ class MicroBatchTrainer(ResumableTrainer):
             for start in range(0, len(inputs["labels"]), rows)
         ]
         with self.accelerator.no_sync(model):
-            losses = [
-                super(MicroBatchTrainer, self).training_step(model, part, num_items_in_batch) for part in parts[:-1]
-            ]
-        return sum(losses) + super().training_step(model, parts[-1], num_items_in_batch)
+            loss = super().training_step(model, parts[0], num_items_in_batch)
+            for part in parts[1:-1]:
+                loss += super().training_step(model, part, num_items_in_batch)
+        return loss + super().training_step(model, parts[-1], num_items_in_batch)
 
 
 def count_labels(labels: torch.Tensor) -> int:

@@ -4,6 +4,8 @@ Counted on the CPU, where a number that is read is the same operation (`_local_s
 many at once, `step.read`, is no operation there, so it is counted by its calls.
 """
 
+from itertools import pairwise
+
 import pytest
 from transformers import TrainerCallback
 
@@ -42,7 +44,7 @@ def counted(monkeypatch):
     monkeypatch.setattr(MicroBatchTrainer, "__init__", watched)
     with asked:
         yield lambda: (
-            [after - before for before, after in zip(in_steps, in_steps[1:], strict=False)],
+            [after - before for before, after in pairwise(in_steps)],
             in_micro_batches,
         )
 
