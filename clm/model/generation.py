@@ -42,7 +42,9 @@ def continue_prompts(
     A prompt starts from end-of-text, as documents do in training. What is drawn for one doesn't depend on the others.
     torch's global random state isn't touched.
     """
-    was_training, device = model.training, model.device
+    was_training = model.training
+    # torch.Generator is of CPUs and CUDA everywhere; what is drawn for another device is drawn on the CPU.
+    device = model.device if model.device.type == "cuda" else "cpu"
     model.eval()
     context = model.config.max_position_embeddings - 1  # beside end-of-text
     max_new_tokens = min(max_new_tokens, context)
@@ -121,7 +123,8 @@ def _choose(
         probs = logits.masked_fill(logits < least, float("-inf")).softmax(-1)
         scores = logits.clone()
         for row in drawing:
-            scores[row] = probs[row] / torch.empty_like(probs[row]).exponential_(1, generator=generators[row])
+            drawn = torch.empty(probs.shape[-1], device=generators[row].device)
+            scores[row] = probs[row] / drawn.exponential_(1, generator=generators[row]).to(probs.device)
         logits = scores
     return logits.argmax(-1)
 

@@ -35,6 +35,7 @@ class Shape:
     bf16: bool
     dropout: bool
     activation_checkpointing: bool
+    gpu_memory: float = 0.0  # bytes of the card that it trains on, by which the loss is cut; 0 for a CPU
 
     @property
     def tokens(self) -> int:
@@ -74,7 +75,9 @@ def _activations(shape: Shape) -> float:
 def _loss(shape: Shape) -> float:
     """Logits of a chunk, their gradients of a group of chunks, and the head's gradient."""
     head = shape.vocab_size * shape.n_embd
-    return buffer_bytes("cpu", shape.tokens, shape.vocab_size, shape.bf16) + (4 + 2 * shape.bf16) * head
+    device = "cuda" if shape.gpu_memory else "cpu"
+    buffers = buffer_bytes(device, shape.tokens, shape.vocab_size, shape.bf16, int(shape.gpu_memory))
+    return buffers + (4 + 2 * shape.bf16) * head
 
 
 def one_process(shape: Shape) -> Memory:

@@ -1,6 +1,6 @@
 """What a recipe will need, before it runs: parameters, steps, memory, time, money. Trains nothing, writes nothing."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from clm.config.recipe import Recipe
@@ -64,6 +64,8 @@ def make(recipe: Recipe, dataset_tokens: int | None = None, processes: int = 1, 
     device, bf16 = (device, bool(recipe.training["bf16"])) if device else this_device(recipe, processes)
     parameters = parameters_of(recipe, vocab_size)
     shape = _shape(recipe, parameters, vocab_size, processes, bf16)
+    if device.name not in ("cpu", "mps"):
+        shape = replace(shape, gpu_memory=device.memory)
     sequences = recipe.sequences_per_step(processes)
     samples = count_samples(tokens, data.block_size, data.sampling)
     if samples == 0:

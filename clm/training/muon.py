@@ -13,6 +13,8 @@ from torch.nn import functional as F
 from torch.optim import Muon
 from torch.optim._muon import _adjust_lr
 
+from clm.launch.hardware import has_bf16
+
 DTYPE = torch.bfloat16  # of the iterations, as in torch's Muon
 # A stack holds no more, which bounds what a step needs beside its states: 8 bytes an element at most, 0.5 GB, freed
 # with the step, which comes when the activations are gone. 24 matrices of 768 x 3,072 are 5.7e7 elements.
@@ -109,18 +111,27 @@ def _orthogonalised(stack: list[_Matrix]) -> torch.Tensor:
     mine = slice(share * distributed.get_rank(), share * (distributed.get_rank() + 1)) if processes > 1 else slice(None)
     grads = [piece for matrix in stack for piece in matrix.pieces(matrix.grad)][mine]
     momenta = [piece for matrix in stack for piece in matrix.pieces(matrix.momentum)][mine]
+    dtype = dtype_on(stack[0].weight.device)
     if grads:
         averages = torch.stack(momenta)
         if group["nesterov"]:
             averages = torch.stack(grads).lerp_(averages, group["momentum"])
-        part = newton_schulz(averages.to(DTYPE), group["ns_coefficients"], group["ns_steps"], group["eps"])
+        if dtype == torch.float16:  # which has nothing below 6e-8, where gradients are
+            averages.div_(torch.linalg.vector_norm(averages, dim=(1, 2), keepdim=True).clamp(min=group["eps"]))
+        part = newton_schulz(averages.to(dtype), group["ns_coefficients"], group["ns_steps"], group["eps"])
     else:  # more processes than matrices
-        part = stack[0].weight.new_empty((0, *sorted(stack[0].shape)), dtype=DTYPE)
+        part = stack[0].weight.new_empty((0, *sorted(stack[0].shape)), dtype=dtype)
     if processes == 1:
         return part
     steps = part.new_empty((share * processes, *part.shape[1:]))
     distributed.all_gather_single(steps, F.pad(part, (0, 0, 0, 0, 0, share - len(part))))
     return steps[:count]
+
+
+def dtype_on(device: torch.device) -> torch.dtype:
+    """DTYPE, or fp16 on a GPU that has no bf16 arithmetic, where that is an emulation."""
+    emulated = torch.bfloat16 == DTYPE and device.type == "cuda" and not has_bf16("cuda")
+    return torch.float16 if emulated else DTYPE
 
 
 def newton_schulz(

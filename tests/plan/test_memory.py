@@ -110,3 +110,10 @@ def test_what_to_turn_on_where_it_does_not_fit():
 
 def test_a_total_is_the_sum_and_the_process():
     assert Memory(1, 2, 3, 4, 5).total == 15 + memory.PROCESS_BYTES
+
+
+def test_a_gpu_holds_more_logits_at_once_than_a_cpu():
+    # 10 bytes for each of 4,096 x 32,000 logits, 1.3 GB; a CPU holds 12 x 2^22 + 2 x 2^26 bytes.
+    shape = replace(SMALL, batch=4, block_size=1024, vocab_size=32_000, bf16=True)
+    more = memory.one_process(replace(shape, gpu_memory=80e9)).loss - memory.one_process(shape).loss
+    assert more == 10 * 4096 * 32_000 - (12 * 2**22 + 2 * 2**26)

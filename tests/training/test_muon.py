@@ -181,3 +181,26 @@ def test_each_process_orthogonalises_its_share_only(monkeypatch):
         assert [len(muon._orthogonalised(stack)) for stack in muon._stacks(matrices)] == [12, 6]
         shares.append(tuple(done))
     assert shares == [(3, 2), (3, 2), (3, 2), (3,)]  # of 12 and of 6; the last has nothing left of the 6
+
+
+def test_a_card_without_bf16_iterates_in_fp16_whose_small_gradients_are_not_lost(monkeypatch):
+    torch.manual_seed(0)
+    grads = torch.randn(4, 8)
+    updates = {}
+    for dtype in (torch.float32, torch.float16):
+        monkeypatch.setattr(muon, "dtype_on", lambda _, dtype=dtype: dtype)
+        for size in (1, 1e-9):  # the second is 0 in fp16
+            weight = torch.nn.Parameter(torch.zeros(4, 8))
+            weight.grad = grads * size
+            optimizer = muon.PiecewiseMuon([{"params": [weight], "pieces": 1}], lr=1.0, weight_decay=0.0, eps=1e-12)
+            optimizer.step()
+            updates[dtype, size] = weight.detach()
+    for size in (1, 1e-9):
+        assert torch.allclose(updates[torch.float16, size], updates[torch.float32, 1], atol=5e-3)
+
+
+def test_fp16_is_for_gpus_that_would_emulate_bf16(monkeypatch):
+    for has_bf16, dtype in ((True, torch.bfloat16), (False, torch.float16)):
+        monkeypatch.setattr(muon, "has_bf16", lambda _, has=has_bf16: has)
+        assert muon.dtype_on(torch.device("cuda")) == dtype
+    assert muon.dtype_on(torch.device("cpu")) == torch.bfloat16
