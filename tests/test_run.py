@@ -54,8 +54,10 @@ def test_the_command_of_the_readme_trains_and_leaves_a_model_that_loads(workplac
     model, tokenizer = AutoModelForCausalLM.from_pretrained("out"), AutoTokenizer.from_pretrained("out")
     assert model.config.vocab_size == len(tokenizer) == 300
     assert tokenizer.decode(tokenizer("naïve 🙂\n\tx")["input_ids"]) == "naïve 🙂\n\tx"
-    said = pipeline("text-generation", model="out")("abc", max_new_tokens=4, do_sample=False)
-    assert said[0]["generated_text"].startswith("abc")
+    assert tokenizer.model_max_length == config["n_positions"] == 16 and tokenizer.pad_token == "<|endoftext|>"
+    said = pipeline("text-generation", model="out", batch_size=2)(["abc", "ab ab"])  # and nothing else
+    assert said[0][0]["generated_text"].startswith("abc") and said[1][0]["generated_text"].startswith("ab ab")
+    assert model.generate(tokenizer("abc", return_tensors="pt").input_ids).shape[1] <= 16
 
     results = json.loads(Path("out/all_results.json").read_text())
     lines = validation_lines()

@@ -112,11 +112,23 @@ def trained_with(folder: Path) -> dict | None:
     return read_json(folder / FINGERPRINT_FILE)
 
 
-def write(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """`save_pretrained`, with a class name that transformers 4 knows too: many tools still use that version."""
+def write(tokenizer: PreTrainedTokenizerBase, folder: Path, context: int | None = None) -> None:
+    """`save_pretrained`, with a class name that transformers 4 knows too: many tools still use that version.
+
+    Args:
+        context: the positions of the model that it is saved with, if it is. Then it can also pad a batch, on the left,
+            where generation needs it. Only tokenizer_config.json says so: no text gets other ids, and tokenizer.json,
+            by which a run knows its tokenizer, is the same.
+    """
     tokenizer.save_pretrained(folder)
     path = folder / "tokenizer_config.json"
-    path.write_text(path.read_text("utf-8").replace('"TokenizersBackend"', '"PreTrainedTokenizerFast"'), "utf-8")
+    settings = read_json(path)
+    if settings.get("tokenizer_class") == "TokenizersBackend":
+        settings["tokenizer_class"] = "PreTrainedTokenizerFast"
+    if context is not None:
+        settings |= {"model_max_length": context, "padding_side": "left"}
+        settings.setdefault("pad_token", tokenizer.eos_token)
+    path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
 def save(tokenizer: PreTrainedTokenizerBase, folder: Path, fingerprint: dict) -> None:

@@ -51,7 +51,7 @@ def continue_prompts(
     room = context - max_new_tokens + 1  # the last new token needs no position of its own
     rows = []
     for prompt in prompts:
-        ids = [tokenizer.eos_token_id, *tokenizer(prompt, add_special_tokens=False)["input_ids"][-room:]]
+        ids = [tokenizer.eos_token_id, *tokenizer(prompt, add_special_tokens=False, verbose=False)["input_ids"][-room:]]
         rows += [_Row(ids, None), _Row(ids, torch.Generator(device).manual_seed(seed))]
     ends, texts = _ends(model, tokenizer), [""] * len(rows)
     for places in _batches([len(row.ids) for row in rows], max_new_tokens):

@@ -4,7 +4,7 @@ from typing import Self
 
 import torch
 import transformers
-from transformers import GPT2Config, PreTrainedTokenizerBase
+from transformers import GenerationConfig, GPT2Config, PreTrainedTokenizerBase
 from transformers.modeling_outputs import CausalLMOutputWithCrossAttentions
 
 from clm.config.recipe import ModelOptions
@@ -67,8 +67,30 @@ def model_config(options: ModelOptions, block_size: int, vocab_size: int, end_of
         n_ctx=block_size,  # GPT-2's old name for the same, which converters to GGUF still look for
         bos_token_id=end_of_text,
         eos_token_id=end_of_text,
+        pad_token_id=end_of_text,  # so that a batch can be padded; what is padded is masked, so any id would do
         use_cache=True,
         **vars(options),
+    )
+
+
+def generation_config(config: GPT2Config) -> GenerationConfig:
+    """How a saved model continues a text where its user says nothing of it.
+
+    `max_length` counts the prompt too, so that no prompt leads beyond the last position. Without it transformers'
+    pipeline asks for 256 new tokens, whatever the context is; `max_new_tokens` would fit some prompts only.
+
+    Tokens are drawn, because the likeliest ones soon repeat themselves (Holtzman et al. 2020, arXiv 1904.09751), and
+    not from the whole distribution, whose long tail a small model gets wrong: from the 50 likeliest (Fan et al. 2018,
+    arXiv 1805.04833), sharpened to a temperature of 0.8, as nanoGPT's sample.py does.
+    """
+    return GenerationConfig(
+        max_length=config.n_positions,
+        do_sample=True,
+        temperature=0.8,
+        top_k=50,
+        bos_token_id=config.bos_token_id,
+        eos_token_id=config.eos_token_id,
+        pad_token_id=config.pad_token_id,
     )
 
 
@@ -80,6 +102,7 @@ def fresh_model(options: ModelOptions, block_size: int, tokenizer: PreTrainedTok
 def from_config(config: GPT2Config) -> GPT2LMHeadModel:
     """A model of this shape, ready to be trained fast."""
     model = GPT2LMHeadModel._from_config(config, attn_implementation=attention.NAME)
+    model.generation_config = generation_config(config)
     for block in model.transformer.h:
         if config.activation_function == "gelu_new":  # the same function in one step, which keeps one tensor, not eight
             block.mlp.act = torch.nn.GELU(approximate="tanh")

@@ -87,7 +87,7 @@ def write_model(
     """
     model.config.save_pretrained(folder)
     model.generation_config.save_pretrained(folder)
-    write_tokenizer(tokenizer, folder)
+    write_tokenizer(tokenizer, folder, model.config.n_positions)
     return {"model.safetensors": write_safetensors(folder / "model.safetensors", tensors)}
 
 
