@@ -104,6 +104,8 @@ def load(path_or_repo: str, cache_dir: str) -> PreTrainedTokenizerBase:
         raise UserError(f"tokenizer_path {path_or_repo!r}: not a fast tokenizer (no tokenizer.json)")
     if tokenizer.eos_token_id is None:
         raise UserError(f"tokenizer_path {path_or_repo!r}: it has no end-of-text token (eos_token)")
+    if tokenizer.pad_token == tokenizer.eos_token:  # of a run's folder (`write`): Trainer would put it into the model's
+        tokenizer.pad_token = None  # config, which that leaves it out of for a reason (gpt2.generation_config)
     return tokenizer
 
 

@@ -67,7 +67,6 @@ def model_config(options: ModelOptions, block_size: int, vocab_size: int, end_of
         n_ctx=block_size,  # GPT-2's old name for the same, which converters to GGUF still look for
         bos_token_id=end_of_text,
         eos_token_id=end_of_text,
-        pad_token_id=end_of_text,  # so that a batch can be padded; what is padded is masked, so any id would do
         use_cache=True,
         **vars(options),
     )
@@ -82,6 +81,9 @@ def generation_config(config: GPT2Config) -> GenerationConfig:
     Tokens are drawn, because the likeliest ones soon repeat themselves (Holtzman et al. 2020, arXiv 1904.09751), and
     not from the whole distribution, whose long tail a small model gets wrong: from the 50 likeliest (Fan et al. 2018,
     arXiv 1805.04833), sharpened to a temperature of 0.8, as nanoGPT's sample.py does.
+
+    End-of-text pads, here and in the tokenizer. The model's own config doesn't say so: the stock forward would then
+    look for it in every batch without a mask, which makes a GPU wait, and warn of each text that starts with it.
     """
     return GenerationConfig(
         max_length=config.n_positions,
@@ -90,7 +92,7 @@ def generation_config(config: GPT2Config) -> GenerationConfig:
         top_k=50,
         bos_token_id=config.bos_token_id,
         eos_token_id=config.eos_token_id,
-        pad_token_id=config.pad_token_id,
+        pad_token_id=config.eos_token_id,
     )
 
 

@@ -104,18 +104,20 @@ def test_a_batch_padded_on_the_right_has_the_logits_of_each_text_alone(folder):
         assert torch.allclose(logits[row, : len(alone)], alone, atol=1e-5)
 
 
-def test_the_context_and_the_padding_are_named_and_no_text_gets_other_ids(folder, context, tmp_path):
+def test_the_context_and_the_padding_are_named_and_no_text_gets_other_ids(folder, context, tmp_path, caplog):
     tokenizer = AutoTokenizer.from_pretrained(folder)
     assert (tokenizer.model_max_length, tokenizer.pad_token, tokenizer.pad_token_id) == (context, "<|endoftext|>", 0)
-    assert AutoModelForCausalLM.from_pretrained(folder).config.pad_token_id == 0
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    assert model.generation_config.pad_token_id == 0
+    model(tokenizer("<|endoftext|>the", return_tensors="pt").input_ids)  # as documents start
+    assert caplog.text == ""
     text = mixed_text(3_000)
     assert tokenizer(text, verbose=False).input_ids == small_tokenizer()(text).input_ids
     tokenizers.write(small_tokenizer(), tmp_path)
     assert (folder / "tokenizer.json").read_bytes() == (tmp_path / "tokenizer.json").read_bytes()
-    assert (
-        small_tokenizer().backend_tokenizer.to_str()
-        == tokenizers.load(str(folder), str(tmp_path)).backend_tokenizer.to_str()
-    )
+    loaded = tokenizers.load(str(folder), str(tmp_path))  # for another run
+    assert loaded.backend_tokenizer.to_str() == small_tokenizer().backend_tokenizer.to_str()
+    assert loaded.pad_token is None
 
 
 def test_our_own_samples_are_drawn_as_ever_and_without_a_word(folder, caplog):
