@@ -6,8 +6,9 @@ from typing import Any
 
 from clm.config.recipe import Recipe
 from clm.errors import UserError
-from clm.explain import advice, faults, normal, outlook, sections
-from clm.explain.evidence import Evidence
+from clm.explain import advice, normal, outlook, sections
+from clm.explain.faults import checks
+from clm.explain.faults.evidence import Evidence
 from clm.explain.forecast import LEVEL, Forecast
 from clm.explain.scaling import usual_learning_rate
 from clm.explain.setup import Setup, of_recipe, of_run
@@ -37,7 +38,7 @@ def explain_recipe(recipe: Recipe, step: int, loss: float, dataset_tokens: int |
     verdict = normal.verdict(setup, step, loss, of_training=True)
     given = advice.advise(setup, step, loss)
     what_if = outlook.what_if_of_recipe(setup, step, loss)
-    found = faults.find(evidence(setup, Curve.from_points([(step, loss)], [])))
+    found = checks.find(evidence(setup, Curve.from_points([(step, loss)], [])))
     return {
         "step": step,
         "loss": loss,
@@ -80,7 +81,7 @@ def explain_curve(setup: Setup, curve: Curve, shown: Evidence, unit_is_sure: boo
     made = outlook.of_run(setup, curve)
     what_if = outlook.what_if_of_run(setup, curve, loss)
     given = advice.advise(setup, setup.total_steps, loss, curve.noise_scale)
-    found = faults.find(shown)
+    found = checks.find(shown)
     return {
         "step": step,
         "loss": loss,
@@ -111,7 +112,7 @@ def verdict_line(setup: Setup, log_history: Sequence[dict[str, Any]]) -> str | N
     if made is not None:
         final, low, high = made.final
         parts.append(f"on course for {final:.2f} ({low:.2f} to {high:.2f}) at step {setup.total_steps:,}")
-    names = [fault["name"] for fault in faults.find(evidence(setup, curve))]
+    names = [fault["name"] for fault in checks.find(evidence(setup, curve))]
     return "; ".join([*parts, *(["it shows " + ", ".join(names)] if names else [])])
 
 

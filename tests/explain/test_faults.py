@@ -10,9 +10,9 @@ import torch
 
 from clm.data.blocks import Blocks
 from clm.data.order import EpochOrder
-from clm.explain import faults
-from clm.explain.evidence import Evidence
 from clm.explain.explain import explain_run
+from clm.explain.faults import checks
+from clm.explain.faults.evidence import Evidence
 from clm.explain.references import entries
 from clm.explain.scaling import usual_learning_rate
 from clm.model import gpt2
@@ -47,13 +47,13 @@ def test_the_reference_runs_raise_none_at_any_time(entry):
             peak_rate=recipe["learning_rate"],
             usual_rate=usual_learning_rate(12 * recipe["n_layer"] * recipe["n_embd"] ** 2),
         )
-        assert faults.find(evidence) == [], share
+        assert checks.find(evidence) == [], share
 
 
 def test_an_evaluation_before_any_training_loss_was_logged_raises_none():
     curve = Curve.from_points([], [(10, 5.0)])
-    assert faults.find(Evidence(curve, 300, 4.0, 100, 1000, 1, 1e-3, 1e-3)) == []
-    assert faults.find(Evidence(Curve.of([]), 300, None, 100, 1000, 1, 1e-3, 1e-3)) == []
+    assert checks.find(Evidence(curve, 300, 4.0, 100, 1000, 1, 1e-3, 1e-3)) == []
+    assert checks.find(Evidence(Curve.of([]), 300, None, 100, 1000, 1, 1e-3, 1e-3)) == []
 
 
 def batches(monkeypatch, change):

@@ -7,7 +7,7 @@ import pytest
 
 from clm.config.recipe import load
 from clm.explain import explain, forecast, references
-from clm.explain.evidence import PLATEAU_TOKENS
+from clm.explain.faults.evidence import PLATEAU_TOKENS
 from clm.explain.outlook import pairs
 from clm.explain.scaling import effective_tokens, usual_learning_rate
 from clm.files import read_json

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from clm.explain import faults
-from clm.explain.evidence import Evidence
+from clm.explain.faults.evidence import Evidence
 from clm.explain.references import entries
 from clm.explain.scaling import usual_learning_rate
 from clm.runs.curve import Curve

@@ -5,7 +5,7 @@ from typing import Any
 
 from clm.errors import UserError
 from clm.explain import explain, faults, sections
-from clm.explain.evidence import Evidence
+from clm.explain.faults.evidence import Evidence
 from clm.explain.explain import FEWEST_LOSSES
 from clm.explain.forecast import Forecast, forecast
 from clm.explain.log.given import ALL, BATCH, SCHEDULE, Given

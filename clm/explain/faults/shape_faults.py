@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from clm.explain.evidence import FEWEST_LOGS, Evidence, smooth
+from clm.explain.faults.evidence import FEWEST_LOGS, Evidence, smooth
 
 STILL = 0.02  # nats: what falls by less from half the steps to the end has stalled
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from clm.explain import level_faults, shape_faults
-from clm.explain.evidence import Evidence
+from clm.explain.faults import level_faults, shape_faults
+from clm.explain.faults.evidence import Evidence
 
 Check = Callable[[Evidence], str | None]
 _OTHER_THAN_IT_SEEMS = {"mis-scaled accumulation", "too good to be true"}

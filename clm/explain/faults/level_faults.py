@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from clm.explain.evidence import FEWEST_LOGS, Evidence, smooth
+from clm.explain.faults.evidence import FEWEST_LOGS, Evidence, smooth
 
 # Of the unigram entropy. Where that is a guess, less: a large model's loss on plain text, or a small one's on code, is
 # below a quarter of what the vocabulary lets guess.

@@ -1,0 +1,1 @@
+"""What is wrong, if a loss or a curve shows it."""
