@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from clm.config.fields import MUON
@@ -70,13 +70,22 @@ def _expected(model: Model, setup: Setup, law: Law, **changes: Any) -> float | N
     return made.loss if made.covered else None
 
 
-def advise(setup: Setup, steps: int, loss: float, noise_scale: float | None = None) -> list[dict[str, Any]]:
-    """Advice for a run of so many steps whose loss is `loss`, by gain for an e-fold of time; what is unknown last."""
+def advise(
+    setup: Setup, steps: int, loss: float, noise_scale: float | None = None, least: float = 0.0
+) -> list[dict[str, Any]]:
+    """Advice for a run of so many steps whose loss is `loss`, by gain for an e-fold of time; what is unknown last.
+
+    No gain leads below `least`, a loss that no model of such a text has.
+    """
     case = Case(setup, steps, loss, noise_scale)
-    given = [advice for rule in RULES for advice in rule(case)]
+    given = [_bounded(advice, loss - least) for rule in RULES for advice in rule(case)]
     worth = [advice for advice in given if advice.gain_nats is None or advice.gain_nats >= SMALLEST_GAIN]
     worth.sort(key=lambda advice: -(advice.gain_nats or 0) / (1 + math.log(advice.time_factor)))
     return [asdict(advice) for advice in worth]
+
+
+def _bounded(advice: Advice, most: float) -> Advice:
+    return advice if advice.gain_nats is None else replace(advice, gain_nats=min(advice.gain_nats, most))
 
 
 def _longer(case: Case) -> Iterator[Advice]:

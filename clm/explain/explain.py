@@ -7,7 +7,7 @@ from typing import Any
 from clm.config.recipe import Recipe
 from clm.errors import UserError
 from clm.explain import advice, normal, outlook, sections
-from clm.explain.faults import checks
+from clm.explain.faults import checks, level_faults, single_loss
 from clm.explain.faults.evidence import Evidence
 from clm.explain.forecast import LEVEL, Forecast
 from clm.explain.scaling import usual_learning_rate
@@ -15,7 +15,6 @@ from clm.explain.setup import Setup, of_recipe, of_run
 from clm.runs.curve import Curve
 from clm.runs.record import RunRecord
 
-LARGEST_LOSS = 100  # nats a token
 FEWEST_LOSSES = 4  # of a run, before its curve is one
 UNSURE_UNIT = normal.Verdict(
     "can't say",
@@ -30,15 +29,17 @@ def explain_recipe(recipe: Recipe, step: int, loss: float, dataset_tokens: int |
     Raises:
         UserError: the loss isn't one, the run has no such step, or nothing tells how long the text is.
     """
-    if not 0 <= loss <= LARGEST_LOSS:
-        raise UserError(f"--loss {loss:g}: no cross-entropy of tokens; it must be from 0 to {LARGEST_LOSS} nats")
     setup = of_recipe(recipe, dataset_tokens)
+    micro_batch = recipe.micro_batch * setup.block_size
+    if refused := single_loss.refusal(loss, setup.tokens_per_step, micro_batch, setup.vocab_size):
+        raise UserError(f"--loss {loss:g}: {refused}")
     if not 1 <= step <= setup.total_steps:
         raise UserError(f"--step {step:,}: a run of {recipe.path} has steps 1 to {setup.total_steps:,}")
     verdict = normal.verdict(setup, step, loss, of_training=True)
-    given = advice.advise(setup, step, loss)
-    what_if = outlook.what_if_of_recipe(setup, step, loss)
-    found = checks.find(evidence(setup, Curve.from_points([(step, loss)], [])))
+    found = single_loss.find(setup, step, loss, verdict.expectation)
+    first, least = checks.comes_first(found), single_loss.least_loss(setup)
+    given = [] if first else advice.advise(setup, step, loss, least=least)
+    what_if = [] if first else [each for each in outlook.what_if_of_recipe(setup, step, loss) if each.loss >= least]
     return {
         "step": step,
         "loss": loss,
@@ -78,10 +79,12 @@ def explain_curve(setup: Setup, curve: Curve, shown: Evidence, unit_is_sure: boo
     """
     step, loss, kind = latest(curve)
     verdict = normal.verdict(setup, step, loss, kind == "training") if unit_is_sure else UNSURE_UNIT
-    made = outlook.of_run(setup, curve)
-    what_if = outlook.what_if_of_run(setup, curve, loss)
-    given = advice.advise(setup, setup.total_steps, loss, curve.noise_scale)
+    note = level_faults.validation_below(shown, setup.dropout)
     found = checks.find(shown)
+    first = checks.comes_first(found)
+    made = None if first else outlook.of_run(setup, curve)
+    what_if = [] if first else outlook.what_if_of_run(setup, curve, loss)
+    given = [] if first else advice.advise(setup, setup.total_steps, loss, curve.noise_scale)
     return {
         "step": step,
         "loss": loss,
@@ -93,7 +96,10 @@ def explain_curve(setup: Setup, curve: Curve, shown: Evidence, unit_is_sure: boo
         "advice": given,
         "findings": found,
         "numbers": sections.numbers(setup, step, loss) | {"gradient_noise_scale": curve.noise_scale},
-        "sections": sections.all_of(setup, step, loss, kind, verdict, made, what_if, given, found),
+        "sections": [
+            {**section, "lines": section["lines"] + [note]} if note and section["key"] == "normal" else section
+            for section in sections.all_of(setup, step, loss, kind, verdict, made, what_if, given, found)
+        ],
     }
 
 
@@ -108,11 +114,12 @@ def verdict_line(setup: Setup, log_history: Sequence[dict[str, Any]]) -> str | N
     if verdict.label != "can't say":
         low, high = verdict.expectation.band
         parts = [f"verdict: {verdict.label} what such a run shows by now, {low:.2f} to {high:.2f}"]
-    made = outlook.of_run(setup, curve)
+    found = checks.find(evidence(setup, curve))
+    made = None if checks.comes_first(found) else outlook.of_run(setup, curve)
     if made is not None:
         final, low, high = made.final
         parts.append(f"on course for {final:.2f} ({low:.2f} to {high:.2f}) at step {setup.total_steps:,}")
-    names = [fault["name"] for fault in checks.find(evidence(setup, curve))]
+    names = [fault["name"] for fault in found]
     return "; ".join([*parts, *(["it shows " + ", ".join(names)] if names else [])])
 
 

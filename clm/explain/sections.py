@@ -6,6 +6,8 @@ from typing import Any
 
 from clm.data.store.words import has_words
 from clm.data.text_size import BYTES_PER_TOKEN
+from clm.explain.faults.checks import comes_first
+from clm.explain.faults.single_loss import BYTE_IDS
 from clm.explain.forecast import Forecast
 from clm.explain.normal import Verdict
 from clm.explain.outlook import Outlook, pairs
@@ -14,6 +16,7 @@ from clm.explain.setup import Setup
 
 # Where a GPT-2 of this size ends up on WikiText-103 after 10 to 25 epochs: "low 3s to high 2s" (published.json).
 WIKITEXT_TARGETS = (3.0, 2.8)
+_NOT_YET = "Can't say before what is wrong is mended: it would be said of another run."
 
 
 def numbers(setup: Setup, step: int, loss: float) -> dict[str, float | None]:
@@ -59,18 +62,22 @@ def all_of(
     findings: Sequence[dict[str, str]],
     single: bool = False,
 ) -> list[dict[str, Any]]:
-    """Every part, {"key", "title", "lines"}, in the order in which one asks; of a `single` loss or of a curve."""
-    known = numbers(setup, step, loss)
+    """Every part, {"key", "title", "lines"}, in the order in which one asks; of a `single` loss or of a curve.
+
+    A fault that comes first is first.
+    """
+    known, first = numbers(setup, step, loss), comes_first(findings)
     wrong = ["Nothing that one loss can show."] if single and not findings else findings_lines(findings, step)
     parts = (
         ("meaning", f"What a {kind} loss of {loss:.2f} means", _meaning(setup, loss, known)),
         ("seen", "How much it has seen", _seen(setup, step, known)),
         ("normal", "Is it normal?", [verdict.sentence, f"How sure: {verdict.confidence}."]),
-        ("end", "Where it will end", _end(setup, step, made, what_if)),
-        ("advice", "What would help", _help(advice)),
+        ("end", "Where it will end", [_NOT_YET] if first else _end(setup, step, made, what_if)),
+        ("advice", "What would help", [_NOT_YET] if first else _help(advice)),
         ("findings", "What is wrong", wrong),
     )
-    return [{"key": key, "title": title, "lines": lines} for key, title, lines in parts]
+    shown = [{"key": key, "title": title, "lines": lines} for key, title, lines in parts]
+    return [shown[-1], *shown[:-1]] if first else shown
 
 
 def targets(setup: Setup) -> Sequence[float]:
@@ -91,12 +98,18 @@ def _meaning(setup: Setup, loss: float, known: dict[str, Any]) -> list[str]:
         lines.append(
             f"A model that knows only how often each token occurs scores {text.unigram_entropy:.2f} (measured)."
         )
-    for target in targets(setup):
+    for target in [target for target in targets(setup) if target < loss]:
         done = f"{_way(uniform, loss, target):.0%} of the way from {uniform:.2f} is done"
         if text.unigram_entropy:
             done += f", and {_way(text.unigram_entropy, loss, target):.0%} of the way from the unigram entropy"
         lines.append(f"Within reach: {target:.1f}, perplexity {math.exp(target):.1f}; {done}.")
-    if known["bits_per_byte"]:
+    if setup.vocab_size <= BYTE_IDS:
+        bits = loss / math.log(2)
+        lines.append(
+            f"A token is a byte here, so it is {bits:.3f} bits per byte. Losses of other vocabularies are per longer "
+            f"tokens: at {BYTES_PER_TOKEN} bytes a token the same model would show about {BYTES_PER_TOKEN * loss:.2f}."
+        )
+    elif known["bits_per_byte"]:
         size = text.bytes / text.tokens
         lines.append(
             f"At the training text's {size:.2f} bytes a token it is {known['bits_per_byte']:.3f} bits per byte."
@@ -104,6 +117,12 @@ def _meaning(setup: Setup, loss: float, known: dict[str, Any]) -> list[str]:
     else:
         guess = loss / math.log(2) / BYTES_PER_TOKEN
         lines.append(f"In bits per byte it is about {guess:.2f}, if a token has {BYTES_PER_TOKEN} bytes (assumed).")
+    if other := _other_languages(setup):
+        lines.append(
+            f"The text is in {other}, the references are in English: a loss per token can't be held against theirs, "
+            "because other languages make tokens of other lengths; bits per byte, or a run of a known size on this "
+            "text, can."
+        )
     if known["nats_per_word"]:
         nats, size = known["nats_per_word"], text.tokens / text.words
         lines.append(
@@ -119,8 +138,15 @@ def perplexity_line(loss: float) -> str:
     return f"Perplexity {each}: the model is as unsure of the next token as between {each} equally likely ones."
 
 
+def _other_languages(setup: Setup) -> str:
+    """The recipe's languages, where English isn't among them."""
+    given = setup.recipe.run.language or []
+    codes = [given] if isinstance(given, str) else given
+    return "" if any(code.lower().startswith("en") for code in codes) else " and ".join(codes)
+
+
 def _way(start: float, loss: float, target: float) -> float:
-    return (start - loss) / (start - target) if start > target else 1.0
+    return max(0.0, (start - loss) / (start - target)) if start > target else 1.0
 
 
 def _seen(setup: Setup, step: int, known: dict[str, Any]) -> list[str]:

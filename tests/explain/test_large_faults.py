@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from clm.explain import faults
+from clm.explain.faults import checks
 from clm.explain.faults.evidence import Evidence
 from clm.explain.references import entries
 from clm.explain.scaling import usual_learning_rate
@@ -28,7 +28,7 @@ def names(entry, train, validation, share=1.0, lost_at=None):
         usual_rate=usual_learning_rate(entry["non_embedding_parameters"]),
         lost_at=lost_at,
     )
-    return [fault["name"] for fault in faults.find(evidence)]
+    return [fault["name"] for fault in checks.find(evidence)]
 
 
 @pytest.mark.parametrize("entry", RUNS, ids=lambda entry: entry["name"])

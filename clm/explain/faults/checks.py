@@ -1,8 +1,8 @@
 """What is wrong, if a run's curve shows it: the checks, and which of them silences which."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from clm.explain.faults import level_faults, shape_faults
+from clm.explain.faults import epoch_shapes, level_faults, shape_faults
 from clm.explain.faults.evidence import Evidence
 
 Check = Callable[[Evidence], str | None]
@@ -22,8 +22,21 @@ CHECKS: tuple[tuple[str, Check, set[str]], ...] = (
     ("plateau at the unigram entropy", shape_faults.plateau, {"learning rate too high", "learning rate too low"}),
     ("stalled", shape_faults.stalled, _FLAT | _OTHER_THAN_IT_SEEMS),
     ("spikes", shape_faults.spikes, {"divergence"}),
+    ("stairs at each epoch", epoch_shapes.stairs, {"divergence"} | _OTHER_THAN_IT_SEEMS),
+    ("rises at each epoch", epoch_shapes.sawtooth, {"divergence"}),
     ("overfitting", shape_faults.overfitting, {"divergence", "duplicate training text"} | _OTHER_THAN_IT_SEEMS),
 )
+
+
+# These leave a run as it is: its forecast and advice still hold.
+HARMLESS = {
+    *("non-determinism between resumes", "spikes", "overfitting", "stairs at each epoch", "rises at each epoch"),
+}
+
+
+def comes_first(found: Sequence[dict[str, str]]) -> bool:
+    """Whether a fault is to be mended before a forecast or advice means anything."""
+    return any(fault["name"] not in HARMLESS for fault in found)
 
 
 def find(evidence: Evidence) -> list[dict[str, str]]:

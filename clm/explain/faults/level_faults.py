@@ -116,3 +116,16 @@ def above_uniform(e: Evidence) -> str | None:
             "weights are too large, the labels are of another tokenizer, or the learning rate ruins the model"
         )
     return None
+
+
+def validation_below(e: Evidence, dropout: float) -> str | None:
+    """What it means, where it is no fault, that the validation loss lies below the training loss; else None."""
+    gaps = [train - validation for _, train, validation in e.gaps()[-2:]]
+    if len(gaps) < 2 or min(gaps) <= 0 or leak_to_validation(e):
+        return None
+    why = f"dropout ({dropout:g}) makes only training harder" if dropout else "no dropout is on"
+    return (
+        f"The validation loss lies {np.median(gaps):.2f} nats below the training loss, which is usual: {why}; a "
+        "training loss is a mean over earlier, worse weights; and the validation text may be easier. Nothing is to be "
+        "done."
+    )

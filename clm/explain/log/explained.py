@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from clm.errors import UserError
-from clm.explain import explain, faults, sections
+from clm.explain import explain, sections
+from clm.explain.faults import checks
 from clm.explain.faults.evidence import Evidence
 from clm.explain.explain import FEWEST_LOSSES
 from clm.explain.forecast import Forecast, forecast
@@ -61,7 +62,7 @@ def explain_log(log: Log, given: Given, until: int | None = None) -> dict[str, A
 def _partly(curve: Curve, given: Given, shown: Evidence) -> dict[str, Any]:
     """What can be said without the keys that are missing."""
     step, loss, kind = explain.latest(curve)
-    made, found = _forecast(curve, given), faults.find(shown)
+    made, found = _forecast(curve, given), checks.find(shown)
     sentence = f"Whether {loss:.2f} is normal can't be said without {_asked(given.lacks(*ALL))}."
     end = sections.forecast_lines(made) if made else [_why_no_forecast(curve, given)]
     parts = (
