@@ -5,6 +5,7 @@ to stderr and leave with `exit_code`; every other exception is a defect and keep
 """
 
 import os
+import select
 import sys
 from collections.abc import Callable
 
@@ -43,9 +44,26 @@ class Stopped(BaseException):
 
 
 def exit_code_of(program: Callable[[], None]) -> int:
-    """Run a program; its exit code: 0 for done, 2 for a fault in the input, 74 for the machine's, 75 for a stop."""
+    """Run a program; its exit code: 0 for done, 2 for a fault in the input, 74 for the machine's, 75 for a stop.
+
+    Where nobody reads what is printed any more (`… | head`), the program ends without a word, as others do: 0 if it had
+    done all, else 141.
+    """
+    done = False
     try:
-        program()
+        try:
+            program()
+        except SystemExit as leaves:
+            done = not leaves.code
+            raise
+        else:
+            done = True
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        if not _nobody_reads():
+            raise
+        return 0 if done else 141
     except (UserError, MachineError, Stopped) as error:
         return report(error)
     return 0
@@ -65,3 +83,17 @@ def report(error: UserError | MachineError | Stopped) -> int:
     if says_it:
         print(text, file=sys.stderr, flush=True)
     return error.exit_code
+
+
+def _nobody_reads() -> bool:
+    """Whether standard output is a pipe that its reader has closed. Then what is left of it goes nowhere."""
+    try:
+        output = sys.stdout.fileno()
+    except (OSError, ValueError):  # it is no file
+        return False
+    waiting = select.poll()
+    waiting.register(output, 0)  # errors are told unasked
+    gone = any(event & select.POLLERR for _, event in waiting.poll(0))
+    if gone:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+    return gone

@@ -380,3 +380,22 @@ def test_help_names_every_key_and_leaves_with_0(capsys):
     assert caught.value.code == 0
     shown = capsys.readouterr().out
     assert all(key in shown for key in KEYS)
+
+
+def test_a_fault_of_values_together_names_the_words_typed_as_they_were_typed(recipe_file):
+    path = recipe_file({"n_head": 12, "n_embd": 768})
+    said = message(parse, ["--config", str(path), "--n_embd", "100", "--learning_rate", "3e-4"])
+    assert said == f"{path} with --n_embd 100: n_embd 100 is not divisible by n_head 12"
+    said = message(parse(["--config", str(path), "--global_batch_size", "5"]).accumulation, 2)
+    assert said.startswith(f"{path} with --global_batch_size 5: global_batch_size 5 is not a multiple of ")
+    path = recipe_file({"n_head": 12, "n_embd": 100})
+    assert message(load, path).startswith(f"{path}: n_embd 100")
+    assert message(parse, ["--config", str(path), "--max_steps", "5"]).startswith(f"{path}: n_embd 100")
+
+
+def test_a_value_that_was_typed_is_shown_as_it_was_typed(recipe_file):
+    path = recipe_file({})
+    said = message(parse, ["--config", str(path), "--save_steps", "0"])
+    assert said.startswith("command line: --save_steps is 0; it must be a whole number of steps")
+    assert parse(["--config", str(path), "--save_steps", "10"]).training["save_steps"] == 10
+    assert type(parse(["--config", str(path), "--save_steps", "10"]).training["save_steps"]) is int

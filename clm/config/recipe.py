@@ -9,9 +9,10 @@ from __future__ import annotations
 import copy
 import difflib
 import json
+import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -32,6 +33,7 @@ from clm.config.fields import (
 from clm.config.values import allowed, fits, parts, plain, read, show
 from clm.errors import UserError
 
+COMMAND_LINE = "command line"  # where a value is from, in messages
 OPTIONS = (ModelOptions, DataOptions, RunOptions)
 OURS = {key: TYPES.get(key, hint) for options in OPTIONS for key, hint in get_type_hints(options).items()}
 TRAINING = {
@@ -78,6 +80,7 @@ class Recipe:
     run: RunOptions
     training: dict[str, Any]
     flags: Flags = field(default_factory=Flags)
+    typed: Mapping[str, str] = field(default_factory=dict, compare=False)  # on the command line, by key
 
     def resolved(self) -> dict[str, Any]:
         """The recipe as flat JSON: all keys of ours, and the training keys that we or the user have set.
@@ -86,6 +89,11 @@ class Recipe:
         """
         ours = asdict(self.model) | asdict(self.data) | asdict(self.run)
         return ours | {key: value for key, value in self.training.items() if key not in REFUSED}
+
+    def fault(self, text: str) -> UserError:
+        """The error of a fault in values together: it names the file, and the words typed that have to do with it."""
+        words = [f"--{key} {value}" for key, value in self.typed.items() if re.search(rf"\b{re.escape(key)}\b", text)]
+        return UserError(f"{self.path}{' with ' * bool(words)}{' '.join(words)}: {text}")
 
     @property
     def is_micro_batch_open(self) -> bool:
@@ -120,14 +128,14 @@ class Recipe:
         batch = micro_batch or self.micro_batch(processes)
         steps, rest = divmod(total, batch * processes)
         if total % processes:
-            raise UserError(
-                f"{self.path}: global_batch_size {total} is not a multiple of {processes} processes: launch another "
-                "number of processes"
+            raise self.fault(
+                f"global_batch_size {total} is not a multiple of {processes} processes: launch another number of "
+                "processes"
             )
         if rest or given not in (None, steps):
             product = f"per_device_train_batch_size {batch} x {processes} process(es)"
             makes = f"makes gradient_accumulation_steps {total / (batch * processes):g}, not {given}"
-            raise UserError(f"{self.path}: global_batch_size {total} with {product} {makes}: leave one of them out")
+            raise self.fault(f"global_batch_size {total} with {product} {makes}: leave one of them out")
         return steps
 
     def sequences_per_step(self, processes: int) -> int:
@@ -140,10 +148,11 @@ def parse(argv: Sequence[str]) -> Recipe:
     if "--help" in argv or "-h" in argv:
         print(_usage())
         raise SystemExit(0)
-    path, overrides = _typed(_split(argv))
+    given = _split(argv)
+    path, overrides = _typed(given)
     if not path:
         raise UserError("command line: no recipe is named; say --config recipes/NAME.json")
-    return load(path, overrides)
+    return load(path, overrides, typed={key: text for key, text in given.items() if text is not None})
 
 
 def fragment(argv: Sequence[str]) -> tuple[Recipe, frozenset[str]]:
@@ -173,16 +182,25 @@ def _typed(given: dict[str, str | None]) -> tuple[str | None, dict[str, Any]]:
     return path, overrides
 
 
-def load(path: str | Path, overrides: Mapping[str, Any] | None = None, where: str = "command line") -> Recipe:
-    """The recipe in the file `path`, with typed `overrides` that win over it and come from `where`."""
+def load(
+    path: str | Path,
+    overrides: Mapping[str, Any] | None = None,
+    where: str = COMMAND_LINE,
+    typed: Mapping[str, str] | None = None,
+) -> Recipe:
+    """The recipe in the file `path`, with `overrides` that win over it and come from `where`.
+
+    Args:
+        typed: the words on the command line, by key, for messages.
+    """
     path, overrides = Path(path), dict(overrides or {})
     flags = {key: overrides.pop(key) for key in FLAGS if key in overrides}
     for key, value in flags.items():
         _check_value(key, value, bool, where)
     from_file = checked(read_object(path), str(path))
-    recipe = _assembled(path, from_file, checked(overrides, where), Flags(**flags))
+    recipe = replace(_assembled(path, from_file, checked(overrides, where), Flags(**flags)), typed=typed or {})
     for conflict in conflicts(recipe.resolved()):
-        raise UserError(f"{path}: {conflict}")
+        raise recipe.fault(conflict)
     return recipe
 
 
@@ -291,7 +309,8 @@ def _check_value(key: str, value: Any, hint: Any, where: str) -> None:
         wrong = value == "" or not all(v in CHOICES[key] for v in _listed(value) if key in CHOICES)
         wrong = wrong or (key in RANGES and not RANGES[key][0](value))
     if wrong:
-        fault = f"{where}: {key} is {show(value)}; it must be {allowed(hint, key)}"
+        name = f"--{key}" if where == COMMAND_LINE else key
+        fault = f"{where}: {name} is {show(value)}; it must be {allowed(hint, key)}"
         if isinstance(value, str) and fits(read(value, hint), hint) and str not in parts(hint):
             fault = f"{fault}; drop the quotes"
         raise UserError(fault)

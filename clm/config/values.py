@@ -49,7 +49,8 @@ def read(text: str, hint: Any) -> Any:
         return None
     if kinds & {bool, Literal} and text.lower() in words:
         return words[text.lower()]
-    readers = [kind for kind in (int, float) if kind in kinds] + [json.loads] * bool(kinds & {list, dict})
+    numbers = [int, float] if float in kinds else [int] * (int in kinds)  # 10 stays 10, as in a recipe
+    readers = numbers + [json.loads] * bool(kinds & {list, dict})
     for reader in readers:
         try:
             value = reader(text)

@@ -9,7 +9,6 @@ from transformers.utils.logging import disable_progress_bar
 
 from clm.config.fields import MUON
 from clm.config.recipe import Recipe
-from clm.errors import UserError
 from clm.launch import gpus, hardware, launcher, preflight, processes
 from clm.launch.writable import check_writable
 from clm.progress import Say
@@ -36,7 +35,7 @@ def start(recipe: Recipe) -> tuple[TrainingArguments, Say]:
     try:
         args = training_arguments(decision.training)
     except (ValueError, ImportError) as error:
-        raise UserError(f"{recipe.path}: {' '.join(str(error).split())}") from None
+        raise recipe.fault(" ".join(str(error).split())) from None
     decision.lines += gpus.use_one(args, str(recipe.path))
     args.per_device_train_batch_size = recipe.micro_batch(args.world_size)
     args.gradient_accumulation_steps = recipe.accumulation(args.world_size)

@@ -21,6 +21,17 @@ def warmup_steps(training: Mapping[str, Any], total_steps: int) -> int:
     return math.ceil(total_steps * given) if given < 1 else int(given)
 
 
+def endless_warmup(training: Mapping[str, Any], total_steps: int) -> str | None:
+    """A line on a warmup that is longer than the run, None where it isn't."""
+    warmup = warmup_steps(training, total_steps)
+    if warmup <= total_steps:
+        return None
+    return (
+        f"warning: warmup_steps {warmup:,} are more than the run's {total_steps:,} steps: the learning rate rises to "
+        f"the end, which is {total_steps / warmup:.0%} of learning_rate; set warmup_steps 0.02, a share of any run"
+    )
+
+
 def scheduler(optimizer: torch.optim.Optimizer, training: Mapping[str, Any], total_steps: int) -> LRScheduler:
     """The schedule of a run of `total_steps`, which sets the learning rate of `optimizer` at each of its steps.
 

@@ -15,6 +15,7 @@ from clm.launch import processes
 from clm.progress import Say
 from clm.rollback import Rollback
 from clm.training.checkpoint.identity import refuse_other_run, run_identity, sequences_per_step
+from clm.training.schedule import endless_warmup
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ def prepare_text(recipe: Recipe, args: TrainingArguments, earlier: Sequence[Path
         blocks = Blocks(data.train, recipe.data.block_size, recipe.data.sampling, recipe.data.shift_blocks)
         ours = identity(data.identity)
     steps = _count_steps(args, blocks, say)
+    if line := endless_warmup(recipe.training, steps):
+        say(line)
     return RunText(data, blocks, steps, {**ours, "total_steps": steps})
 
 
