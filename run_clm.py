@@ -22,7 +22,7 @@ from clm.errors import exit_code_of
 from clm.evaluation import published
 from clm.evaluation.validation import evaluate
 from clm.explain import explain
-from clm.explain.explanation import write_explanation
+from clm.explain.explanation import verdict_kept, write_explanation
 from clm.explain.setup import of_statistics
 from clm.explain.training_text import text_in_figures
 from clm.hub.background import check, uploads
@@ -75,7 +75,7 @@ def train(recipe: Recipe, args: TrainingArguments, output_dir: Path, say: Say) -
     setup = of_statistics(recipe, figures, sequences_per_step(args))
     say("\n".join(acceleration.choose(args, recipe)))
     with uploads(output_dir, recipe.training, say) as saved:
-        verdict = partial(explain.verdict_line, setup)
+        verdict = partial(verdict_kept, output_dir, setup)
         scored = partial(evaluate, text=text, args=args)
         trainer = make_trainer(recipe, args, text, scored, verdict, earlier.checkpoint, saved)
         with status.status_of(output_dir, text.total_steps), faults.machine_faults():
@@ -84,7 +84,7 @@ def train(recipe: Recipe, args: TrainingArguments, output_dir: Path, say: Say) -
             with signals.deferred():
                 result = trainer.train(resume_from_checkpoint=str(earlier.checkpoint) if earlier.checkpoint else None)
             finish(recipe, trainer, text, result.metrics, figures["unigram_loss"], say)
-            say(verdict(trainer.state.log_history) or "verdict: can't say, nothing was evaluated")
+            say(explain.verdict_line(setup, trainer.state.log_history) or "verdict: can't say, nothing was evaluated")
 
 
 def finish(

@@ -12,6 +12,7 @@ from clm.launch import signals
 COMMANDS = {
     "plan": "what a recipe will need, before it runs",
     "explain": "is this loss normal, where will it end, what would help",
+    "runs": "the runs below a folder, and how each stands",
     "report": "a run as a page, or several compared on one",
     "generate": "let a model continue a text",
     "push": "a run to the Hub, or its tokenizer, or its text",

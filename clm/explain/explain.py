@@ -1,6 +1,6 @@
 """A loss explained, of a recipe or a run: what it means, whether it is normal, where it ends, what would help."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from textwrap import fill
 from typing import Any
 
@@ -103,24 +103,48 @@ def explain_curve(setup: Setup, curve: Curve, shown: Evidence, unit_is_sure: boo
     }
 
 
-def verdict_line(setup: Setup, log_history: Sequence[dict[str, Any]]) -> str | None:
-    """The verdict on a run's newest validation loss in one line; None where there is none."""
+def standing(setup: Setup, log_history: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """The verdict on a run's newest validation loss, the forecast and what is wrong; None where there is no such loss.
+
+    As JSON: `step`, `loss`, `verdict` (its label), `band` ([low, high] or None), `forecast` ({"final_loss", "low",
+    "high"} or None), `total_steps` and `findings` (names).
+    """
     curve = Curve.of(log_history)
     if not len(curve.losses):
         return None
     step, loss = int(curve.steps[-1]), float(curve.losses[-1])
     verdict = normal.verdict(setup, step, loss, of_training=False)
-    parts = [f"verdict: {verdict.label}"]
-    if verdict.label != "can't say":
-        low, high = verdict.expectation.band
-        parts = [f"verdict: {verdict.label} what such a run shows by now, {low:.2f} to {high:.2f}"]
     found = checks.find(evidence(setup, curve))
     made = None if checks.comes_first(found) else outlook.of_run(setup, curve)
-    if made is not None:
-        final, low, high = made.final
-        parts.append(f"on course for {final:.2f} ({low:.2f} to {high:.2f}) at step {setup.total_steps:,}")
-    names = [fault["name"] for fault in found]
-    return "; ".join([*parts, *(["it shows " + ", ".join(names)] if names else [])])
+    return {
+        "step": step,
+        "loss": loss,
+        "verdict": verdict.label,
+        "band": None if verdict.label == normal.CANT_SAY else list(verdict.expectation.band),
+        "forecast": None if made is None else dict(zip(("final_loss", "low", "high"), made.final, strict=True)),
+        "total_steps": setup.total_steps,
+        "findings": [fault["name"] for fault in found],
+    }
+
+
+def standing_line(stands: Mapping[str, Any]) -> str:
+    """What `standing` says, in one line."""
+    parts = [f"verdict: {stands['verdict']}"]
+    if stands["band"]:
+        low, high = stands["band"]
+        parts = [f"verdict: {stands['verdict']} what such a run shows by now, {low:.2f} to {high:.2f}"]
+    if stands["forecast"]:
+        final, low, high = stands["forecast"].values()
+        parts.append(f"on course for {final:.2f} ({low:.2f} to {high:.2f}) at step {stands['total_steps']:,}")
+    if stands["findings"]:
+        parts.append(f"it shows {', '.join(stands['findings'])}")
+    return "; ".join(parts)
+
+
+def verdict_line(setup: Setup, log_history: Sequence[Mapping[str, Any]]) -> str | None:
+    """The verdict on a run's newest validation loss in one line; None where there is none."""
+    stands = standing(setup, log_history)
+    return standing_line(stands) if stands else None
 
 
 def evidence(setup: Setup, curve: Curve, histories: Sequence[Sequence[dict[str, Any]]] = ()) -> Evidence:

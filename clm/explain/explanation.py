@@ -2,12 +2,16 @@
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from clm.errors import UserError
-from clm.explain.explain import explain_run
+from clm.explain.explain import explain_run, standing, standing_line
+from clm.explain.setup import Setup
 from clm.files import read_json, write_json
+from clm.runs.overview import VERDICT_FILE
 from clm.runs.record import RunRecord, read_run
 
 EXPLANATION_FILE = "explanation.json"
@@ -39,6 +43,16 @@ def write_explanation(run_dir: Path) -> Explanation | None:
         return None
     keep(run_dir, made)
     return made
+
+
+def verdict_kept(run_dir: Path, setup: Setup, log_history: Sequence[Mapping[str, Any]]) -> str | None:
+    """The verdict on the newest validation loss in a line, and verdict.json with it in `run_dir`, for `clm runs`."""
+    stands = standing(setup, log_history)
+    if not stands:
+        return None
+    with suppress(OSError):  # a full disk is no reason to stop training
+        write_json(run_dir / VERDICT_FILE, stands)
+    return standing_line(stands)
 
 
 def explanation_of(run: RunRecord) -> Explanation | None:

@@ -10,6 +10,7 @@ from clm.explain.forecast import NORMAL_QUANTILE, PLATEAU
 from clm.explain.setup import Setup
 
 EARLY = 0.3  # of the steps
+CANT_SAY = "can't say"
 WIDEST = 0.7  # nats to each side: a wider band would call everything normal
 
 
@@ -35,7 +36,7 @@ def verdict(setup: Setup, step: int, loss: float, of_training: bool) -> Verdict:
     """Hold `loss`, of training or validation, against the band for this set-up at this step."""
     if setup.text.unigram_entropy and loss > PLATEAU * setup.unigram and step < EARLY * setup.total_steps:
         reason = "the model is still learning how often each token occurs, which takes runs alike differently long"
-        return Verdict("can't say", f"Whether {loss:.2f} is normal can't be said yet: {reason}.", "too early")
+        return Verdict(CANT_SAY, f"Whether {loss:.2f} is normal can't be said yet: {reason}.", "too early")
     expectation = expect(setup, step, of_training)
     if expectation is None:
         reason = (
@@ -43,11 +44,11 @@ def verdict(setup: Setup, step: int, loss: float, of_training: bool) -> Verdict:
             if setup.own_law is None
             else "no reference run has a model of about this size after about as many tokens"
         )
-        return Verdict("can't say", f"Whether {loss:.2f} is normal can't be said: {reason}.", "no reference")
+        return Verdict(CANT_SAY, f"Whether {loss:.2f} is normal can't be said: {reason}.", "no reference")
     low, high = expectation.band
     if (high - low) / 2 > WIDEST:
         reason = f"the references leave room from {low:.1f} to {high:.1f}"
-        return Verdict("can't say", f"Whether {loss:.2f} is normal can't be said: {reason}.", "too wide", expectation)
+        return Verdict(CANT_SAY, f"Whether {loss:.2f} is normal can't be said: {reason}.", "too wide", expectation)
     label = "below" if loss < low else "above" if loss > high else "within"
     words = {
         "below": f"lower than such a run shows at step {step:,}: better than usual, or too good (see what is wrong)",

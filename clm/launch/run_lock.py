@@ -1,6 +1,5 @@
 """One run in an output_dir at a time."""
 
-import errno
 import fcntl
 import os
 import socket
@@ -11,10 +10,8 @@ from typing import TextIO
 
 from clm.errors import UserError
 from clm.launch import processes
+from clm.launch.lock_file import LOCK_FILE, NO_LOCKS_HERE
 from clm.progress import Say
-
-LOCK_FILE = ".lock"
-_NO_LOCKS_HERE = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 @contextmanager
@@ -42,18 +39,6 @@ def held(output_dir: Path, say: Say) -> Iterator[None]:
                     folder.rmdir()
 
 
-def taken(output_dir: Path) -> bool:
-    """Whether a run holds the lock of `output_dir`."""
-    try:
-        with (output_dir / LOCK_FILE).open() as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        return error.errno == errno.EWOULDBLOCK
-    return False
-
-
 def _take(output_dir: Path, say: Say) -> TextIO:
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
@@ -77,7 +62,7 @@ def _lock(path: Path, say: Say) -> TextIO:
                 f"output_dir {path.parent}: {holder} is running there; wait for it, stop it, or set another output_dir"
             ) from None
         except OSError as error:
-            if error.errno not in _NO_LOCKS_HERE:
+            if error.errno not in NO_LOCKS_HERE:
                 raise
             say(f"warning: {path.parent} is on a file system without locks: don't start a second run in it")
         with suppress(FileNotFoundError):

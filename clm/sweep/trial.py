@@ -11,7 +11,7 @@ from pathlib import Path
 from clm.config.recipe import Recipe
 from clm.errors import Stopped
 from clm.files import read_json, write_json
-from clm.launch import run_lock
+from clm.launch import lock_file
 from clm.launch.signals import FOLLOW_PARENT
 from clm.launch.status import STATUS_FILE
 from clm.runs.record import read_run
@@ -35,7 +35,7 @@ def run(recipe: Recipe, hopeless: Callable[[Path], bool]) -> Outcome:
     folder, started = Path(recipe.training["output_dir"]), time.monotonic()
     config = folder.with_name(f"{folder.name}.json")
     write_json(config, recipe.resolved())
-    while run_lock.taken(folder):  # by a run whose sweep was killed, and which is saving
+    while lock_file.taken(folder):  # by a run whose sweep was killed, and which is saving
         time.sleep(POLL_SECONDS)
     pruned = False
     with folder.with_name(f"{folder.name}.log").open("a", encoding="utf-8") as log:

@@ -5,9 +5,9 @@ from typing import Any
 
 from clm.errors import UserError
 from clm.explain import explain, sections
+from clm.explain.explain import FEWEST_LOSSES
 from clm.explain.faults import checks
 from clm.explain.faults.evidence import Evidence
-from clm.explain.explain import FEWEST_LOSSES
 from clm.explain.forecast import Forecast, forecast
 from clm.explain.log.given import ALL, BATCH, SCHEDULE, Given
 from clm.explain.scaling import typical_bytes_per_token, usual_learning_rate
