@@ -35,7 +35,7 @@ def row(found: Json, now: float) -> tuple[str, ...]:
     """The cells of a run, in the order of HEADS."""
     total, loss, forecast = found["total_steps"], found["loss"], found["forecast"]
     unit = " (training)" if found["kind"] == "training" else ""
-    course = f"{forecast['final_loss']:.2f} ({forecast['low']:.2f} to {forecast['high']:.2f})" if forecast else ""
+    course = f"{forecast['loss']:.2f} ({forecast['low']:.2f} to {forecast['high']:.2f})" if forecast else ""
     findings = f"; {', '.join(found['findings'])}" if found["findings"] else ""
     return (
         found["folder"],

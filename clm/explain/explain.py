@@ -106,7 +106,7 @@ def explain_curve(setup: Setup, curve: Curve, shown: Evidence, unit_is_sure: boo
 def standing(setup: Setup, log_history: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     """The verdict on a run's newest validation loss, the forecast and what is wrong; None where there is no such loss.
 
-    As JSON: `step`, `loss`, `verdict` (its label), `band` ([low, high] or None), `forecast` ({"final_loss", "low",
+    As JSON: `step`, `loss`, `verdict` (its label), `band` ([low, high] or None), `forecast` ({"loss", "low",
     "high"} or None), `total_steps` and `findings` (names).
     """
     curve = Curve.of(log_history)
@@ -121,7 +121,7 @@ def standing(setup: Setup, log_history: Sequence[Mapping[str, Any]]) -> dict[str
         "loss": loss,
         "verdict": verdict.label,
         "band": None if verdict.label == normal.CANT_SAY else list(verdict.expectation.band),
-        "forecast": None if made is None else dict(zip(("final_loss", "low", "high"), made.final, strict=True)),
+        "forecast": None if made is None else dict(zip(("loss", "low", "high"), made.final, strict=True)),
         "total_steps": setup.total_steps,
         "findings": [fault["name"] for fault in found],
     }

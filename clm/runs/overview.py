@@ -20,7 +20,7 @@ def overview(root: Path) -> list[Json]:
 
     Each has `folder`, `state` (starting, running, died, stopped, failed, finished or unknown), `reason`, `step`,
     `total_steps`, `loss` (nats a token) and what it is of (`kind`: validation or training), `verdict` (below, within,
-    above or can't say), `forecast` ({"final_loss", "low", "high"}), `findings`, and `changed` (seconds since 1970).
+    above or can't say), `forecast` ({"loss", "low", "high"}), `findings`, and `changed` (seconds since 1970).
     """
     return sorted(map(of_run, run_folders(root)), key=lambda run: -run["changed"])
 

@@ -15,7 +15,7 @@ from tests.runs.run_folder import make_run, write
 from tests.tiny import ROOT, run
 
 STANDS = {"step": 7, "loss": 4.5, "verdict": "above", "band": [3.0, 4.0], "findings": ["overfitting"],
-          "forecast": {"final_loss": 4.25, "low": 4.0, "high": 4.5}, "total_steps": 10}  # fmt: skip
+          "forecast": {"loss": 4.25, "low": 4.0, "high": 4.5}, "total_steps": 10}  # fmt: skip
 
 
 @pytest.fixture
