@@ -3,11 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-slow chaos lint format audit bench gpu-check clean
+.PHONY: quickstart test test-slow chaos lint format audit bench gpu-check pictures clean
 .DEFAULT_GOAL := quickstart
 
 quickstart: $(VENV)/.run
-	$(BIN)/accelerate launch run_clm.py --config recipes/quickstart.json
+	$(BIN)/accelerate launch -q run_clm.py --config recipes/quickstart.json
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
@@ -21,10 +21,12 @@ chaos: $(VENV)/.dev
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python -m tests.check_docs
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/python -m tests.check_docs --wrap
 
 # Known vulnerabilities of the pinned packages. They are looked up on the network; without it, this only says so.
 audit: $(VENV)/.dev
@@ -44,6 +46,9 @@ bench: $(VENV)/.dev
 # On a GPU, in under ten minutes, without a network. The packages for it are requirements-gpu.txt's; without them less is measured.
 gpu-check: $(VENV)/.run
 	$(BIN)/python -m benchmarks.gpu
+
+pictures: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.pictures
 
 clean:
 	rm -rf $(VENV) .cache runs
