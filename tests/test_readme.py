@@ -1,6 +1,5 @@
 """Every command in the README is run: here, or by the whole-program test that the table names."""
 
-import json
 import os
 import re
 import shutil
@@ -12,7 +11,7 @@ import pytest
 
 from clm.__main__ import main as clm
 from tests.test_docs import ROOT, defines
-from tests.tiny import make_text, run
+from tests.tiny import make_text
 
 README = (ROOT / "README.md").read_text("utf-8")
 SMALL = ["--max_steps", "4", "--eval_steps", "2", "--save_steps", "2", "--logging_steps", "1", "--n_layer", "1",
@@ -38,6 +37,8 @@ ELSEWHERE = {  # needs a Hub or several processes: run by this test, on a smalle
         "tests/test_push.py::test_a_finished_run_is_pushed_whole_and_without_its_checkpoints",
     "python -m clm push runs/own-text --hub_model_id you/name":
         "tests/hub/test_background.py::test_what_stays_ends_in_a_finished_run_and_the_command_that_pushes_it",
+    "python -m clm explain main.log --n_layer 12 --n_embd 768 --vocab_size 50257 --block_size 1024 --global_batch_size 512":
+        "tests/explain/test_any_log.py::test_keys_may_come_from_the_command_line_alone_and_stand_anywhere",
     "source .venv/bin/activate": "tests/test_readme.py::test_make_quickstart_launches_the_recipe",
 }  # fmt: skip
 
@@ -102,9 +103,3 @@ def test_what_needs_no_training_is_answered(command, monkeypatch, capsys):
 def test_make_quickstart_launches_the_recipe():
     dry = subprocess.run(["make", "-n", "quickstart"], cwd=ROOT, capture_output=True, text=True, check=True)
     assert dry.stdout.splitlines()[-1] == ".venv/bin/accelerate launch -q run_clm.py --config recipes/quickstart.json"
-
-
-def test_the_quickstarts_recipe_runs(clone):
-    shutil.copy("recipes/quickstart.json", "tiny.json")
-    assert run(*SMALL, "--output_dir", "out") == 0
-    assert json.loads(Path("out/run_status.json").read_text())["state"] == "finished"

@@ -1,0 +1,151 @@
+"""The pictures of the README and docs, light and dark, from the figures in benchmarks/results.
+
+`python -m benchmarks.pictures` draws them. With --run RUN_DIR it first takes the quickstart's curve from that run.
+"""
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch
+
+from clm.explain import normal, outlook
+from clm.explain.setup import of_run
+from clm.files import write_json
+from clm.runs.record import read_run
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS, PICTURES = ROOT / "benchmarks/results", ROOT / "docs/pictures"
+CURVE = RESULTS / "quickstart-curve.json"
+SHARES = (0.25, 0.5, 0.75)  # of the steps, at which the end is forecast; at 0.25 too little is known
+THEMES = {
+    "light": {"paper": "#ffffff", "ink": "#1d1f23", "soft": "#5c616b", "line": "#dedfdb", "blue": "#1f5fbf",
+              "green": "#17733a", "orange": "#c2410c", "card": "#f4f4f1"},
+    "dark": {"paper": "#0d1117", "ink": "#e8e8e4", "soft": "#a3a8b0", "line": "#33373d", "blue": "#7fb0ff",
+             "green": "#6fd08f", "orange": "#ff9b66", "card": "#1e2125"},
+}  # fmt: skip
+matplotlib.rcParams |= {"svg.hashsalt": "clm", "svg.fonttype": "none", "font.size": 11,
+                        "font.sans-serif": ["Liberation Sans", "Arial", "DejaVu Sans"]}  # fmt: skip
+
+
+def take_curve(run_dir: Path) -> None:
+    """Keep a run's losses, its band, and what would have been forecast of it on the way."""
+    run = read_run(run_dir)
+    setup, curve = of_run(run), run.curve
+    forecasts = []
+    for share in SHARES:
+        step = round(share * setup.total_steps)
+        made = outlook.of_run(setup, curve.until(step))
+        forecasts.append({"step": step, "final": [float(each) for each in made.final] if made else None})
+    write_json(CURVE, {
+        "total_steps": setup.total_steps,
+        "training": [list(pair) for pair in zip(curve.train_steps, curve.train_losses, strict=True)],
+        "validation": [list(pair) for pair in zip(curve.steps, curve.losses, strict=True)],
+        "band": normal.band(setup, setup.total_steps, of_training=False),
+        "forecasts": forecasts,
+    })  # fmt: skip
+
+
+def quickstart(axes: Axes, theme: dict[str, str]) -> None:
+    """The quickstart's losses in the band to expect, and where it was forecast to end."""
+    curve = json.loads(CURVE.read_text("utf-8"))
+    steps, low, high = np.array(curve["band"]).T
+    axes.fill_between(steps, low, high, color=theme["green"], alpha=0.16, lw=0, label="to be expected (80 %)")
+    axes.plot(*np.array(curve["training"]).T, color=theme["soft"], lw=1.2, label="training")
+    axes.plot(*np.array(curve["validation"]).T, color=theme["blue"], lw=2.4, marker="o", ms=5, label="validation")
+    made = [forecast for forecast in curve["forecasts"] if forecast["final"]]
+    total = curve["total_steps"]
+    for place, forecast in enumerate(made):
+        final, bottom, top = forecast["final"]
+        x = total * (1.03 + 0.05 * place)
+        axes.errorbar(x, final, [[final - bottom], [top - final]], color=theme["orange"], fmt="D", ms=5, capsize=4,
+                      label="end as forecast, with its 80 % interval" if place == 0 else None)  # fmt: skip
+        axes.annotate(f"at {forecast['step'] / total:.0%}", (x, top), (0, 6), textcoords="offset points", rotation=60,
+                      color=theme["orange"], fontsize=9.5)  # fmt: skip
+    axes.axvline(total, color=theme["line"], lw=1)
+    axes.set(ylim=(3.2, 6.6), xlim=(0, total * 1.2), xlabel="optimizer step", ylabel="loss, nats per token",
+             xticks=np.linspace(0, total, 5))  # fmt: skip
+
+
+def time_to_loss(axes: Axes, theme: dict[str, str]) -> None:
+    """Seconds of training and the loss they gave: this project's runs beside the stock Trainer's."""
+    runs = json.loads((RESULTS / "time_to_loss.json").read_text("utf-8"))["runs"]
+    names = {"standard": ("stock Trainer, AdamW", "soft", "o"), "ours": ("this project", "blue", "D")}
+    for way, (name, color, marker) in names.items():
+        points = [(run["seconds"], run["loss"]) for run in runs if run["way"] == way]
+        axes.plot(*np.array(points).T, marker, color=theme[color], ms=7, label=name)
+    axes.set(xlim=(0, 135), ylim=(5.4, 6.4), xlabel="seconds of training, two CPU cores",
+             ylabel="validation loss, nats per token")  # fmt: skip
+
+
+def text_to_blocks(axes: Axes, theme: dict[str, str]) -> None:
+    """The way of a text to the blocks that a model reads."""
+    boxes = [
+        ("text", "files, the Hub,\nPython's docs"),
+        ("documents", "cut by separator;\n5 % held out by hash"),
+        ("token ids", "one streaming pass;\nnothing dropped"),
+        ("store", "on disk, read through\na memory map"),
+        ("blocks", "inputs and the tokens\nthat follow them"),
+        ("order", "computed from seed,\nepoch and place"),
+    ]
+    for place, (head, words) in enumerate(boxes):
+        x = place * 1.25
+        box = FancyBboxPatch(
+            (x, 0), 1, 1, boxstyle="round,pad=0,rounding_size=0.08", fc=theme["card"], ec=theme["line"]
+        )
+        axes.add_patch(box)
+        axes.text(x + 0.5, 0.72, head, ha="center", color=theme["ink"], fontweight="bold", fontsize=12)
+        axes.text(x + 0.5, 0.3, words, ha="center", va="center", color=theme["soft"], fontsize=9)
+        if place:
+            axes.annotate("", (x - 0.02, 0.5), (x - 0.23, 0.5), arrowprops={"arrowstyle": "->", "color": theme["blue"]})
+    axes.set(xlim=(-0.05, 7.3), ylim=(-0.1, 1.1))
+    axes.axis("off")
+
+
+DRAWN: dict[str, tuple[Callable[[Axes, dict[str, str]], None], tuple[float, float]]] = {
+    "quickstart": (quickstart, (8.2, 4.2)),
+    "time-to-loss": (time_to_loss, (8.2, 3.6)),
+    "text-to-blocks": (text_to_blocks, (12, 1.9)),
+}
+
+
+def draw(name: str, theme: str) -> None:
+    """One picture in one theme, the same bytes every time."""
+    paint, size = DRAWN[name]
+    colors: dict[str, Any] = THEMES[theme]
+    figure = Figure(figsize=size, layout="constrained", facecolor=colors["paper"])
+    axes = figure.add_subplot(facecolor=colors["paper"])
+    paint(axes, colors)
+    axes.tick_params(colors=colors["soft"])
+    axes.xaxis.label.set_color(colors["soft"])
+    axes.yaxis.label.set_color(colors["soft"])
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(colors["line"])
+    axes.grid(axis="y", color=colors["line"], lw=0.7)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False, labelcolor=colors["ink"])
+    figure.savefig(PICTURES / f"{name}-{theme}.svg", metadata={"Date": None})
+
+
+def main() -> None:
+    """Take the curve, if asked to, and draw everything."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--run", type=Path, metavar="RUN_DIR", help="a finished quickstart's folder")
+    args = parser.parse_args()
+    if args.run:
+        take_curve(args.run)
+    PICTURES.mkdir(exist_ok=True)
+    for name in DRAWN:
+        for theme in THEMES:
+            draw(name, theme)
+    print(f"{len(DRAWN) * len(THEMES)} pictures in {PICTURES.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()
