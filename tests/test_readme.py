@@ -37,7 +37,8 @@ ELSEWHERE = {  # needs a Hub or several processes: run by this test, on a smalle
         "tests/test_push.py::test_a_finished_run_is_pushed_whole_and_without_its_checkpoints",
     "python -m clm push runs/own-text --hub_model_id you/name":
         "tests/hub/test_background.py::test_what_stays_ends_in_a_finished_run_and_the_command_that_pushes_it",
-    "python -m clm explain main.log --n_layer 12 --n_embd 768 --vocab_size 50257 --block_size 1024 --global_batch_size 512":
+    "python -m clm explain main.log --n_layer 12 --n_embd 768 --vocab_size 50257 --block_size 1024 "
+    "--global_batch_size 512":
         "tests/explain/test_any_log.py::test_keys_may_come_from_the_command_line_alone_and_stand_anywhere",
     "source .venv/bin/activate": "tests/test_readme.py::test_make_quickstart_launches_the_recipe",
 }  # fmt: skip

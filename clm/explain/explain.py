@@ -30,7 +30,7 @@ def explain_recipe(recipe: Recipe, step: int, loss: float, dataset_tokens: int |
         UserError: the loss isn't one, the run has no such step, or nothing tells how long the text is.
     """
     setup = of_recipe(recipe, dataset_tokens)
-    micro_batch = recipe.micro_batch * setup.block_size
+    micro_batch = recipe.micro_batch() * setup.block_size
     if refused := single_loss.refusal(loss, setup.tokens_per_step, micro_batch, setup.vocab_size):
         raise UserError(f"--loss {loss:g}: {refused}")
     if not 1 <= step <= setup.total_steps:

@@ -62,7 +62,7 @@ class Loss:
     @property
     def accumulation(self) -> int:
         """Micro-batches of a step."""
-        return max(1, self.setup.sequences_per_step // self.setup.recipe.micro_batch)
+        return max(1, self.setup.sequences_per_step // self.setup.recipe.micro_batch())
 
     @cached_property
     def least(self) -> float:

@@ -150,7 +150,7 @@ class Given:
             return self.recipe.run.global_batch_size
         if "per_device_train_batch_size" not in self.given:
             return None
-        return self.recipe.micro_batch * self.recipe.training.get("gradient_accumulation_steps", 1)
+        return self.recipe.micro_batch() * self.recipe.training.get("gradient_accumulation_steps", 1)
 
     @cached_property
     def _max_steps(self) -> int | None:
