@@ -296,7 +296,7 @@ def test_one_of_the_two_batch_keys_replaces_the_other_of_the_recipe(recipe_file)
     path = recipe_file({"gradient_accumulation_steps": 8})
     recipe = load(path, {"global_batch_size": 16})
     assert "gradient_accumulation_steps" not in recipe.resolved()
-    assert recipe.accumulation(1) == 2
+    assert recipe.accumulation(1) == 4  # micro-batches of 4 x 1,024 tokens
     recipe = load(recipe_file({"global_batch_size": 16}), {"gradient_accumulation_steps": 5})
     assert recipe.resolved()["global_batch_size"] is None
     assert recipe.accumulation(3) == 5
