@@ -12,6 +12,7 @@ from clm.explain.faults.evidence import Evidence
 from clm.explain.forecast import LEVEL, Forecast
 from clm.explain.scaling import usual_learning_rate
 from clm.explain.setup import Setup, of_recipe, of_run
+from clm.numbers import number
 from clm.runs.curve import Curve
 from clm.runs.record import RunRecord
 
@@ -125,6 +126,15 @@ def standing(setup: Setup, log_history: Sequence[Mapping[str, Any]]) -> dict[str
         "total_steps": setup.total_steps,
         "findings": [fault["name"] for fault in found],
     }
+
+
+def history(run: RunRecord, most: int = 24) -> list[dict[str, Any]]:
+    """`standing` at the evaluations of a run, as it was said then; at so many of them, the first and last included."""
+    setup, log = of_run(run), run.log
+    places = [place for place, entry in enumerate(log, 1) if number(entry.get("eval_loss")) is not None]
+    chosen = {round(i * (len(places) - 1) / max(1, min(most, len(places)) - 1)) for i in range(min(most, len(places)))}
+    found = (standing(setup, log[: places[i]]) for i in sorted(chosen))
+    return [stands for stands in found if stands]
 
 
 def standing_line(stands: Mapping[str, Any]) -> str:

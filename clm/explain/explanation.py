@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from clm.errors import UserError
-from clm.explain.explain import explain_run, standing, standing_line
+from clm.explain.explain import explain_run, history, standing, standing_line
 from clm.explain.setup import Setup
 from clm.files import read_json, write_json
 from clm.runs.overview import VERDICT_FILE
@@ -19,7 +19,8 @@ EXPLANATION_FILE = "explanation.json"
 #  "forecast": {"final": {"loss", "low", "high"}, "level", "of": "validation" | "training",
 #               "outside_the_evidence": [...], "curve": [[step, loss, low, high], ...]} or None,
 #  "band": [[step, low, high], ...] or None, "advice": [{"title", "gain_nats", "cost", "text"}, ...],
-#  "findings": [{"name", "text"}, ...], "sections": [{"key", "title", "lines": [...]}, ...], "made_from", ...}
+#  "findings": [{"name", "text"}, ...], "sections": [{"key", "title", "lines": [...]}, ...],
+#  "history": [what clm.explain.explain.standing gives, ...], "made_from", ...}
 Explanation = dict[str, Any]
 _PARTS = {
     "verdict": dict,
@@ -28,6 +29,7 @@ _PARTS = {
     "advice": list,
     "findings": list,
     "sections": list,
+    "history": list,
 }
 
 
@@ -75,7 +77,7 @@ def made_anew(run: RunRecord) -> Explanation:
     Raises:
         UserError: as explain_run.
     """
-    return explain_run(run) | {"made_from": _fingerprint(run)}
+    return explain_run(run) | {"history": history(run), "made_from": _fingerprint(run)}
 
 
 def keep(run_dir: Path, explanation: Explanation) -> None:

@@ -25,8 +25,8 @@ class Line:
     """One line of a chart. Its points are rows of (step, tokens or None, seconds or None, value).
 
     A band's rows have two values, low and high. `shape` is "line", "dots" (a line with its points), "dashes" or
-    "band"; `role` says what is drawn ("training", "validation", "expected", "forecast" or "other"), and `run` the place
-    of its run on the page: both choose its colour.
+    "band"; `role` says what is drawn ("training", "validation", "expected", "forecast", "past" or "other"), and `run`
+    the place of its run on the page: both choose its colour.
     """
 
     name: str
@@ -66,7 +66,7 @@ class Axes:
 
 
 def loss_chart(runs: Sequence[RunRecord], names: Sequence[str], explanation: dict[str, Any] | None = None) -> Chart:
-    """Training and validation loss of the runs; for a single one the expected band and the forecast, too."""
+    """Training and validation loss of the runs; for a single one the expected band and forecasts, too."""
     chart = Chart("loss", "Loss", "nats per token")
     for place, (run, name) in enumerate(zip(runs, names, strict=True)):
         prefix = f"{name}: " if len(runs) > 1 else ""
@@ -79,7 +79,21 @@ def loss_chart(runs: Sequence[RunRecord], names: Sequence[str], explanation: dic
             _add(chart, Line("forecast", "forecast", place, "dashes", axes.points(forecast, 1)))
             low_and_high = [[row[0], *row[2:4]] for row in forecast if len(row) >= 4]
             _add(chart, Line("forecast's interval", "forecast", place, "band", axes.points(low_and_high, 2)))
+            for line in _past_forecasts(explanation, place, axes):
+                _add(chart, line)
     return chart
+
+
+def _past_forecasts(explanation: dict[str, Any], place: int, axes: Axes) -> list[Line]:
+    """Where the run was forecast to end, each time at the step at which that was said."""
+    said = [(each["step"], each["forecast"]) for each in explanation.get("history") or [] if each["forecast"]]
+    ends = [[step, made["loss"], made["low"], made["high"]] for step, made in said]
+    bounds = [[step, low, high] for step, _, low, high in ends]
+    name = "end as forecast then"
+    return [
+        Line(name, "past", place, "dots", axes.points(ends, 1)),
+        Line(f"{name}, interval", "past", place, "band", axes.points(bounds, 2)),
+    ]
 
 
 def validation_chart(runs: Sequence[RunRecord], names: Sequence[str]) -> Chart:

@@ -87,6 +87,7 @@ def run_page(run: RunRecord, explanation: Explanation | None = None, only_log: b
         sections=_sections(explanation),
         verdict=explanation.get("verdict"),
         forecast=explanation.get("forecast"),
+        history=rows.history(explanation),
         figures=rows.figures(run),
         published=rows.published_rows(run),
         charts_note=_charts_note(run),

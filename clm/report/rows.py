@@ -154,6 +154,18 @@ def command(run: RunRecord) -> str:
     return f"accelerate launch {launcher}run_clm.py \\\n    --config {recipe} \\\n    --output_dir {again}"
 
 
+def history(explanation: Json) -> list[tuple[str, ...]]:
+    """What was said at each evaluation: step, loss, verdict, band to expect, end as forecast, what was found."""
+    found = []
+    for said in explanation.get("history") or []:
+        band, made = said["band"], said["forecast"]
+        expected = f"{band[0]:.2f} to {band[1]:.2f}" if band else ""
+        end = f"{made['loss']:.2f} ({made['low']:.2f} to {made['high']:.2f})" if made else ""
+        names = ", ".join(said["findings"])
+        found.append((whole(said["step"]), fixed(said["loss"]), said["verdict"], expected, end, names))
+    return found
+
+
 def samples(run: RunRecord) -> list[tuple[str, list[tuple[int, list[tuple[str, str]]]]]]:
     """(prompt, [(step, [(mode, text)])]), the newest step first; a step that was repeated counts once."""
     prompts: dict[str, dict[int, dict[str, str]]] = {}

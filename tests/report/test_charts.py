@@ -2,6 +2,7 @@
 
 import pytest
 
+from clm.report import rows
 from clm.report.charts import Axes, loss_chart, panels, thinned
 from clm.runs.record import read_run
 from tests.runs.run_folder import explanation, make_run, write
@@ -35,6 +36,21 @@ def test_band_and_forecast_lie_on_the_same_axes_and_go_on_at_the_mean_pace(tmp_p
     assert found["expected"] == [[1, 16, 2.0, 3, 6], [10, 160, 20.0, 3, 5]]
     assert found["forecast"] == [[10, 160, 20.0, 4], [20, 320, 40.0, 3.5]]
     assert found["forecast's interval"] == [[10, 160, 20.0, 4, 4], [20, 320, 40.0, 3, 4]]
+
+
+def test_past_forecasts_lie_where_they_were_made_and_are_told_in_a_table(tmp_path):
+    run = read_run(make_run(tmp_path / "made"))
+    made = {"loss": 4.25, "low": 4, "high": 4.5}
+    said = {"step": 5, "loss": 4.75, "verdict": "within", "band": [3, 6], "forecast": made, "findings": ["overfitting"]}
+    end = {**said, "step": 10, "loss": 4.25, "verdict": "can't say", "band": None, "forecast": None, "findings": []}
+    explained = explanation() | {"history": [said, end]}
+    found = points(loss_chart([run], ["made"], explained))
+    assert found["end as forecast then"] == [[5, 80, 10.0, 4.25]]
+    assert found["end as forecast then, interval"] == [[5, 80, 10.0, 4, 4.5]]
+    assert rows.history(explained) == [
+        ("5", "4.7500", "within", "3.00 to 6.00", "4.25 (4.00 to 4.50)", "overfitting"),
+        ("10", "4.2500", "can't say", "", "", ""),
+    ]
 
 
 def test_several_runs_keep_their_names_apart(tmp_path):

@@ -39,7 +39,7 @@ def test_the_newest_run_is_first_and_each_says_how_it_stands(runs):
     going, trial, done = overview(runs)
     assert (going["folder"], going["changed"]) == ("runs/going", 300)
     assert (going["step"], going["loss"], going["kind"]) == (7, 4.5, "validation")
-    assert (going["verdict"], going["forecast"]["final_loss"], going["findings"]) == ("above", 4.25, ["overfitting"])
+    assert (going["verdict"], going["forecast"]["loss"], going["findings"]) == ("above", 4.25, ["overfitting"])
     assert (trial["folder"], trial["state"], trial["reason"]) == ("runs/sweeps/s/trial-0", "failed", "the disk is full")
     assert (trial["step"], trial["total_steps"], trial["loss"]) == (5, 10, 4.75)  # 5 - 5 / 10 + 0.25
     assert (done["state"], done["step"], done["loss"], done["verdict"]) == ("finished", 10, 4.25, None)
