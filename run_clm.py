@@ -17,7 +17,8 @@ from pathlib import Path
 
 from transformers import TrainingArguments
 
-from clm.config.recipe import Recipe, parse
+from clm.config.command_line import parse
+from clm.config.recipe import Recipe
 from clm.errors import exit_code_of
 from clm.evaluation import published
 from clm.evaluation.validation import evaluate

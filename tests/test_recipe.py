@@ -9,8 +9,10 @@ from transformers import TrainingArguments
 from transformers.activations import ACT2FN
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
+from clm.config.command_line import parse
 from clm.config.fields import CHOICES, RANGES, REFUSED, TRAINING_DEFAULTS, TYPES
-from clm.config.recipe import KEYS, load, parse
+from clm.config.keys import KEYS
+from clm.config.recipe import load
 from clm.errors import UserError
 from clm.launch.start import training_arguments
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository, when run as a script
 
-from clm.config.recipe import parse
+from clm.config.command_line import parse
 from clm.data.prepare import open_text, prepare_tokenizer
 from clm.errors import MachineError, UserError
 from clm.rollback import Rollback

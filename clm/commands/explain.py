@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from clm.commands.arguments import CommandParser, count
-from clm.config.recipe import parse
+from clm.config.command_line import parse
 from clm.errors import UserError
 from clm.explain import explain, explanation
 from clm.explain.log.explained import explain_log, known_of

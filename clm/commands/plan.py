@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clm.commands.arguments import CommandParser, amount, count
-from clm.config.recipe import load, parse
+from clm.config.command_line import parse
+from clm.config.recipe import load
 from clm.errors import UserError
 from clm.files import write_json
 from clm.launch.writable import check_output

@@ -1,53 +1,25 @@
-"""A recipe: one flat JSON file, and the command line's overrides. Both are checked together, before any work.
+"""A recipe: one flat JSON file with whatever overrides it, checked together before any work.
 
-`fields.py` has the keys and their limits. TrainingArguments' own keys come from the installed version of transformers.
-The command line wins over the recipe, and the recipe over the defaults. Every fault is a UserError of one line.
+An override wins over the recipe, and the recipe over the defaults. Every fault is a UserError of one line.
 """
 
 from __future__ import annotations
 
 import copy
-import difflib
 import json
 import re
-import textwrap
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from transformers import TrainingArguments
 
-from clm.config.checks import conflicts, fragment_conflicts
-from clm.config.fields import (
-    CHOICES,
-    RANGES,
-    REFUSED,
-    TRAINING_DEFAULTS,
-    TYPES,
-    DataOptions,
-    Flags,
-    ModelOptions,
-    RunOptions,
-)
-from clm.config.values import allowed, fits, parts, plain, read, show
+from clm.config.checks import conflicts
+from clm.config.fields import REFUSED, TRAINING_DEFAULTS, DataOptions, Flags, ModelOptions, RunOptions
+from clm.config.keys import COMMAND_LINE, FLAGS, OPTIONS, check_value, checked
+from clm.config.values import show
 from clm.errors import UserError
-
-COMMAND_LINE = "command line"  # where a value is from, in messages
-OPTIONS = (ModelOptions, DataOptions, RunOptions)
-OURS = {key: TYPES.get(key, hint) for options in OPTIONS for key, hint in get_type_hints(options).items()}
-TRAINING = {
-    f.name: TYPES.get(f.name, get_type_hints(TrainingArguments)[f.name])
-    for f in fields(TrainingArguments)
-    if f.name not in REFUSED and f.name not in OURS
-}
-KEYS = OURS | TRAINING
-FLAGS = get_type_hints(Flags)
-# What a run that was made elsewhere may have, and a recipe may not: an optimizer of any name, a few characters as ids.
-ELSEWHERE: dict[str, Callable[[Any], bool]] = {
-    "optim": lambda value: isinstance(value, str) and value != "" and plain(value),
-    "vocab_size": lambda value: fits(value, int) and 2 <= value < 2**32,
-}
 
 # A value for the first key removes the second key of an earlier layer: of the recipe, or of the defaults.
 REPLACES = (
@@ -143,45 +115,6 @@ class Recipe:
         return self.micro_batch(processes) * self.accumulation(processes) * processes
 
 
-def parse(argv: Sequence[str]) -> Recipe:
-    """The recipe of `--config FILE [--key value …]`; `--help` prints the keys and leaves."""
-    if "--help" in argv or "-h" in argv:
-        print(_usage())
-        raise SystemExit(0)
-    given = _split(argv)
-    path, overrides = _typed(given)
-    if not path:
-        raise UserError("command line: no recipe is named; say --config recipes/NAME.json")
-    return load(path, overrides, typed={key: text for key, text in given.items() if text is not None})
-
-
-def fragment(argv: Sequence[str]) -> tuple[Recipe, frozenset[str]]:
-    """What `[--config FILE] [--key value …]` tells of a run that somebody made elsewhere, and which keys it gives.
-
-    Every key is checked as a recipe's. But no text need be named, and some values are taken that only ELSEWHERE has. A
-    key that isn't given has a recipe's default; whether that holds for the run is for the caller to judge.
-    """
-    path, overrides = _typed(_split(argv))
-    from_file = checked(read_object(Path(path)), path, ELSEWHERE) if path else {}
-    overrides = checked(overrides, "command line", ELSEWHERE)
-    recipe = _assembled(Path(path or "command line"), from_file, overrides, Flags())
-    given = frozenset(merge(from_file, overrides))
-    for conflict in fragment_conflicts(recipe.resolved(), given):
-        raise UserError(f"{recipe.path}: {conflict}")
-    return recipe, given
-
-
-def _typed(given: dict[str, str | None]) -> tuple[str | None, dict[str, Any]]:
-    """The recipe's file, if one is named, and the other keys with their values as what they mean."""
-    path, overrides = given.pop("config", None), {}
-    for key, text in given.items():
-        hint = FLAGS.get(key) or _hint(key, "command line")
-        if text is None and bool not in parts(hint):
-            raise UserError(f"command line: --{key} needs a value: {allowed(hint, key)}")
-        overrides[key] = True if text is None else read(text, hint)
-    return path, overrides
-
-
 def load(
     path: str | Path,
     overrides: Mapping[str, Any] | None = None,
@@ -196,15 +129,15 @@ def load(
     path, overrides = Path(path), dict(overrides or {})
     flags = {key: overrides.pop(key) for key in FLAGS if key in overrides}
     for key, value in flags.items():
-        _check_value(key, value, bool, where)
+        check_value(key, value, bool, where)
     from_file = checked(read_object(path), str(path))
-    recipe = replace(_assembled(path, from_file, checked(overrides, where), Flags(**flags)), typed=typed or {})
+    recipe = replace(assembled(path, from_file, checked(overrides, where), Flags(**flags)), typed=typed or {})
     for conflict in conflicts(recipe.resolved()):
         raise recipe.fault(conflict)
     return recipe
 
 
-def _assembled(path: Path, from_file: Mapping[str, Any], overrides: Mapping[str, Any], flags: Flags) -> Recipe:
+def assembled(path: Path, from_file: Mapping[str, Any], overrides: Mapping[str, Any], flags: Flags) -> Recipe:
     """The recipe of checked values."""
     values = merge(copy.deepcopy(TRAINING_DEFAULTS), from_file, overrides)
     if isinstance(values.get("resume_from_checkpoint"), bool):
@@ -245,23 +178,6 @@ def read_object(path: Path, kind: str = "recipe") -> dict[str, Any]:
     return values
 
 
-def _split(argv: Sequence[str]) -> dict[str, str | None]:
-    """The words of the command line by key, as they were typed; None for a key without a value."""
-    given: dict[str, str | None] = {}
-    tokens = list(argv)
-    while tokens:
-        token = tokens.pop(0)
-        if not token.startswith("--"):
-            raise UserError(f"command line: {show(token)} belongs to no key; say --config FILE or --key value")
-        key, equals, value = token[2:].partition("=")
-        if key in given:
-            raise UserError(f"command line: --{key} is given twice")
-        if not equals:
-            value = tokens.pop(0) if tokens and not tokens[0].startswith("--") else None
-        given[key] = value
-    return given
-
-
 def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
     """The layers as one recipe. Later ones win, and a new value removes the keys that belonged to the old one."""
     merged: dict[str, Any] = {}
@@ -271,69 +187,3 @@ def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
                 merged.pop(other, None)
         merged |= layer
     return merged
-
-
-# Checking
-
-
-def _hint(key: str, where: str) -> Any:
-    if key in KEYS:
-        return KEYS[key]
-    if key in REFUSED:
-        raise UserError(f"{where}: {key} is not taken: {REFUSED[key]}")
-    if key in FLAGS or key == "config":
-        raise UserError(f"{where}: {key} belongs on the command line, as --{key}")
-    near = difflib.get_close_matches(key, KEYS, n=1)
-    advice = f"did you mean {near[0]}?" if near else "see --help"
-    raise UserError(f"{where}: no key is called {show(key)}; {advice}")
-
-
-def checked(
-    values: Mapping[str, Any], where: str, also: Mapping[str, Callable[[Any], bool]] | None = None
-) -> dict[str, Any]:
-    """The same values; UserError, which says `where`, unless every key is known and its value allowed.
-
-    Args:
-        also: tests of values that are allowed besides, by key.
-    """
-    for key, value in values.items():
-        if not (also and key in also and also[key](value)):
-            _check_value(key, value, _hint(key, where), where)
-    return dict(values)
-
-
-def _check_value(key: str, value: Any, hint: Any, where: str) -> None:
-    """UserError unless `value` has the type and the range that `key` wants."""
-    wrong = not (fits(value, hint) and plain(value))
-    if not wrong and value is not None:
-        wrong = value == "" or not all(v in CHOICES[key] for v in _listed(value) if key in CHOICES)
-        wrong = wrong or (key in RANGES and not RANGES[key][0](value))
-    if wrong:
-        name = f"--{key}" if where == COMMAND_LINE else key
-        fault = f"{where}: {name} is {show(value)}; it must be {allowed(hint, key)}"
-        if isinstance(value, str) and fits(read(value, hint), hint) and str not in parts(hint):
-            fault = f"{fault}; drop the quotes"
-        raise UserError(fault)
-
-
-def _listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
-
-
-def _usage() -> str:
-    def block(title: str, names: Sequence[str]) -> str:
-        return f"{title}:\n" + textwrap.fill(", ".join(names), 100, initial_indent="  ", subsequent_indent="  ")
-
-    defaults = [[f"{f.name}={show(f.default)}" for f in fields(options)] for options in OPTIONS]
-    training = [f"{key}={show(TRAINING_DEFAULTS[key])}" if key in TRAINING_DEFAULTS else key for key in TRAINING]
-    return "\n\n".join(
-        [
-            "usage: accelerate launch run_clm.py --config recipes/NAME.json [--key value …]\n"
-            "Every key of a recipe can be given here too, and then wins over the recipe's.",
-            block("model", defaults[0]),
-            block("data and tokenizer", defaults[1]),
-            block("run", defaults[2]),
-            block("training (transformers.TrainingArguments)", training),
-            block("command line only", [f"--{key}" for key in ("config", *FLAGS)]),
-        ]
-    )

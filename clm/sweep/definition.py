@@ -8,7 +8,8 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution, distribution_to_json
 
-from clm.config.recipe import Recipe, checked, load, merge, read_object
+from clm.config.keys import checked
+from clm.config.recipe import Recipe, load, merge, read_object
 from clm.config.values import fits, show
 from clm.errors import UserError
 from clm.sweep.space import OWN, holds, space_of

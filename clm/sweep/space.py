@@ -4,7 +4,7 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from clm.config.recipe import checked
+from clm.config.keys import checked
 from clm.config.values import fits, show
 from clm.errors import UserError
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clm.config.recipe import load, parse
+from clm.config.command_line import parse
+from clm.config.recipe import load
 from clm.errors import UserError
 from clm.explain.advice import advise
 from clm.explain.explain import explain_recipe, explain_run

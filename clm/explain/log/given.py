@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from clm.config.recipe import Recipe, fragment
+from clm.config.command_line import fragment
+from clm.config.recipe import Recipe
 from clm.data.prepare import DEFAULT_VOCAB_SIZE
 from clm.errors import UserError
 from clm.explain import training_text

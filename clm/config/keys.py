@@ -1,0 +1,77 @@
+"""The keys that a recipe may have, each with its type and what a value must be. Each fault is a UserError of one line.
+
+`fields.py` has this project's keys and their limits. TrainingArguments' own come from the installed version of
+transformers.
+"""
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from typing import Any, get_type_hints
+
+from transformers import TrainingArguments
+
+from clm.config.fields import CHOICES, RANGES, REFUSED, TYPES, DataOptions, Flags, ModelOptions, RunOptions
+from clm.config.values import allowed, fits, parts, plain, read, show
+from clm.errors import UserError
+
+COMMAND_LINE = "command line"  # where a value is from, in messages
+OPTIONS = (ModelOptions, DataOptions, RunOptions)
+OURS = {key: TYPES.get(key, hint) for options in OPTIONS for key, hint in get_type_hints(options).items()}
+TRAINING = {
+    f.name: TYPES.get(f.name, get_type_hints(TrainingArguments)[f.name])
+    for f in fields(TrainingArguments)
+    if f.name not in REFUSED and f.name not in OURS
+}
+KEYS = OURS | TRAINING
+FLAGS = get_type_hints(Flags)
+# What a run that was made elsewhere may have, and a recipe may not: an optimizer of any name, a few characters as ids.
+ELSEWHERE: dict[str, Callable[[Any], bool]] = {
+    "optim": lambda value: isinstance(value, str) and value != "" and plain(value),
+    "vocab_size": lambda value: fits(value, int) and 2 <= value < 2**32,
+}
+
+
+def hint_of(key: str, where: str) -> Any:
+    """The type of a key; UserError, which says `where`, where there is no such key or it isn't taken."""
+    if key in KEYS:
+        return KEYS[key]
+    if key in REFUSED:
+        raise UserError(f"{where}: {key} is not taken: {REFUSED[key]}")
+    if key in FLAGS or key == "config":
+        raise UserError(f"{where}: {key} belongs on the command line, as --{key}")
+    near = difflib.get_close_matches(key, KEYS, n=1)
+    advice = f"did you mean {near[0]}?" if near else "see --help"
+    raise UserError(f"{where}: no key is called {show(key)}; {advice}")
+
+
+def checked(
+    values: Mapping[str, Any], where: str, also: Mapping[str, Callable[[Any], bool]] | None = None
+) -> dict[str, Any]:
+    """The same values; UserError, which says `where`, unless every key is known and its value allowed.
+
+    Args:
+        also: tests of values that are allowed besides, by key.
+    """
+    for key, value in values.items():
+        if not (also and key in also and also[key](value)):
+            check_value(key, value, hint_of(key, where), where)
+    return dict(values)
+
+
+def check_value(key: str, value: Any, hint: Any, where: str) -> None:
+    """UserError unless `value` has the type and the range that `key` wants."""
+    wrong = not (fits(value, hint) and plain(value))
+    if not wrong and value is not None:
+        wrong = value == "" or not all(v in CHOICES[key] for v in _listed(value) if key in CHOICES)
+        wrong = wrong or (key in RANGES and not RANGES[key][0](value))
+    if wrong:
+        name = f"--{key}" if where == COMMAND_LINE else key
+        fault = f"{where}: {name} is {show(value)}; it must be {allowed(hint, key)}"
+        if isinstance(value, str) and fits(read(value, hint), hint) and str not in parts(hint):
+            fault = f"{fault}; drop the quotes"
+        raise UserError(fault)
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
