@@ -401,3 +401,18 @@ def test_a_value_that_was_typed_is_shown_as_it_was_typed(recipe_file):
     assert said.startswith("command line: --save_steps is 0; it must be a whole number of steps")
     assert parse(["--config", str(path), "--save_steps", "10"]).training["save_steps"] == 10
     assert type(parse(["--config", str(path), "--save_steps", "10"]).training["save_steps"]) is int
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('{\n  "n_layer": 2,  // two\n  "n_head": 2\n}\n', "not JSON at line 2, column 18: a comment"),
+        ('# mine\n{"n_layer": 2}\n', "not JSON at line 1, column 1: a comment"),
+        ('{"n_layer": 2 /* two */}\n', "not JSON at line 1, column 15: a comment"),
+        ('{\n  "n_layer": 2,\n}\n', ": a comma after the last value; take it out"),
+        ('{"prompts": ["a",]}', ": a comma after the last value; take it out"),
+        ('{"n_layer": 2 "n_head": 2}', "not JSON at line 1, column 15: Expecting"),
+    ],
+)
+def test_what_json_does_not_have_is_named(recipe_file, text, says):
+    assert says in message(load, recipe_file(text))

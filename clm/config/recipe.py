@@ -170,12 +170,23 @@ def read_object(path: Path, kind: str = "recipe") -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 at byte {error.start}") from None
     except json.JSONDecodeError as error:
-        raise UserError(f"{path}: not JSON at line {error.lineno}, column {error.colno}: {error.msg}") from None
+        where = f"{path}: not JSON at line {error.lineno}, column {error.colno}"
+        raise UserError(f"{where}: {_why_not_json(error)}") from None
     except (ValueError, RecursionError):
         raise UserError(f"{path}: not a {kind}: a number is too long or the nesting too deep") from None
     if not isinstance(values, dict):
         raise UserError(f"{path}: a {kind} is one JSON object, {{…}}; this is {show(values)}")
     return values
+
+
+def _why_not_json(error: json.JSONDecodeError) -> str:
+    """What is wrong there, where it is what people write and JSON doesn't have."""
+    before, after = error.doc[: error.pos].rstrip(), error.doc[error.pos :].lstrip()
+    if after.startswith(("//", "/*", "#")):
+        return "a comment, which JSON doesn't have; say it in the key about, or leave it out"
+    if after.startswith(",") or (before.endswith(",") and after.startswith(("}", "]"))):
+        return "a comma after the last value; take it out"
+    return error.msg
 
 
 def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
