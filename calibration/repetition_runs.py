@@ -89,13 +89,11 @@ RUNS = {
     "r-1x32-16": Repeated(16, layers=1, width=32),
     "r-1x32-32-dropout": Repeated(32, 0.1, 0.2, layers=1, width=32),
     "r-2x64-32-half": Repeated(32, text_bytes=24_000),
-    # As time allows.
     "r-2x64-2": Repeated(2),
     "r-2x64-8-wd0.4-dropout": Repeated(8, 0.4, 0.2),
     "r-2x64-64-wd1.6-dropout": Repeated(64, 1.6, 0.2),
     "r-2x64-16": Repeated(16),
     "r-1x32-64-wd0.4": Repeated(64, 0.4, layers=1, width=32),
-    "r-2x64-64": Repeated(64),
 }
 
 

@@ -2,11 +2,11 @@
 
 Expected loss =
     floor + p A / N^a + q B / D^b - c S2 + h (unigram entropy) + b ln(bytes a token) - r ln(learning rate)
-    + m (if Muon) + o (dropout) + text + place
+    + m (if Muon) + o (dropout) + text + place + overfitting
 
 A, a, B, b are Hoffmann et al.'s (scaling.CHINCHILLA); D is what the tokens, counted at the peak rate, are worth after
 repetition (Muennighoff et al. 2023) and beside the critical batch (McCandlish et al. 2018, Kaplan et al. 2020); S2 is
-the annealing of Tissue et al. 2024. What theory leaves open, its level at a size and length (`place`), a text's own
+the annealing of Tissue et al. 2024; overfitting is scaling.OVERFITTING. What theory leaves open, its level at a size and length (`place`), a text's own
 difficulty (`text`) and how strongly each term counts, is a Gaussian process fitted to the reference runs: near them it
 is sure, far from them it falls back on theory with a wide band. Scored in calibration/expected.py.
 """
@@ -21,6 +21,8 @@ from clm.explain.forecast import NORMAL_QUANTILE, Law
 from clm.explain.forecast.facts import largeness
 from clm.explain.scaling import (
     CHINCHILLA,
+    OVERFITTING,
+    OVERFITTING_LIMIT,
     critical_batch_tokens,
     effective_tokens,
     efficient_tokens,
@@ -65,6 +67,20 @@ class Situation:
     law: Law
     muon: bool  # and not AdamW
     dropout: float = 0.0
+    weight_decay: float = 0.1
+
+    def overfitting_terms(self, step: float) -> tuple[float, float, float, float, bool]:
+        """What scaling.Overfitting.penalty depends on."""
+        in_a_pass = self.dataset_tokens / self.tokens_per_step
+        epochs = float(np.interp(step, self.law.grid, self.law.lr_sum)) / in_a_pass
+        ratio, decayed = self.non_embedding_parameters / self.dataset_tokens, self.peak_rate * self.weight_decay
+        return ratio, epochs, decayed * in_a_pass, self.dropout, self.muon
+
+    def overfitting(self, step: float) -> float:
+        """What repetition adds to the validation loss by `step`; 0 for models larger than those it was fitted to."""
+        if not self.dataset_tokens or self.non_embedding_parameters > OVERFITTING_LIMIT:
+            return 0.0
+        return OVERFITTING.penalty(*self.overfitting_terms(step))
 
 
 @dataclass(frozen=True)
@@ -131,7 +147,7 @@ class Model:
         assumed = np.array([ASSUMED_SD * point.assumed for point in points])
         noise = self._known.by_size(*NOISE_SD) ** 2 + assumed**2
         self._inverse = np.linalg.inv(_kernel(self._known, self._known) + np.diag(noise))
-        losses = np.array([point.loss for point in points])
+        losses = np.array([point.loss - point.situation.overfitting(point.step) for point in points])
         self._weights = self._inverse @ (losses - self._known.features[:, :LINEAR] @ PRIOR_MEAN)
 
     def expect(self, situation: Situation, step: float, of_training: bool = False) -> Expectation:
@@ -150,6 +166,7 @@ class Model:
         variance = own + of_training * TRAINING_SD**2 - float(across @ self._inverse @ across)
         distances = np.linalg.norm((self._known.places - mine.places) / NEAR, axis=1)
         nearest = int(distances.argmin())
+        loss += 0.0 if of_training else situation.overfitting(step)
         return Expectation(loss, math.sqrt(variance), bool(distances[nearest] <= FARTHEST), self._known.runs[nearest])
 
 

@@ -46,6 +46,36 @@ def effective_tokens(unique: float, seen: float) -> float:
     return unique * (1 + REPEAT_HALF_LIFE * (1 - math.exp(-repetitions / REPEAT_HALF_LIFE)))
 
 
+@dataclass(frozen=True)
+class Overfitting:
+    """What repeating a text costs beside what its tokens are worth, in nats.
+
+    scale (N / U)^size_power (E - 1)^epochs_power exp(-decay L - dropout P - adamw A), where N are non-embedding
+    parameters, U the text's tokens, E its epochs counted at the peak rate, L the learning rate times weight decay times
+    the steps of an epoch, P the dropout and A 1 under AdamW, 0 under Muon. After Lovelace et al. 2026
+    (arXiv 2605.01640), who add a penalty to the loss, and Kim et al. 2025 (arXiv 2509.14786), in whose runs weight decay
+    moves the best epochs; the form is ours, and chosen by left-out runs (calibration/repetition.py).
+    """
+
+    scale: float
+    size_power: float
+    epochs_power: float
+    decay: float
+    dropout: float
+    adamw: float
+
+    def penalty(self, parameters_per_token: float, epochs: float, decayed: float, dropout: float, muon: bool) -> float:
+        """In nats; `decayed` is L. Nothing within the first epoch."""
+        lessened = self.decay * decayed + self.dropout * dropout + self.adamw * (not muon)
+        growth = parameters_per_token**self.size_power * max(0.0, epochs - 1) ** self.epochs_power
+        return self.scale * growth * math.exp(-lessened)
+
+
+# Fitted by `python -m calibration.repetition`, to models of fewer than OVERFITTING_LIMIT parameters alone.
+OVERFITTING = Overfitting(scale=0.086, size_power=0.589, epochs_power=0.652, decay=1.045, dropout=3.27, adamw=0.729)
+OVERFITTING_LIMIT = 1e6
+
+
 def distinct_share(samples_seen: float, samples: int, samples_holding_a_token: int) -> float:
     """Share of a text's tokens that `samples_seen` of `samples`, drawn without repetition, have shown at least once.
 

@@ -140,6 +140,7 @@ class Setup:
             "law": law,
             "muon": self.muon,
             "dropout": self.dropout,
+            "weight_decay": self.recipe.training.get("weight_decay") or 0.0,
         }
         return Situation(**values | changes)
 

@@ -17,6 +17,7 @@ from clm.training.schedule import learning_rates
 FOLDER = Path(__file__).parent
 FEWEST_SEEN = 0.15  # of a small run's steps: before, its loss says more of its warmup than of its set-up
 FIRST_STEP = 300  # of a large run, for the same reason
+WEIGHT_DECAY = 0.1  # of the small runs, where their recipe doesn't name it
 LARGE_POINTS = 8  # of each large curve: neighbours tell nothing new
 
 
@@ -83,10 +84,10 @@ def _parameters(recipe: dict[str, Any]) -> int:
     return 12 * recipe["n_layer"] * recipe["n_embd"] ** 2
 
 
-def _small(entry: dict[str, Any]) -> list[Point]:
+def small_situation(entry: dict[str, Any]) -> Situation:
+    """Of a run of small_runs.json or repeated_runs.json."""
     recipe = entry["recipe"]
-    steps = recipe["max_steps"]
-    situation = Situation(
+    return Situation(
         text=entry["text"],
         non_embedding_parameters=_parameters(recipe),
         unigram=entry["unigram_loss"],
@@ -99,7 +100,12 @@ def _small(entry: dict[str, Any]) -> list[Point]:
         law=small_law(entry),
         muon=recipe.get("optim") == MUON,
         dropout=recipe["resid_pdrop"],
+        weight_decay=recipe.get("weight_decay", WEIGHT_DECAY),
     )
+
+
+def _small(entry: dict[str, Any]) -> list[Point]:
+    steps, situation = entry["recipe"]["max_steps"], small_situation(entry)
     kept = [pair for pair in entry["validation"] if pair[0] >= FEWEST_SEEN * steps and pair[0] % (steps // 5) == 0]
     return [Point(entry["name"], situation, *pair) for pair in kept]
 
