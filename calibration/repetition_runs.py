@@ -94,6 +94,7 @@ RUNS = {
     "r-2x64-64-wd1.6-dropout": Repeated(64, 1.6, 0.2),
     "r-2x64-16": Repeated(16),
     "r-1x32-64-wd0.4": Repeated(64, 0.4, layers=1, width=32),
+    "r-2x64-64": Repeated(64),
 }
 
 

@@ -6,9 +6,10 @@ Expected loss =
 
 A, a, B, b are Hoffmann et al.'s (scaling.CHINCHILLA); D is what the tokens, counted at the peak rate, are worth after
 repetition (Muennighoff et al. 2023) and beside the critical batch (McCandlish et al. 2018, Kaplan et al. 2020); S2 is
-the annealing of Tissue et al. 2024; overfitting is scaling.OVERFITTING. What theory leaves open, its level at a size and length (`place`), a text's own
-difficulty (`text`) and how strongly each term counts, is a Gaussian process fitted to the reference runs: near them it
-is sure, far from them it falls back on theory with a wide band. Scored in calibration/expected.py.
+the annealing of Tissue et al. 2024; overfitting is scaling.OVERFITTING. What theory leaves open, its level at a size
+and length (`place`), a text's own difficulty (`text`) and how strongly each term counts, is a Gaussian process fitted
+to the reference runs: near them it is sure, far from them it falls back on theory with a wide band. Scored in
+calibration/expected.py.
 """
 
 import math

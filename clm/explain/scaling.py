@@ -53,8 +53,8 @@ class Overfitting:
     scale (N / U)^size_power (E - 1)^epochs_power exp(-decay L - dropout P - adamw A), where N are non-embedding
     parameters, U the text's tokens, E its epochs counted at the peak rate, L the learning rate times weight decay times
     the steps of an epoch, P the dropout and A 1 under AdamW, 0 under Muon. After Lovelace et al. 2026
-    (arXiv 2605.01640), who add a penalty to the loss, and Kim et al. 2025 (arXiv 2509.14786), in whose runs weight decay
-    moves the best epochs; the form is ours, and chosen by left-out runs (calibration/repetition.py).
+    (arXiv 2605.01640), who add a penalty to the loss, and Kim et al. 2025 (arXiv 2509.14786), in whose runs weight
+    decay moves the best epochs; the form is ours, and chosen by left-out runs (calibration/repetition.py).
     """
 
     scale: float
@@ -72,7 +72,7 @@ class Overfitting:
 
 
 # Fitted by `python -m calibration.repetition`, to models of fewer than OVERFITTING_LIMIT parameters alone.
-OVERFITTING = Overfitting(scale=0.086, size_power=0.589, epochs_power=0.652, decay=1.045, dropout=3.27, adamw=0.729)
+OVERFITTING = Overfitting(scale=0.033, size_power=0.697, epochs_power=1.015, decay=1.785, dropout=4.584, adamw=0.795)
 OVERFITTING_LIMIT = 1e6
 
 
