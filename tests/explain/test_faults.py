@@ -31,6 +31,10 @@ def test_a_clean_run_raises_none():
     assert findings() == []
 
 
+# The training losses of these two do fall by 0.1 where the second and the third epoch begin: steps 386 and 771.
+REAL_STAIRS = ("w-2x128-cosine0", "m-w-2x128-cosine0")
+
+
 @pytest.mark.parametrize("entry", entries("small_runs.json"), ids=lambda entry: entry["name"])
 def test_the_reference_runs_raise_none_at_any_time(entry):
     recipe = entry["recipe"]
@@ -47,7 +51,8 @@ def test_the_reference_runs_raise_none_at_any_time(entry):
             peak_rate=recipe["learning_rate"],
             usual_rate=usual_learning_rate(12 * recipe["n_layer"] * recipe["n_embd"] ** 2),
         )
-        assert checks.find(evidence) == [], share
+        found = [fault["name"] for fault in checks.find(evidence)]
+        assert found == [] or (found == ["stairs at each epoch"] and entry["name"] in REAL_STAIRS), share
 
 
 def test_an_evaluation_before_any_training_loss_was_logged_raises_none():
