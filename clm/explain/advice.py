@@ -11,13 +11,18 @@ from clm.explain.expected import Model
 from clm.explain.forecast import Law
 from clm.explain.forecast.facts import MUON_RATE
 from clm.explain.outlook import decays, pairs
-from clm.explain.scaling import TOKENS_PER_PARAMETER, critical_batch_tokens, usual_learning_rate
+from clm.explain.scaling import OVERFITTING_LIMIT, TOKENS_PER_PARAMETER, critical_batch_tokens, usual_learning_rate
 from clm.explain.setup import Setup
 from clm.training.schedule import warmup_steps
 
 SMALLEST_GAIN = 0.01  # nats: what is expected to give less isn't given
 DECAY_SHARE = 0.2  # of the steps, for the decay that is advised
 DROPOUT = 0.1  # that is advised where the text is seen many times
+_EPOCHS = (1, 2, 4, 8, 16, 32, 64)  # which the runs of many epochs had
+STRONG_DECAYS = (0.4, 1.6)  # which they had as well
+STRONG_DROPOUT = 0.2
+KIM_DECAY = 0.8  # Kim et al. 2025: 150M parameters, 209M tokens, 16 epochs
+EVIDENCE = "so small runs of up to 64 epochs over one little text let expect (calibration/repetition.py)"
 MANY_EPOCHS = 4.0  # Muennighoff et al. 2023: up to four, repeated text is nearly as good as new
 
 
@@ -64,6 +69,16 @@ class Case:
         now, then = _expected(model, setup, before), _expected(model, setup, law, **changes)
         return now - then if now is not None and then is not None else None
 
+    def best_epochs(self) -> int | None:
+        """Of _EPOCHS, by the expected loss, with the schedule stretched over each; None where it can't be told."""
+        setup, model, losses = self.setup, references.model(), {}
+        for epochs in _EPOCHS:
+            law = setup.law(max(1, round(epochs * setup.text.tokens / setup.tokens_per_step)))
+            loss = _expected(model, setup, law) if law is not None else None
+            if loss is not None:
+                losses[epochs] = loss
+        return min(losses, key=losses.get) if losses else None
+
 
 def _expected(model: Model, setup: Setup, law: Law, **changes: Any) -> float | None:
     made = model.expect(setup.situation(law, **changes), law.total_steps)
@@ -80,7 +95,7 @@ def advise(
     case = Case(setup, steps, loss, noise_scale)
     given = [_bounded(advice, loss - least) for rule in RULES for advice in rule(case)]
     worth = [advice for advice in given if advice.gain_nats is None or advice.gain_nats >= SMALLEST_GAIN]
-    worth.sort(key=lambda advice: -(advice.gain_nats or 0) / (1 + math.log(advice.time_factor)))
+    worth.sort(key=lambda advice: -(advice.gain_nats or 0) / (1 + math.log(max(1.0, advice.time_factor))))
     return [asdict(advice) for advice in worth]
 
 
@@ -99,6 +114,29 @@ def _longer(case: Case) -> Iterator[Advice]:
             epochs = "of new text" if setup.text.never_repeated else f"{tokens / setup.text.tokens:.1f} epochs"
             why = f"{tokens / 1e6:,.1f} M tokens, {epochs}"
             yield Advice(f"train for {longer:,} steps ({words})", gain, factor, f"{factor:.1f} times the time", why)
+
+
+def _epochs(case: Case) -> Iterator[Advice]:
+    """Fewer epochs, weight decay or dropout against overfitting, where its evidence reaches."""
+    setup, epochs = case.setup, case.epochs
+    law = setup.law(case.steps)
+    if epochs <= 1 or law is None or not setup.situation(law).overfitting(case.steps):
+        return
+    best = case.best_epochs()
+    if best and best < epochs:
+        steps = max(1, round(best / epochs * case.steps))
+        why = f"of {_EPOCHS[0]} to {_EPOCHS[-1]} epochs of this text, {best} are expected to be best; {EVIDENCE}"
+        title = f"train for {best} epochs and not {epochs:.3g} ({steps:,} steps)"
+        yield Advice(title, case.gain(setup.law(steps)), best / epochs, "less time", why)
+    decay = setup.recipe.training.get("weight_decay") or 0.0
+    gains = {more: case.gain(law, weight_decay=more) or 0.0 for more in STRONG_DECAYS if more > 2 * decay}
+    if gains:
+        more = max(gains, key=gains.get)
+        yield Advice(f"weight decay of {more}", gains[more], 1.0, "no time", f"against overfitting; {EVIDENCE}")
+    if setup.dropout < STRONG_DROPOUT:
+        why = f"against overfitting, at what dropout itself costs; {EVIDENCE}"
+        gain = case.gain(law, dropout=STRONG_DROPOUT)
+        yield Advice(f"dropout of {STRONG_DROPOUT}", gain, 1.0, "no time", why)
 
 
 def _decay(case: Case) -> Iterator[Advice]:
@@ -162,7 +200,16 @@ def _regularisation(case: Case) -> Iterator[Advice]:
         why = f"the usual value; {found}, and what it gives large models isn't in the references"
         yield Advice("weight decay of 0.1", None, 1.0, "no time", why)
     large = setup.non_embedding_parameters > setup.text.tokens / 4
-    if epochs > MANY_EPOCHS and setup.dropout < DROPOUT and large:
+    reached = setup.non_embedding_parameters <= OVERFITTING_LIMIT  # then _epochs tells
+    decay = setup.recipe.training.get("weight_decay") or 0.0
+    if epochs > 2 * MANY_EPOCHS and 0 < decay < KIM_DECAY / 2 and large and not reached:
+        why = (
+            f"the text is seen {epochs:.0f} times; of 150M parameters on 209M tokens by AdamW, 0.8 and 16 epochs were "
+            "best, and at 0.1 no more than 8 epochs (Kim et al. 2025, arXiv 2509.14786); no reference run of this "
+            "project says how much it gives at this size"
+        )
+        yield Advice(f"try a weight decay of up to {KIM_DECAY}", None, 1.0, "no time", why)
+    if epochs > MANY_EPOCHS and setup.dropout < DROPOUT and large and not reached:
         why = f"the text is seen {epochs:.0f} times, and the model is large enough to learn it by heart"
         yield Advice("dropout of 0.1 to 0.3", None, 1.0, "no time", why)
     elif epochs < 1 and setup.dropout > 0:
@@ -219,6 +266,7 @@ def _shape(case: Case) -> Iterator[Advice]:
 
 RULES: tuple[Callable[[Case], Iterator[Advice]], ...] = (
     _longer,
+    _epochs,
     _decay,
     _batch,
     _rate,

@@ -80,9 +80,16 @@ def phrases() -> list[str]:
             forecast.Facts(85e6, 2.7e9, 5100),
         )
     )
+    repeated = read_json(ROOT / "calibration" / "results" / "repetition.json")
+    by_run, by_size = repeated["run left out"], repeated["size left out"]
     stays = [tokens_at_the_plateau(entry) for entry in references.entries("small_runs.json")]
     return [
         *(row for name in GROUPS for row in table(name, scored[name]["at"])),
+        f"final loss is {by_run['with_penalty_median_error_at_end']:.2f} nats with the penalty and "
+        f"{by_run['without_median_error_at_end']:.2f} without",
+        f"and {by_run['better_at_end']} of {by_run['runs']} are nearer",
+        f"With a whole size left out it is {by_size['with_penalty_median_error_at_end']:.2f} and "
+        f"{by_size['without_median_error_at_end']:.2f}, and {by_size['better_at_end']} of {by_size['runs']} are nearer",
         f"ln(32,000) = {known['uniform_loss']:.2f}",
         f"3.9 is {known['perplexity']:.1f}, 3.0 is {math.exp(3):.1f}, 2.8 is {math.exp(2.8):.1f}",
         f"| {known['full_steps_per_epoch']:,} full steps |",

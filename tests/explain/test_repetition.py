@@ -1,0 +1,83 @@
+"""Repeating a text costs more with every epoch, less with weight decay and dropout, nothing in the first."""
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from calibration import repetition
+from clm.explain import references
+from clm.explain.expected import Situation
+from clm.explain.forecast import Law
+from clm.explain.scaling import OVERFITTING, OVERFITTING_LIMIT, Overfitting
+from clm.files import read_json
+
+EPOCH = 20  # steps
+
+
+def situation(epochs: int, **changes: object) -> Situation:
+    law = Law(lambda at: [1e-2] * len(at), epochs * EPOCH, EPOCH)
+    values = {
+        "text": "wikitext",
+        "non_embedding_parameters": 98_304,
+        "unigram": 5.2,
+        "bytes_per_token": 2.16,
+        "vocab_size": 512,
+        "block_size": 64,
+        "peak_rate": 1e-2,
+        "tokens_per_step": 1024,
+        "dataset_tokens": 1024 * EPOCH,
+        "law": law,
+        "muon": True,
+    }
+    return Situation(**values | changes)
+
+
+def test_the_penalty_worked_out_by_hand():
+    # 0.1 * 4^0.5 * (10 - 1)^1 = 1.8; weight decay, dropout and AdamW divide it by e each.
+    law = Overfitting(scale=0.1, size_power=0.5, epochs_power=1.0, decay=2.0, dropout=5.0, adamw=1.0)
+    assert law.penalty(4.0, 10.0, 0.0, 0.0, muon=True) == pytest.approx(1.8)
+    assert law.penalty(4.0, 10.0, 0.5, 0.2, muon=False) == pytest.approx(1.8 * math.exp(-3))
+    assert law.penalty(4.0, 1.0, 0.0, 0.0, muon=True) == 0
+
+
+def test_it_rises_with_epochs_and_falls_with_weight_decay_and_dropout():
+    def cost(epochs: int, **changes: object) -> float:
+        return situation(epochs, **changes).overfitting(epochs * EPOCH)
+
+    assert cost(1) == 0 < cost(4) < cost(16) < cost(64)
+    assert cost(16, weight_decay=1.6) < cost(16, weight_decay=0.4) < cost(16)
+    assert cost(16, dropout=0.2) < 0.6 * cost(16)
+    assert cost(16, dataset_tokens=None) == 0
+
+
+def test_the_expected_validation_loss_turns_up_and_that_of_training_does_not():
+    model = references.model()
+    losses = [model.expect(situation(epochs), epochs * EPOCH).loss for epochs in (4, 8, 16, 32, 64)]
+    assert losses[-1] > min(losses) + 0.5
+    trained = [model.expect(situation(epochs), epochs * EPOCH, of_training=True).loss for epochs in (4, 64)]
+    assert trained[1] < trained[0]
+
+
+def test_models_larger_than_the_evidence_pay_nothing():
+    large = situation(64, non_embedding_parameters=int(OVERFITTING_LIMIT) + 1)
+    assert large.overfitting(64 * EPOCH) == 0
+
+
+def test_the_constants_that_ship_are_those_that_are_fitted():
+    _, law = repetition.fit(repetition.rows_at_hand())
+    for name in ("scale", "size_power", "epochs_power", "decay", "dropout", "adamw"):
+        assert getattr(law, name) == pytest.approx(getattr(OVERFITTING, name), rel=0.05)
+
+
+def test_runs_left_out_are_expected_better_with_it():
+    scored = read_json(repetition.RESULTS)["run left out"]
+    assert scored["with_penalty_median_error_at_end"] < 0.5 * scored["without_median_error_at_end"]
+    assert scored["better_at_end"] > 0.8 * scored["runs"]
+
+
+def test_weight_decay_counts_by_the_epoch_at_the_peak_rate():
+    plain = situation(16)
+    decayed = replace(plain, weight_decay=0.4)
+    assert plain.overfitting_terms(320)[2] == pytest.approx(1e-2 * 0.1 * EPOCH)
+    assert decayed.overfitting_terms(320)[2] == pytest.approx(4 * plain.overfitting_terms(320)[2])
