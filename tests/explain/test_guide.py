@@ -7,9 +7,10 @@ import pytest
 
 from clm.config.recipe import load
 from clm.explain import explain, forecast, references
+from clm.explain.advice import KIM_DECAY
 from clm.explain.faults.evidence import PLATEAU_TOKENS
 from clm.explain.outlook import pairs
-from clm.explain.scaling import effective_tokens, usual_learning_rate
+from clm.explain.scaling import OVERFITTING, effective_tokens, usual_learning_rate
 from clm.files import read_json
 from tests.tiny import ROOT
 
@@ -81,10 +82,20 @@ def phrases() -> list[str]:
         )
     )
     repeated = read_json(ROOT / "calibration" / "results" / "repetition.json")
+    law, runs = OVERFITTING, references.entries("repeated_runs.json")
+    decays = sorted({run["recipe"]["weight_decay"] for run in runs})
+    dropouts = {run["recipe"]["resid_pdrop"] for run in runs}
     by_run, by_size = repeated["run left out"], repeated["size left out"]
     stays = [tokens_at_the_plateau(entry) for entry in references.entries("small_runs.json")]
     return [
         *(row for name in GROUPS for row in table(name, scored[name]["at"])),
+        f"penalty too: {law.scale:.2f} (N / U)^{law.size_power:.1f} (E - 1)^{law.epochs_power:.1f}, with",
+        f"e^-{law.decay:.1f} for each unit of learning rate",
+        f"e^-{law.dropout:.1f} for each unit of dropout, and by e^-{law.adamw:.1f} under AdamW",
+        f"weight decay {', '.join(map(str, decays[:-1]))} and {decays[-1]}; dropout 0 and {max(dropouts)};",
+        f"The longest overfitted to {max(run['validation'][-1][1] for run in runs):.2f}, above the uniform baseline",
+        f"(means: {by_run['with_penalty_mean_error_at_end']:.2f} and {by_run['without_mean_error_at_end']:.2f})",
+        f"a weight decay of {KIM_DECAY}, and at 8 with 0.1 (Kim et al. 2025)",
         f"final loss is {by_run['with_penalty_median_error_at_end']:.2f} nats with the penalty and "
         f"{by_run['without_median_error_at_end']:.2f} without",
         f"and {by_run['better_at_end']} of {by_run['runs']} are nearer",
