@@ -1,12 +1,15 @@
 """Repeating a text costs more with every epoch, less with weight decay and dropout, nothing in the first."""
 
+import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from calibration import repetition
-from clm.explain import references
+from clm.config.recipe import load
+from clm.explain import advice, references, setup
 from clm.explain.expected import Situation
 from clm.explain.forecast import Law
 from clm.explain.scaling import OVERFITTING, OVERFITTING_LIMIT, Overfitting
@@ -57,6 +60,31 @@ def test_the_expected_validation_loss_turns_up_and_that_of_training_does_not():
     assert losses[-1] > min(losses) + 0.5
     trained = [model.expect(situation(epochs), epochs * EPOCH, of_training=True).loss for epochs in (4, 64)]
     assert trained[1] < trained[0]
+
+
+def advice_of(tmp_path: Path, epochs: int, width: int = 64, **changes: object) -> dict[str, float | None]:
+    recipe = {
+        "train_file": "text.txt", "vocab_size": 512, "block_size": 64, "n_layer": 2, "n_head": 2, "n_embd": width,
+        "per_device_train_batch_size": 16, "gradient_accumulation_steps": 1, "optim": "muon", "learning_rate": 1e-2,
+        "lr_scheduler_type": "linear", "weight_decay": 0.1, "num_train_epochs": epochs, "bf16": False,
+        "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0,
+    }  # fmt: skip
+    (tmp_path / "recipe.json").write_text(json.dumps(recipe | changes))
+    made = setup.of_recipe(load(tmp_path / "recipe.json"), 1024 * EPOCH)
+    return {each["title"]: each["gain_nats"] for each in advice.advise(made, made.total_steps, 4.5)}
+
+
+def test_a_run_of_too_many_epochs_is_told_the_best_count_weight_decay_and_dropout(tmp_path):
+    given = advice_of(tmp_path, 32)
+    fewer = next(title for title in given if title.startswith("train for"))
+    assert int(fewer.split()[2]) in (4, 8, 16) and given[fewer] > 0.3
+    assert given["weight decay of 1.6"] > 0.1 and given["dropout of 0.2"] > 0.1
+
+
+def test_a_run_of_few_epochs_or_a_large_model_isnt(tmp_path):
+    assert not any(title.startswith("dropout of 0.2") for title in advice_of(tmp_path, 1))
+    large = advice_of(tmp_path, 32, width=256)
+    assert large["try a weight decay of up to 0.8"] is None and "dropout of 0.2" not in large
 
 
 def test_models_larger_than_the_evidence_pay_nothing():
