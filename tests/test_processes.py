@@ -1,4 +1,4 @@
-"""Two processes train as one does, and either goes on from the other's checkpoint."""
+"""Two processes train as one does, and either goes on from the other's checkpoint; so do other micro-batches."""
 
 import json
 import shutil
@@ -80,6 +80,31 @@ def test_two_processes_go_on_bit_for_bit_from_their_own_checkpoint(workplace):
     assert "resuming from again/checkpoint-3" in two("again")
     same("again", "two", weights=0.0)
     assert history("again", "loss") == history("two", "loss")
+
+
+def test_a_micro_batch_that_is_no_part_of_the_batch_is_made_one_on_any_number_of_processes(workplace):
+    # quickstart's numbers: 16 sequences a step, which one process takes at once.
+    write_recipe(**RECIPE | {"global_batch_size": 16, "per_device_train_batch_size": 16})
+    assert run("--output_dir", "one") == 0
+    said = two("two")
+    line = "micro-batch: 8 sequences instead of 16, which don't add up to global_batch_size 16 over 2 processes\n"
+    assert said.count(line) == 1 and said.count("steps: 9 of 16 sequences") == 1
+    assert json.loads(Path("two/trainer_state.json").read_text())["train_batch_size"] == 8
+    same("two", "one")
+
+
+@pytest.mark.parametrize(("first", "then"), [(24, 4), (3, 12)])
+def test_a_run_goes_on_with_other_micro_batches_of_the_same_batch(workplace, capsys, first, then):
+    # The epoch's last step has fewer sequences, and the run goes on before it.
+    write_recipe(**RECIPE)
+    assert run("--output_dir", "one", "--per_device_train_batch_size", str(first)) == 0
+    cut_off("one", "other")
+    capsys.readouterr()
+    assert run("--output_dir", "other", "--per_device_train_batch_size", str(then)) == 0
+    assert "resuming from other/checkpoint-3" in capsys.readouterr().out
+    assert json.loads(Path("other/trainer_state.json").read_text())["train_batch_size"] == then
+    assert len(history("other", "loss")) == 9
+    same("other", "one")
 
 
 @pytest.mark.parametrize("optim", ["adamw_torch_fused", "muon"])

@@ -2,9 +2,15 @@
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
+from clm.config.recipe import ModelOptions
+from clm.model import generation
+from clm.model.generation import continue_prompts
+from clm.model.gpt2 import fresh_model
 from clm.training.checkpoint import rng
 from clm.training.step import read
+from tests.data.small import small_tokenizer
 
 
 def test_the_numbers_of_a_step_need_no_float64_on_the_gpu(monkeypatch):
@@ -23,3 +29,28 @@ def test_the_generator_of_an_apple_gpu_is_kept(monkeypatch):
     assert own[0].tolist() == [1, 2]
     rng.put({key: value for key, value in kept.items() if key != "mps"})  # of a checkpoint from before
     assert own[0].tolist() == [1, 2]
+
+
+def test_samples_are_drawn_by_a_generator_of_the_cpu(monkeypatch):
+    tokenizer = small_tokenizer()
+    model = fresh_model(ModelOptions(n_layer=1, n_head=1, n_embd=8), 32, tokenizer)
+    expected = continue_prompts(model, tokenizer, ["the word", ""], max_new_tokens=5)
+    places, kind, proceed = [], type(model), generation._continue
+
+    def on_the_cpu(model, rows, *args):
+        places.extend(row.generator.device.type for row in rows if row.generator is not None)
+        with monkeypatch.context() as inside:
+            inside.setattr(kind, "device", torch.device("cpu"))
+            return proceed(model, rows, *args)
+
+    monkeypatch.setattr(generation, "_continue", on_the_cpu)
+    monkeypatch.setattr(kind, "device", torch.device("mps"))
+    assert continue_prompts(model, tokenizer, ["the word", ""], max_new_tokens=5) == expected
+    assert places == ["cpu", "cpu"]
+
+
+def test_what_the_cpu_drew_is_brought_to_the_other_device():
+    with FakeTensorMode():
+        logits = torch.zeros(2, 9, device="cuda")  # stands for any: a tensor of another device would be refused
+        chosen = generation._choose(logits, [None, torch.Generator("cpu")], [1, 1], at=1, top_k=3)
+    assert chosen.device.type == "cuda" and chosen.shape == (2,)
