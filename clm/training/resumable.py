@@ -147,6 +147,7 @@ class ResumableTrainer(SavingTrainer):
         if self._resumed:
             return
         self._resumed = True
+        self.state.train_batch_size = self._train_batch_size  # the checkpoint's may have been another
         processes = torch.load(self._resume_from / PROCESSES_FILE, weights_only=True)
         mine = processes[self.args.process_index % len(processes)]
         if len(processes) == self.args.world_size:

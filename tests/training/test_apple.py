@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from clm.config.recipe import ModelOptions
 from clm.model import generation
@@ -50,7 +49,6 @@ def test_samples_are_drawn_by_a_generator_of_the_cpu(monkeypatch):
 
 
 def test_what_the_cpu_drew_is_brought_to_the_other_device():
-    with FakeTensorMode():
-        logits = torch.zeros(2, 9, device="cuda")  # stands for any: a tensor of another device would be refused
-        chosen = generation._choose(logits, [None, torch.Generator("cpu")], [1, 1], at=1, top_k=3)
-    assert chosen.device.type == "cuda" and chosen.shape == (2,)
+    logits = torch.zeros(2, 9, device="meta")  # stands for any that isn't the CPU: torch refuses to divide across two
+    chosen = generation._choose(logits, [None, torch.Generator("cpu")], [1, 1], at=1, top_k=3)
+    assert chosen.device.type == "meta" and chosen.shape == (2,)
