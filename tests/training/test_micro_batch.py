@@ -13,7 +13,6 @@ from transformers import Trainer, TrainerCallback
 from clm.model.gpt2 import GPT2LMHeadModel
 from clm.training.micro_batch import MicroBatchTrainer
 from clm.training.trainer import ClmTrainer
-from tests.launches import Launches
 from tests.tiny import run, write_recipe
 
 # 6 steps of 3 micro-batches of 4 blocks of 16 tokens, all within the first epoch, with no evaluation between them.
@@ -60,15 +59,22 @@ def test_a_batch_is_copied_once(workplace, recorded):
     assert len(batches) == 2 * MICRO_BATCHES  # input_ids and labels
 
 
-def test_a_batch_is_copied_to_a_gpu_without_waiting():
+@pytest.mark.parametrize(("device", "without_waiting"), [("cuda:0", True), ("cpu", False)])
+def test_a_batch_is_copied_to_a_gpu_without_waiting(monkeypatch, device, without_waiting):
+    copies, to = [], torch.Tensor.to
+
+    def recording(tensor, place, non_blocking=False):
+        copies.append((str(place), non_blocking))
+        return to(tensor, place, non_blocking=non_blocking)
+
     trainer = object.__new__(MicroBatchTrainer)
-    trainer.args, trainer.is_deepspeed_enabled = SimpleNamespace(device=torch.device("cuda", 0)), False
+    trainer.args, trainer.is_deepspeed_enabled = SimpleNamespace(device=torch.device(device)), False
+    monkeypatch.setattr(torch.Tensor, "to", recording)
     with FakeTensorMode():
         batch = {key: torch.zeros(4, 16, dtype=torch.int64) for key in ("input_ids", "labels")}
-        with Launches() as asked:
-            moved = trainer._prepare_input(batch)
-    assert {key: tensor.device.type for key, tensor in moved.items()} == {"input_ids": "cuda", "labels": "cuda"}
-    assert asked.launches == 2 and asked.host_reads == 0, asked.reads_by_op
+        moved = trainer._prepare_input(batch)
+    assert {key: str(tensor.device) for key, tensor in moved.items()} == {"input_ids": device, "labels": device}
+    assert copies == [(device, without_waiting)] * 2
 
 
 @pytest.mark.parametrize(
