@@ -27,11 +27,11 @@ def choose(args: TrainingArguments, recipe: Recipe) -> list[str]:
 
     A line on each; none on torch.compile where `is_compile_open`.
     """
-    device, wishes = hardware.device_type(recipe.training), recipe.training
-    args.use_liger_kernel, loss = _choose_loss(wishes, device, args)
+    device, requested = hardware.device_type(recipe.training), recipe.training
+    args.use_liger_kernel, loss = _choose_loss(requested, device, args)
     if is_compile_open(args, recipe):
         return [loss]
-    if args.torch_compile or wishes.get("torch_compile") is False:
+    if args.torch_compile or requested.get("torch_compile") is False:
         line = f"{'on' if args.torch_compile else 'off'}, as the recipe asks"
     elif device == "cpu":
         line = "off, on a CPU the model was faster without (docs/training-speed.md)"
@@ -74,10 +74,10 @@ def faster(plain: float, compiled: float) -> tuple[bool, str]:
     return pays, f"{'on' if pays else 'off'}: {times}"
 
 
-def _choose_loss(wishes: dict[str, Any], device: str, args: TrainingArguments) -> tuple[bool, str]:
-    wish, own = wishes.get("use_liger_kernel"), "loss: this project's own, without the logits"
-    if not wish:  # nobody has measured yet that Liger's is faster than this one's large chunks
-        return False, own if wish is None else f"{own} (as the recipe asks)"
+def _choose_loss(requested: dict[str, Any], device: str, args: TrainingArguments) -> tuple[bool, str]:
+    request, own = requested.get("use_liger_kernel"), "loss: this project's own, without the logits"
+    if not request:  # nobody has measured yet that Liger's is faster than this one's large chunks
+        return False, own if request is None else f"{own} (as the recipe asks)"
     if device != "cuda":
         missing = "no GPU"
     elif args.fp16:

@@ -1,4 +1,4 @@
-"""What this machine can do, and what a recipe's wishes become on it."""
+"""What this machine can do, and what a recipe's requests become on it."""
 
 import ctypes
 import os

@@ -28,8 +28,8 @@ def fails(_):
 
 def decide(bf16=True, fp16=False, **changes):
     """The arguments as they are decided, and the lines."""
-    wishes = {key: value for key, value in changes.items() if key.startswith("torch_compile")}
-    compiled = bool(wishes.get("torch_compile") or wishes.get("torch_compile_mode"))  # as TrainingArguments does
+    requested = {key: value for key, value in changes.items() if key.startswith("torch_compile")}
+    compiled = bool(requested.get("torch_compile") or requested.get("torch_compile_mode"))  # as TrainingArguments does
     args = SimpleNamespace(torch_compile=compiled, torch_compile_backend=None, bf16=bf16, fp16=fp16)
     args.device = torch.device("cpu")
     return args, acceleration.choose(args, load(ROOT / "recipes/wt103.json", changes))

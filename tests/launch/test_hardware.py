@@ -1,4 +1,4 @@
-"""What becomes of a recipe's wishes on GPUs that are made up: cards, drivers and launches of all kinds."""
+"""What becomes of a recipe's requests on GPUs that are made up: cards, drivers and launches of all kinds."""
 
 import os
 from types import SimpleNamespace

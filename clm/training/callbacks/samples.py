@@ -24,7 +24,7 @@ NEW_TOKENS = 40
 class SampleLog(TrainerCallback):
     """Writes, from the main process, a line {"step", "prompt", "mode", "text"} for each continuation.
 
-    A run that goes on from a checkpoint takes up the lines up to its step, so that its log ends as an undisturbed
+    A run that resumes from a checkpoint keeps the lines up to its step, so that its log ends as an undisturbed
     run's. torch's random state is left as it was.
     """
 
