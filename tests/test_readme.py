@@ -102,5 +102,7 @@ def test_what_needs_no_training_is_answered(command, monkeypatch, capsys):
 
 
 def test_make_quickstart_launches_the_recipe():
-    dry = subprocess.run(["make", "-n", "quickstart"], cwd=ROOT, capture_output=True, text=True, check=True)
+    dry = subprocess.run(
+        ["make", "--no-print-directory", "-n", "quickstart"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert dry.stdout.splitlines()[-1] == ".venv/bin/accelerate launch -q run_clm.py --config recipes/quickstart.json"
