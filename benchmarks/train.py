@@ -20,7 +20,8 @@ from benchmarks import prepare_texts
 from benchmarks.machine import machine
 from benchmarks.prepare import ROOT, WORK, row
 from clm.launch import hardware
-from clm.model.flops import flops_per_token, measured_matmul_rate
+from clm.model.flops import flops_per_token
+from clm.model.matmul_rate import measured_matmul_rate
 
 SHAPES = {  # of GPT2Config, sequences of a step, timed steps
     "small": ({"n_layer": 12, "n_head": 12, "n_embd": 768, "n_positions": 1024, "vocab_size": 32_000}, 4, 3),

@@ -1,18 +1,24 @@
 """Recipes: what is taken, what is refused and in which words, and which source wins."""
 
+import inspect
 import json
 from dataclasses import fields
+from enum import Enum
 from pathlib import Path
+from typing import Any, get_origin, get_type_hints
 
 import pytest
 from transformers import TrainingArguments
 from transformers.activations import ACT2FN
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+from transformers.optimization import TYPE_TO_SCHEDULER_FUNCTION
 
 from clm.config.command_line import parse
-from clm.config.fields import CHOICES, RANGES, REFUSED, TRAINING_DEFAULTS, TYPES
+from clm.config.fields import CHOICES, RANGES, REFUSED, TRAINING_DEFAULTS
 from clm.config.keys import KEYS
 from clm.config.recipe import load
+from clm.config.training_keys import NEEDED_SETTINGS, PER_DEVICE_TRAIN_BATCH_SIZE, SCHEDULES, TRAINING
+from clm.config.values import parts
 from clm.errors import UserError
 from clm.launch.start import training_arguments
 
@@ -368,12 +374,54 @@ def test_every_shipped_recipe_is_in_their_table():
 
 def test_the_tables_name_keys_and_values_that_exist():
     stock = {f.name for f in fields(TrainingArguments)}
-    assert {*CHOICES, *RANGES, *TYPES} <= KEYS.keys()
+    assert {*CHOICES, *RANGES} <= KEYS.keys()
     assert TRAINING_DEFAULTS.keys() <= stock
     assert not KEYS.keys() & REFUSED.keys()
     assert stock <= KEYS.keys() | REFUSED.keys()
     assert set(CHOICES["activation_function"]) <= set(ACT2FN)
     assert set(CHOICES["report_to"]) - {"none", "all"} <= set(INTEGRATION_TO_CALLBACK)
+
+
+# Where TrainingArguments' own annotation allows too much or too little.
+OTHERWISE = {
+    "optim": str,  # muon, too
+    "report_to": str | list[str],
+    "eval_steps": float,
+    "include_num_input_tokens_seen": str,
+}
+
+
+def as_we_write_it(hint):
+    """A type of transformers without the `str` beside an object or an enum, and an enum as the text that it is."""
+    kinds = [get_origin(part) or part for part in parts(hint)]
+    enums = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Enum)]
+    if enums:
+        return {str}, tuple(member.value for member in enums[0])
+    return {part for part in parts(hint) if not (dict in kinds and part is str)}, None
+
+
+def test_the_training_keys_are_those_of_the_installed_transformers():
+    hints = get_type_hints(TrainingArguments)
+    taken = [f.name for f in fields(TrainingArguments) if f.name not in REFUSED and f.name in TRAINING]
+    assert taken == list(TRAINING)  # in its order, too
+    for key, hint in TRAINING.items():
+        theirs, choices = as_we_write_it(OTHERWISE.get(key, hints[key]))
+        assert set(parts(hint)) == theirs, key
+        assert choices in (None, CHOICES.get(key)), key
+    assert TrainingArguments.per_device_train_batch_size == PER_DEVICE_TRAIN_BATCH_SIZE
+
+
+def test_the_settings_of_schedules_are_those_of_the_installed_transformers():
+    filled = ("optimizer", "num_warmup_steps", "num_training_steps", "last_epoch")
+    theirs, needed = {}, {}
+    for kind, function in TYPE_TO_SCHEDULER_FUNCTION.items():
+        hints, settings = get_type_hints(function), inspect.signature(function).parameters
+        free = {name: p for name, p in settings.items() if name not in filled and p.kind is not p.VAR_KEYWORD}
+        theirs[kind.value] = {name: hints.get(name, Any) for name in free}
+        if without := tuple(name for name, p in free.items() if p.default is p.empty):
+            needed[kind.value] = without
+    assert theirs == SCHEDULES
+    assert needed == NEEDED_SETTINGS
 
 
 def test_help_names_every_key_and_leaves_with_0(capsys):

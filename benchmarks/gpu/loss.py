@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from benchmarks.gpu import measure
 from benchmarks.gpu.rows import Row, failed, left_out, number
 from benchmarks.gpu.setting import Setting
-from clm.model import chunks, flops, liger
+from clm.model import chunks, liger, matmul_rate
 from clm.model.loss import summed_cross_entropy
 
 MOST_LAUNCHES = 60  # for 4,096 tokens
@@ -59,7 +59,7 @@ def _tensors(setting: Setting, tokens: int) -> tuple[torch.Tensor, torch.Tensor,
 
 def _work(setting: Setting, tokens: int, loss: Callable) -> Callable[[], torch.Tensor]:
     hidden, weight, labels = _tensors(setting, tokens)
-    half = flops.half_dtype(setting.device)
+    half = matmul_rate.half_dtype(setting.device)
 
     def work() -> torch.Tensor:
         hidden.grad = weight.grad = None
@@ -86,7 +86,7 @@ def _against_the_formula(setting: Setting) -> Iterator[Row]:
     hidden, weight, labels = _tensors(setting, few)
     exact = [tensor.detach().double().requires_grad_() for tensor in (hidden, weight)]
     F.cross_entropy(exact[0] @ exact[1].t(), labels).backward()
-    with torch.autocast(setting.device, dtype=flops.half_dtype(setting.device)):
+    with torch.autocast(setting.device, dtype=matmul_rate.half_dtype(setting.device)):
         (summed_cross_entropy(hidden, weight, labels) / few).backward()
     pairs = zip(("hidden states", "head"), (hidden, weight), exact, strict=True)
     for name, ours, wanted in pairs:

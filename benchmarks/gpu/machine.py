@@ -10,7 +10,7 @@ import torch
 from benchmarks.gpu.rows import Row, fact, left_out, number
 from benchmarks.gpu.setting import Setting
 from clm.launch import acceleration, hardware
-from clm.model import flops, liger
+from clm.model import flops, liger, matmul_rate
 
 DRIVER = Path("/proc/driver/nvidia/version")
 
@@ -61,8 +61,8 @@ def _card(name: str) -> Iterator[Row]:
 
     gpus.check_driver()
     gpus.check_kernels()
-    half = flops.half_dtype("cuda")
-    peak, rate = flops.known_peak(name), flops.measured_matmul_rate("cuda", half, seconds=2.0)
+    half = matmul_rate.half_dtype("cuda")
+    peak, rate = flops.known_peak(name), matmul_rate.measured_matmul_rate("cuda", half, seconds=2.0)
     yield number(f"matmuls of 8,192 in {str(half).removeprefix('torch.')}", rate / 1e12, "TFLOP/s")
     if peak is None:
         yield Row("the same, share of the peak by name", "the name isn't in the table: its peak is measured")

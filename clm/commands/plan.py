@@ -10,7 +10,7 @@ from clm.config.recipe import load
 from clm.errors import UserError
 from clm.files import write_json
 from clm.launch.writable import check_output
-from clm.plan import devices, page, plan, shapes
+from clm.plan import devices, page, plan
 from clm.plan.devices import Device
 
 SHAPED_AFTER = Path("recipes/wt103.json")  # the recipe of everything but the shape, if none is given
@@ -41,6 +41,8 @@ def run(words: Sequence[str]) -> None:
 def _shapes(args: argparse.Namespace, recipe_words: Sequence[str], device: Device | None) -> None:
     if not recipe_words and not SHAPED_AFTER.is_file():
         raise UserError(f"plan: {SHAPED_AFTER} isn't in this folder: say with --config which recipe the shapes are for")
+    from clm.plan import shapes  # takes seconds to import: it expects a loss of each shape
+
     recipe = parse(recipe_words) if recipe_words else load(SHAPED_AFTER)
     device = device or plan.this_device(recipe, 1)[0]
     found = shapes.for_budget(recipe, device, args.budget, args.parameters, args.dataset_tokens)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any, get_type_hints
+from typing import Any
 
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
-from transformers.optimization import TYPE_TO_SCHEDULER_FUNCTION
 
+from clm.config.training_keys import NEEDED_SETTINGS, SCHEDULES
 from clm.config.values import allowed as allowed_values
 from clm.config.values import fits, show
 
@@ -88,19 +87,14 @@ def _schedule_conflicts(r: Mapping[str, Any]) -> Iterator[str]:
     kind, given = r["lr_scheduler_type"], r.get("lr_scheduler_kwargs") or {}
     if kind in ("reduce_lr_on_plateau", "greedy") and r["eval_strategy"] == "no":
         yield f'lr_scheduler_type {kind} follows the validation loss, but eval_strategy is "no"'
-    function = TYPE_TO_SCHEDULER_FUNCTION[kind]
-    types = get_type_hints(function)
-    settings = inspect.signature(function).parameters
-    filled = ("optimizer", "num_warmup_steps", "num_training_steps", "last_epoch")
-    allowed = {name for name, p in settings.items() if name not in filled and p.kind is not p.VAR_KEYWORD}
+    allowed = SCHEDULES[kind]
     for name, value in given.items():
         if name not in allowed:
             names = ", ".join(sorted(allowed))
             yield f"lr_scheduler_kwargs has {show(name)}, but {kind} takes {names or 'nothing'}"
-        elif not fits(value, types.get(name, Any)):
-            must = allowed_values(types[name], name)
-            yield f"lr_scheduler_kwargs: {name} is {show(value)}; it must be {must}"
-    missing = [n for n in settings if n in allowed - set(given) and settings[n].default is inspect.Parameter.empty]
+        elif not fits(value, allowed[name]):
+            yield f"lr_scheduler_kwargs: {name} is {show(value)}; it must be {allowed_values(allowed[name], name)}"
+    missing = [name for name in NEEDED_SETTINGS.get(kind, ()) if name not in given]
     if missing:
         yield f"lr_scheduler_type {kind} needs lr_scheduler_kwargs with {', '.join(missing)}"
     if "min_lr_rate" in allowed and sum(given.get(name) is not None for name in ("min_lr", "min_lr_rate")) != 1:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from clm.config.training_keys import SCHEDULES
+
 
 @dataclass(frozen=True)
 class ModelOptions:
@@ -109,15 +111,6 @@ TRAINING_DEFAULTS: dict[str, Any] = {
 
 MUON = "muon"  # the one optimizer that transformers doesn't have
 
-# Types where TrainingArguments' own annotation allows too much or too little.
-TYPES: dict[str, Any] = {
-    "optim": str,  # MUON too
-    "report_to": str | list[str],
-    "eval_steps": float,
-    "include_num_input_tokens_seen": str,
-    "resume_from_checkpoint": str | bool | None,
-}
-
 
 def _each(*rows: tuple[str, str]) -> dict[str, str]:
     return {name: reason for names, reason in rows for name in names.split()}
@@ -197,6 +190,10 @@ _LEVELS = ("detail", "debug", "info", "warning", "error", "critical", "passive")
 CHOICES: dict[str, tuple[str, ...]] = {
     "sampling": ("blocks", "windows"),
     "loss_spike": ("warn", "skip", "rollback"),
+    "lr_scheduler_type": tuple(SCHEDULES),
+    "logging_strategy": ("no", "steps", "epoch"),
+    "eval_strategy": ("no", "steps", "epoch"),
+    "save_strategy": ("no", "steps", "epoch", "best"),
     "hub_strategy": ("end", "every_save", "checkpoint", "all_checkpoints"),
     "activation_function": _words(
         "gelu_new gelu gelu_fast gelu_pytorch_tanh quick_gelu relu relu2 relu6 leaky_relu silu swish mish tanh"

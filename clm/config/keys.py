@@ -1,28 +1,21 @@
 """The keys that a recipe may have, each with its type and what a value must be. Each fault is a UserError of one line.
 
-`fields.py` has this project's keys and their limits. TrainingArguments' own come from the installed version of
-transformers.
+`fields.py` has this project's keys and all limits, `training_keys.py` the keys of TrainingArguments.
 """
 
 import difflib
 from collections.abc import Callable, Mapping
-from dataclasses import fields
 from typing import Any, get_type_hints
 
-from transformers import TrainingArguments
-
-from clm.config.fields import CHOICES, RANGES, REFUSED, TYPES, DataOptions, Flags, ModelOptions, RunOptions
+from clm.config.fields import CHOICES, RANGES, REFUSED, DataOptions, Flags, ModelOptions, RunOptions
+from clm.config.training_keys import TRAINING
 from clm.config.values import allowed, fits, parts, plain, read, show
 from clm.errors import UserError
 
 COMMAND_LINE = "command line"  # where a value is from, in messages
 OPTIONS = (ModelOptions, DataOptions, RunOptions)
-OURS = {key: TYPES.get(key, hint) for options in OPTIONS for key, hint in get_type_hints(options).items()}
-TRAINING = {
-    f.name: TYPES.get(f.name, get_type_hints(TrainingArguments)[f.name])
-    for f in fields(TrainingArguments)
-    if f.name not in REFUSED and f.name not in OURS
-}
+OURS = {key: hint for options in OPTIONS for key, hint in get_type_hints(options).items()}
+OURS["resume_from_checkpoint"] = str | bool | None  # true and false are texts once a recipe is read
 KEYS = OURS | TRAINING
 FLAGS = get_type_hints(Flags)
 # What a run that was made elsewhere may have, and a recipe may not: an optimizer of any name, a few characters as ids.

@@ -13,11 +13,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from transformers import TrainingArguments
-
 from clm.config.checks import conflicts
 from clm.config.fields import REFUSED, TRAINING_DEFAULTS, DataOptions, Flags, ModelOptions, RunOptions
 from clm.config.keys import COMMAND_LINE, FLAGS, OPTIONS, check_value, checked
+from clm.config.training_keys import PER_DEVICE_TRAIN_BATCH_SIZE
 from clm.config.values import show
 from clm.errors import UserError
 
@@ -82,7 +81,7 @@ class Recipe:
         given, total = self.training.get("per_device_train_batch_size"), self.run.global_batch_size
         if self.is_micro_batch_open:
             given = max(1, OPEN_TOKENS // self.data.block_size)
-        given = given or TrainingArguments.per_device_train_batch_size
+        given = given or PER_DEVICE_TRAIN_BATCH_SIZE
         if total is None or total % processes or self.training.get("gradient_accumulation_steps"):
             return given
         share = total // processes

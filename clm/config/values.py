@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from enum import Enum
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -12,11 +11,8 @@ from clm.config.fields import CHOICES, RANGES
 
 
 def parts(hint: Any) -> tuple[Any, ...]:
-    """The members of a union, but for a `str` that stands for a dict or an enum beside it."""
-    parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-    kinds = {get_origin(part) or part for part in parts}
-    narrow = dict in kinds or any(isinstance(kind, type) and issubclass(kind, Enum) for kind in kinds)
-    return tuple(part for part in parts if not (narrow and part is str))
+    """The members of a union, or the hint itself."""
+    return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
 
 
 def fits(value: Any, hint: Any) -> bool:
@@ -34,8 +30,6 @@ def _fits_one(value: Any, part: Any) -> bool:
         return isinstance(value, list) and all(fits(v, inner[0]) for v in value)
     if kind is dict:
         return isinstance(value, dict) and all(fits(v, (*inner, Any, Any)[1]) for v in value.values())
-    if issubclass(kind, Enum):
-        return isinstance(value, str) and value in [member.value for member in kind]
     if kind in (int, float):
         return isinstance(value, (int, kind)) and not isinstance(value, bool)
     return isinstance(value, kind)
@@ -70,10 +64,7 @@ def allowed(hint: Any, key: str) -> str:
         return f"{words}, or null" if NoneType in parts(hint) else words
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "text that isn't empty"}
     names |= {list: "a list of texts", dict: "an object", NoneType: "null", Literal: "false"}
-    return " or ".join(
-        names.get(kind) or f"one of {', '.join(member.value for member in kind)}"
-        for kind in (get_origin(part) or part for part in parts(hint))
-    )
+    return " or ".join(names[get_origin(part) or part] for part in parts(hint))
 
 
 def show(value: Any) -> str:

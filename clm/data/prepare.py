@@ -1,12 +1,12 @@
 """A recipe's text, prepared: its tokenizer and the token stores of its two splits, built once and then found."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, Any
 
 from clm.config.recipe import DataOptions
 from clm.data import tokenizer
@@ -19,6 +19,9 @@ from clm.errors import UserError
 from clm.files import read_json
 from clm.progress import Say
 from clm.rollback import Rollback
+
+if TYPE_CHECKING:  # takes seconds to import
+    from transformers import PreTrainedTokenizerBase
 
 TOKENIZERS = Path("tokenizer")
 DEFAULT_VOCAB_SIZE = 32_000

@@ -1,19 +1,24 @@
 """The byte-level BPE tokenizer: train it, save it, load it."""
 
+from __future__ import annotations
+
 import json
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from clm.data.sources.documents import Source
 from clm.data.sources.downloads import hub_cache, why_unreachable
 from clm.errors import UserError
 from clm.files import read_json
 from clm.progress import ByteProgress, Say
+
+if TYPE_CHECKING:  # takes seconds to import
+    from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 END_OF_TEXT = "<|endoftext|>"
 FINGERPRINT_FILE = "fingerprint.json"
@@ -29,6 +34,8 @@ def train(source: Source, vocab_size: int, max_bytes: int, say: Say) -> PreTrain
     Raises:
         UserError: the text has too few different words for so many ids.
     """
+    from transformers import PreTrainedTokenizerFast
+
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -85,6 +92,8 @@ def load(path_or_repo: str, cache_dir: str) -> PreTrainedTokenizerBase:
     Raises:
         UserError: it isn't there, doesn't load, isn't a fast tokenizer, or has no end-of-text token.
     """
+    from transformers import AutoTokenizer
+
     unreachable = "" if Path(path_or_repo).is_dir() else why_unreachable(path_or_repo, "tokenizer_path")
     try:
         tokenizer = AutoTokenizer.from_pretrained(

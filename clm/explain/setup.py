@@ -7,9 +7,9 @@ from functools import cached_property
 from typing import Any
 
 from clm.config.recipe import Recipe, load
-from clm.data.blocks import EpochSteps, count_samples, count_steps, tokens_trained, total_steps
 from clm.data.description import DATA_FILE
 from clm.data.prepare import DEFAULT_VOCAB_SIZE
+from clm.data.steps import EpochSteps, count_samples, count_steps, tokens_trained, total_steps
 from clm.errors import UserError
 from clm.explain import training_text
 from clm.explain.expected import Situation

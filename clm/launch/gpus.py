@@ -1,13 +1,18 @@
 """GPUs that torch can't use, and GPUs that nobody uses: said before any work, not found out after weeks on a CPU."""
 
+from __future__ import annotations
+
 import os
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from transformers import TrainingArguments
 
 from clm.errors import UserError
+
+if TYPE_CHECKING:  # takes seconds to import, and a plan has no use for it
+    from transformers import TrainingArguments
 
 _DRIVER_FILE, _DEVICES = Path("/proc/driver/nvidia/version"), Path("/dev")
 _DRIVER_OF_WSL = Path("/usr/lib/wsl/lib/libcuda.so.1")  # Linux in Windows has the driver's library, and no device file

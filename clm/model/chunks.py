@@ -1,8 +1,12 @@
 """How many rows of logits a device computes at a time: a CPU wants them in its cache, a GPU few and large kernels."""
 
-from dataclasses import dataclass
+from __future__ import annotations
 
-import torch
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # takes seconds to import
+    import torch
 
 CPU_ELEMENTS = 2**22  # of logits: 16 MB in fp32
 CPU_GROUP_ELEMENTS = 2**26  # of their gradient, kept for one matmul into the weight's: 128 MB in bf16
@@ -55,6 +59,8 @@ def chunks(device_type: str, tokens: int, vocab_size: int, memory: int = 0) -> C
 
 def of_device(device: torch.device, tokens: int, vocab_size: int) -> Chunks:
     """How this device cuts a batch of (tokens, vocab_size) logits."""
+    import torch
+
     memory = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else 0
     return chunks(device.type, tokens, vocab_size, memory)
 

@@ -7,11 +7,8 @@ assumptions, round figures of clouds at the end of 2025, to be replaced by one's
 import os
 from dataclasses import dataclass
 
-import torch
-
 from clm.errors import UserError
-from clm.launch import hardware
-from clm.model.flops import PEAKS, UTILISATION, half_dtype, known_peak, measured_matmul_rate
+from clm.model.flops import PEAKS, UTILISATION, known_peak
 
 DEVICES_PER_MACHINE = 8  # assumed, as in every maker's large machine
 
@@ -73,6 +70,11 @@ def this_one(device: str, half: bool, processes: int) -> Device:
 
     Main memory is shared by the processes.
     """
+    import torch
+
+    from clm.launch import hardware
+    from clm.model.matmul_rate import half_dtype, measured_matmul_rate
+
     name = hardware.device_name(device)
     rate = known_peak(name) if device == "cuda" and half else None
     measured = rate is None

@@ -4,11 +4,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from clm.config.recipe import Recipe
-from clm.data.blocks import count_samples, count_steps, tokens_trained, total_steps
 from clm.data.prepare import DEFAULT_VOCAB_SIZE
+from clm.data.steps import count_samples, count_steps, tokens_trained, total_steps
 from clm.data.text_size import tokens_of_text
 from clm.errors import UserError
-from clm.launch import hardware
 from clm.model.flops import flops_per_token
 from clm.model.size import Parameters, parameters_of
 from clm.plan import devices, memory
@@ -104,6 +103,8 @@ def make(recipe: Recipe, dataset_tokens: int | None = None, processes: int = 1, 
 
 def this_device(recipe: Recipe, processes: int) -> tuple[Device, bool]:
     """What this machine has to train the recipe on, and whether that will be in half precision."""
+    from clm.launch import hardware  # imports torch, which a plan for another device doesn't need
+
     fitted = hardware.fit(recipe.training).training
     half = bool(fitted["bf16"] or fitted.get("fp16"))
     return devices.this_one(hardware.device_type(fitted), half, processes), half

@@ -8,8 +8,8 @@ from typing import Any
 from transformers import TrainingArguments
 
 from clm.config.recipe import Recipe
-from clm.data.blocks import tokens_trained
 from clm.data.description import DATA_FILE
+from clm.data.steps import tokens_trained
 from clm.data.store.words import NO_WORDS
 from clm.files import write_json
 from clm.launch.environment import ENVIRONMENT_FILE, environment

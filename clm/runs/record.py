@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from clm.data.blocks import count_samples, tokens_trained
+from clm.data.steps import count_samples, tokens_trained
 from clm.errors import UserError
 from clm.model.size import count_parameters
 from clm.numbers import count, number

@@ -9,8 +9,9 @@ from accelerate import PartialState
 from transformers import TrainingArguments
 
 from clm.config.recipe import Recipe
-from clm.data.blocks import Blocks, count_steps, total_steps
+from clm.data.blocks import Blocks
 from clm.data.prepare import Prepared, known_identity, open_text, prepare
+from clm.data.steps import count_steps, total_steps
 from clm.launch import processes
 from clm.progress import Say
 from clm.rollback import Rollback

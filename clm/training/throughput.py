@@ -10,7 +10,8 @@ import torch
 from transformers import GPT2LMHeadModel, TrainingArguments
 
 from clm.launch import hardware
-from clm.model.flops import flops_per_token, peak_flops
+from clm.model.flops import flops_per_token
+from clm.model.matmul_rate import peak_flops
 
 
 class Throughput:

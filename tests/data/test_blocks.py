@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from clm.data.blocks import IGNORED, Blocks, EpochSteps, count_samples, count_steps, tokens_trained
+from clm.data.blocks import IGNORED, Blocks
 from clm.data.order import PADDING, EpochOrder, shift_of
+from clm.data.steps import EpochSteps, count_samples, count_steps, tokens_trained
 from clm.data.store.token_store import TokenStore
 from clm.errors import UserError
 

@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clm.data.blocks import Blocks, tokens_trained
+from clm.data.blocks import Blocks
 from clm.data.description import _describe_split
 from clm.data.order import EpochOrder, permute
+from clm.data.steps import tokens_trained
 from clm.data.store.token_store import TokenStore
 from clm.explain.scaling import unigram_entropy
 

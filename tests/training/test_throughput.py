@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from clm.model import flops
+from clm.model import flops, matmul_rate
 from clm.training import throughput
 from clm.training.throughput import Throughput
 
@@ -81,15 +81,15 @@ def test_cards_of_one_name_are_told_apart(name, teraflops):
 
 
 def test_what_no_data_sheet_tells_is_measured(monkeypatch):
-    flops.peak_flops.cache_clear()
+    matmul_rate.peak_flops.cache_clear()
     measured = {torch.float32: 20e12, torch.bfloat16: 300e12}
-    monkeypatch.setattr(flops, "measured_matmul_rate", lambda device, dtype: measured[dtype])
+    monkeypatch.setattr(matmul_rate, "measured_matmul_rate", lambda device, dtype: measured[dtype])
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
-    assert flops.peak_flops("cuda", "NVIDIA H100 PCIe", half=True) == 756e12
-    assert flops.peak_flops("cuda", "NVIDIA H100 PCIe", half=False) == 20e12
-    assert flops.peak_flops("cuda", "NVIDIA A100-SXM4-40GB MIG 3g.20gb", half=True) == 300e12
-    assert flops.peak_flops("mps", "mps", half=False) is None
-    flops.peak_flops.cache_clear()
+    assert matmul_rate.peak_flops("cuda", "NVIDIA H100 PCIe", half=True) == 756e12
+    assert matmul_rate.peak_flops("cuda", "NVIDIA H100 PCIe", half=False) == 20e12
+    assert matmul_rate.peak_flops("cuda", "NVIDIA A100-SXM4-40GB MIG 3g.20gb", half=True) == 300e12
+    assert matmul_rate.peak_flops("mps", "mps", half=False) is None
+    matmul_rate.peak_flops.cache_clear()
 
 
 def test_a_gpus_matmuls_are_queued_and_waited_for_once(monkeypatch):
@@ -104,14 +104,14 @@ def test_a_gpus_matmuls_are_queued_and_waited_for_once(monkeypatch):
         waits.append(queued[0])
         queued[0] = 0
 
-    monkeypatch.setattr(flops.time, "perf_counter", lambda: now[0])
-    monkeypatch.setattr(flops.torch, "mm", mm)
+    monkeypatch.setattr(matmul_rate.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(matmul_rate.torch, "mm", mm)
     square = torch.empty(1000, 1000)
-    rate = flops._queued_rate(square, square, synchronize, seconds=3.5)
+    rate = matmul_rate._queued_rate(square, square, synchronize, seconds=3.5)
     # Two take 70.02 ms, so 99 of 35.01 ms fit into 3.5 s; each is 2 x 1000^3 FLOPs.
     assert max(waits) == 99 and sum(count > 2 for count in waits) == 1
     assert rate == pytest.approx(99 * 2e9 / (99 * 0.01001 + 0.05))
 
 
 def test_a_cpus_peak_is_measured():
-    assert flops.measured_matmul_rate("cpu", torch.float32, size=64, seconds=0.01) > 1e6
+    assert matmul_rate.measured_matmul_rate("cpu", torch.float32, size=64, seconds=0.01) > 1e6

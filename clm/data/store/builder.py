@@ -5,6 +5,8 @@ beside them and the folder is renamed to `NAME`. A part is written to a staging 
 renamed. So machines that share the folder share the work, and a killed build loses only the parts it was writing.
 """
 
+from __future__ import annotations
+
 import errno
 import os
 import shutil
@@ -13,10 +15,10 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from filelock import FileLock, Timeout
-from transformers import PreTrainedTokenizerBase
 
 from clm.cores import usable_cores
 from clm.data.sources.documents import NoText, Source
@@ -25,6 +27,9 @@ from clm.errors import MachineError, UserError
 from clm.files import read_json, write_bytes, write_json
 from clm.progress import Say, StepProgress
 from clm.rollback import Rollback, lock_file
+
+if TYPE_CHECKING:  # takes seconds to import
+    from transformers import PreTrainedTokenizerBase
 
 
 def is_built(folder: Path, fingerprint: dict) -> bool:

@@ -4,17 +4,22 @@
 text is encoded by both. Where their ids differ, the reference encodes the whole text.
 """
 
+from __future__ import annotations
+
 import importlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tokenizers import Tokenizer
-from transformers import PreTrainedTokenizerBase
 
 from clm.data.sources.packed import NEVER, Batch
 from clm.progress import Say
+
+if TYPE_CHECKING:  # takes seconds to import
+    from transformers import PreTrainedTokenizerBase
 
 CHECKED_EVERY = 512 << 10  # bytes: one document in so many is compared with the reference
 CHECKED_BYTES = 4_096  # of its beginning

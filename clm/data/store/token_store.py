@@ -12,14 +12,16 @@ The parts, one after another, are one long row of ids, numbered in 64 bits. What
 counts.bin, grows with neither tokens nor documents, but for a row of store.json for each part.
 """
 
+from __future__ import annotations
+
 import hashlib
 from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xxhash
-from transformers import PreTrainedTokenizerBase
 
 from clm.data.sources.documents import Notes, Source
 from clm.data.store.builder import build, is_built, part_folder
@@ -28,6 +30,9 @@ from clm.errors import UserError
 from clm.files import read_json
 from clm.progress import Say
 from clm.rollback import Rollback
+
+if TYPE_CHECKING:  # takes seconds to import
+    from transformers import PreTrainedTokenizerBase
 
 STORE_VERSION = 5
 

@@ -1,5 +1,7 @@
 """Documents to the files of one part of a token store, in one streaming pass and flat memory."""
 
+from __future__ import annotations
+
 import ctypes
 import os
 import shutil
@@ -9,11 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import xxhash
-from transformers import PreTrainedTokenizerBase
 
 from clm.data.sources.documents import Notes, NoText, Source
 from clm.data.sources.packed import NEVER, Batch
@@ -22,6 +23,9 @@ from clm.data.store.words import count_words_and_lines
 from clm.errors import UserError
 from clm.files import write_json
 from clm.progress import ByteProgress, Say
+
+if TYPE_CHECKING:  # takes seconds to import
+    from transformers import PreTrainedTokenizerBase
 
 MAX_DOCUMENT = 2**32 - 1  # tokens
 TRIMMED_EVERY = 128 << 20  # bytes of text
