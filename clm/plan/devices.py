@@ -23,6 +23,7 @@ class Device:
         link: bytes a second to the other devices of its machine, one direction; None where nothing is known of it.
         network: bytes a second from its machine to others, its own share of that.
         measured: whether `flops` were measured on this machine.
+        cuda: whether the loss is cut as on CUDA, in large parts that take more memory.
     """
 
     name: str
@@ -33,10 +34,12 @@ class Device:
     network: float | None = None
     price: float = 0.0
     measured: bool = False
+    cuda: bool = False
 
 
 def _gpu(name: str, gigabytes: float, link: float, network: float, price: float) -> Device:
-    return Device(name, PEAKS[name] * 1e12, gigabytes * 1e9, UTILISATION["gpu"], link * 1e9, network * 1e9, price)
+    peak, memory = PEAKS[name] * 1e12, gigabytes * 1e9
+    return Device(name, peak, memory, UTILISATION["gpu"], link * 1e9, network * 1e9, price, cuda=True)
 
 
 # Gigabytes, GB/s to the neighbours, GB/s of network, dollars an hour.
@@ -85,7 +88,8 @@ def this_one(device: str, half: bool, processes: int) -> Device:
     else:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / processes
     name = "this CPU" if device == "cpu" else f"this {name}"
-    return Device(name, rate, memory, UTILISATION["cpu" if device == "cpu" else "gpu"], measured=measured)
+    utilisation = UTILISATION["cpu" if device == "cpu" else "gpu"]
+    return Device(name, rate, memory, utilisation, measured=measured, cuda=device == "cuda")
 
 
 def assumptions(device: Device, processes: int) -> dict[str, str]:

@@ -5,12 +5,19 @@ from clm.plan.launches import Launch
 from clm.plan.plan import Plan
 
 _MEMORY = ("weights", "gradients", "optimizer", "activations", "loss", "total")
-_NAMES = {"dataset_tokens": "training text", "seconds": "time", "communication": "network", "dollars": "cost"}
+_NAMES = {
+    "dataset_tokens": "training text",
+    "micro_batch": "micro-batch",
+    "seconds": "time",
+    "communication": "network",
+    "dollars": "cost",
+}
 
 
 def plan_page(plan: Plan) -> str:
     """The page."""
     about = "~" if plan.notes["dataset_tokens"].startswith("estimate") else ""
+    memory = f"of {plan.device_memory / 1e9:.0f} GB in each process, for micro-batches of {plan.micro_batch:,}"
     rows = [
         ("parameters", f"{plan.parameters:,}", f"{plan.non_embedding_parameters:,} without embeddings"),
         ("tokens a step", f"{plan.tokens_per_step:,}", f"{plan.sequences_per_step:,} sequences"),
@@ -21,7 +28,7 @@ def plan_page(plan: Plan) -> str:
             f"full ones{' and a short one' if plan.short_last_step else ''}, {plan.samples_per_epoch:,} samples",
         ),
         ("steps", f"{plan.steps:,}", f"{plan.epochs:.2f} epochs, {plan.training_tokens:,} tokens"),
-        ("memory", f"~{plan.memory_bytes / 1e9:.1f} GB", f"of {plan.device_memory / 1e9:.0f} GB in each process"),
+        ("memory", f"~{plan.memory_bytes / 1e9:.1f} GB", memory),
         ("time", f"~{duration(plan.seconds)}", f"{plan.flops:.2e} FLOPs on {plan.processes:,} x {plan.device}"),
     ]
     if plan.dollars:

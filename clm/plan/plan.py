@@ -31,6 +31,7 @@ class Plan:
     non_embedding_parameters: int
     tokens_per_step: int
     sequences_per_step: int
+    micro_batch: int
     dataset_tokens: int
     samples_per_epoch: int
     full_steps_per_epoch: int
@@ -63,7 +64,7 @@ def make(recipe: Recipe, dataset_tokens: int | None = None, processes: int = 1, 
     device, bf16 = (device, bool(recipe.training["bf16"])) if device else this_device(recipe, processes)
     parameters = parameters_of(recipe, vocab_size)
     shape = _shape(recipe, parameters, vocab_size, processes, bf16)
-    if device.name not in ("cpu", "mps"):
+    if device.cuda:
         shape = replace(shape, gpu_memory=device.memory)
     sequences = recipe.sequences_per_step(processes)
     samples = count_samples(tokens, data.block_size, data.sampling)
@@ -84,6 +85,7 @@ def make(recipe: Recipe, dataset_tokens: int | None = None, processes: int = 1, 
         non_embedding_parameters=parameters.non_embedding,
         tokens_per_step=sequences * data.block_size,
         sequences_per_step=sequences,
+        micro_batch=shape.batch,
         dataset_tokens=tokens,
         samples_per_epoch=samples,
         full_steps_per_epoch=epoch.full,
@@ -97,8 +99,21 @@ def make(recipe: Recipe, dataset_tokens: int | None = None, processes: int = 1, 
         dollars=plain.dollars,
         launches=ways,
         remedy=[] if plain.fits else memory.remedy(shape, processes, device.memory),
-        notes={"dataset_tokens": tokens_from, **devices.assumptions(device, processes)},
+        notes={
+            "dataset_tokens": tokens_from,
+            **_open_micro_batch(recipe, processes),
+            **devices.assumptions(device, processes),
+        },
     )
+
+
+def _open_micro_batch(recipe: Recipe, processes: int) -> dict[str, str]:
+    if not recipe.is_micro_batch_open:
+        return {}
+    return {
+        "micro_batch": f"the recipe leaves it open: a CPU takes {recipe.micro_batch(processes):,}; on a GPU the run "
+        "tries more at its start, takes the most that fits, and needs more memory than is said here"
+    }
 
 
 def this_device(recipe: Recipe, processes: int) -> tuple[Device, bool]:

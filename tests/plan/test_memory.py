@@ -5,11 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from clm.config.recipe import ModelOptions
+from clm.config.recipe import ModelOptions, load
 from clm.model.gpt2 import fresh_model
-from clm.plan import memory
+from clm.plan import devices, memory, page, plan
+from clm.plan.devices import Device
 from clm.plan.memory import Memory, Shape
 from tests.data.small import wide_tokenizer
+from tests.tiny import ROOT
 
 # 12 x 768 with 32,000 ids and blocks of 1,024.
 SMALL = Shape(
@@ -117,3 +119,22 @@ def test_a_gpu_holds_more_logits_at_once_than_a_cpu():
     shape = replace(SMALL, batch=4, block_size=1024, vocab_size=32_000, bf16=True)
     more = memory.one_process(replace(shape, gpu_memory=80e9)).loss - memory.one_process(shape).loss
     assert more == 10 * 4096 * 32_000 - (12 * 2**22 + 2 * 2**26)
+
+
+@pytest.mark.parametrize(
+    ("device", "buffers"),
+    [
+        (devices.by_name("h100"), 10 * 4096 * 32_000),
+        (Device("this CPU", 1e12, 24e9, 0.6), 12 * 2**22 + 2 * 2**26),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_a_plan_is_of_its_device_and_says_for_which_micro_batch(device, buffers):
+    made = plan.make(load(ROOT / "recipes/wt103.json", {"bf16": True}), device=device)
+    assert made.launches["one process"].memory.loss == buffers + 6 * 32_000 * 768
+    said = page.plan_page(made)
+    assert "for micro-batches of 4\n" in said
+    assert "micro-batch: the recipe leaves it open: a CPU takes 4; on a GPU the run tries more" in said
+    closed = load(ROOT / "recipes/wt103.json", {"per_device_train_batch_size": 8})
+    assert "for micro-batches of 8\n" in page.plan_page(plan.make(closed, device=device))
+    assert "micro_batch" not in plan.make(closed, device=device).notes

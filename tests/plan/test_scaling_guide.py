@@ -37,6 +37,7 @@ def shape_of(n_layer: int, n_embd: int, vocab_size: int, batch: int) -> Shape:
         bf16=True,
         dropout=False,
         activation_checkpointing=False,
+        gpu_memory=GPUS["h100"].memory,
     )
 
 
