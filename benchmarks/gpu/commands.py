@@ -57,17 +57,21 @@ def call(words: Sequence[str], setting: Setting, **more: str) -> Done:
     return Done(done.returncode, time.monotonic() - began, done.stdout, done.stderr)
 
 
-def train_apart(setting: Setting, recipe: dict[str, Any], output_dir: Path) -> Done:
-    """`accelerate launch run_clm.py --config RECIPE`.
+def train_apart(setting: Setting, recipe: dict[str, Any], output_dir: Path) -> float:
+    """`accelerate launch run_clm.py --config RECIPE`; the seconds that it took.
 
     Raises:
         CommandFailed: it didn't end with exit code 0.
     """
+    if setting.in_process:
+        began = time.monotonic()
+        train_here(recipe, output_dir)
+        return time.monotonic() - began
     launch = [str(Path(sys.executable).parent / "accelerate"), "launch", "run_clm.py"]
     done = call([*launch, "--config", write(recipe, output_dir)], setting)
     if done.code:
         raise CommandFailed(f"exit code {done.code}: {done.last_words}")
-    return done
+    return done.seconds
 
 
 def write(recipe: dict[str, Any], output_dir: Path) -> str:
@@ -106,7 +110,16 @@ def train_here(recipe: dict[str, Any], output_dir: Path) -> list[dict[str, Any]]
 
 def log_of(output_dir: Path) -> list[dict[str, Any]]:
     """A run's logged history."""
-    return json.loads((output_dir / "trainer_state.json").read_text("utf-8"))["log_history"]
+    return _state_of(output_dir)["log_history"]
+
+
+def micro_batch_of(output_dir: Path) -> int:
+    """Sequences of a run's micro-batches at its end, which a lack of memory may have made fewer."""
+    return _state_of(output_dir)["train_batch_size"]
+
+
+def _state_of(output_dir: Path) -> dict[str, Any]:
+    return json.loads((output_dir / "trainer_state.json").read_text("utf-8"))
 
 
 def losses(log: list[dict[str, Any]]) -> list[float]:

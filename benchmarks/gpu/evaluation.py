@@ -38,17 +38,11 @@ def check(setting: Setting) -> Iterator[Row]:
     ways = list(WAYS)[:2] if setting.rehearsal else list(WAYS)
     scored = {}
     for way in ways:
-        words = [sys.executable, "-m", "benchmarks.gpu.evaluation", way, json.dumps(setting.rehearsal)]
-        more = {OVERRIDE: WAYS[way]} if WAYS[way] else {}
         try:
-            done = call(words, setting, **more)
+            scored[way] = child(way, setting) if setting.in_process else _apart(way, setting)
         except CommandFailed as error:
             yield failed(f"evaluated after {way}", str(error))
             continue
-        if done.code:
-            yield failed(f"evaluated after {way}", done.last_words)
-            continue
-        scored[way] = json.loads(done.said.splitlines()[-1])
         if way == "nothing":
             yield number("nats a token, to a CPU's: difference", scored[way]["from_cpu"], at_most=1e-5)
             continue
@@ -59,6 +53,19 @@ def check(setting: Setting) -> Iterator[Row]:
             yield number(f"the same in TF32 by {way}: difference", abs(scored[way]["tf32"]), "nats", at_least=1e-6)
         else:
             yield left_out(f"the same in TF32 by {way}", "this device has no TF32")
+
+
+def _apart(way: str, setting: Setting) -> dict[str, float]:
+    """What `child` says in a process of its own.
+
+    Raises:
+        CommandFailed: it says nothing.
+    """
+    words = [sys.executable, "-m", "benchmarks.gpu.evaluation", way, json.dumps(setting.rehearsal)]
+    done = call(words, setting, **({OVERRIDE: WAYS[way]} if WAYS[way] else {}))
+    if done.code:
+        raise CommandFailed(done.last_words)
+    return json.loads(done.said.splitlines()[-1])
 
 
 def child(way: str, setting: Setting) -> dict[str, float]:

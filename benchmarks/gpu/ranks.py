@@ -98,7 +98,7 @@ def _launch(setting: Setting, optim: str, backend: str, count: int, shared: bool
             command = [sys.executable, "run_clm.py", "--config", recipe]
             with log.open("wb") as out:
                 ranks.append(subprocess.Popen(command, cwd=ROOT, env=of_rank, stdout=out, stderr=out))
-        patience = max(1.0, min(60.0, setting.left() - 2))
+        patience = max(1.0, min(600.0 if setting.rehearsal else 60.0, setting.left() - 2))
         for process in ranks:
             process.wait(patience)
     except subprocess.TimeoutExpired:

@@ -23,11 +23,11 @@ def quickstart(setting: Setting) -> Iterator[Row]:
         recipe = setting.recipe({}, **{**setting.sizes.quickstart, "eval_strategy": "steps", "eval_steps": 2})
     recipe["cache_dir"] = str(setting.folder / "cache")
     output_dir = setting.folder / "quickstart"
-    done = train_apart(setting, recipe, output_dir)
+    seconds = train_apart(setting, recipe, output_dir)
     results = json.loads((output_dir / "all_results.json").read_text("utf-8"))
     loss = results["eval_loss"]
     yield number("validation loss", loss, "nats", at_least=QUICKSTART_LOSS - 0.1, at_most=QUICKSTART_LOSS + 0.1)
-    yield number("the command in all", done.seconds, "s")
+    yield number("the command in all", seconds, "s")
     yield number("training", results["tokens_per_second"], "tokens/s")
 
 
@@ -44,12 +44,12 @@ def large(setting: Setting) -> Iterator[Row]:
     first = train_apart(setting, recipe, undisturbed)
     log = log_of(undisturbed)
     uniform = math.log(setting.sizes.shape["vocab_size"])
-    yield number("the command in all, the text prepared", first.seconds, "s")
+    yield number("the command in all, the text prepared", first, "s")
     yield number("loss of step 1", losses(log)[0], "nats", at_least=uniform - 0.1, at_most=uniform + 0.5)
     yield number("peak memory", max(entry.get("memory_gb", 0) for entry in log), "GB")
     shutil.copytree(undisturbed / f"checkpoint-{SAVED_AT}", resumed / f"checkpoint-{SAVED_AT}")
     second = train_apart(setting, recipe, resumed)
-    yield number("the command again, from its checkpoint", second.seconds, "s")
+    yield number("the command again, from its checkpoint", second, "s")
     yield number(
         f"losses of steps {SAVED_AT + 1} to {STEPS} after a resume: difference",
         largest_difference(losses(log)[SAVED_AT:], losses(log_of(resumed))[SAVED_AT:]),

@@ -69,11 +69,13 @@ class Setting:
         folder: for all that parts write; they share it, so that the text is prepared once.
         seconds: that the part may take, from now on.
         rehearsal: on a CPU, at toy size.
+        in_process: whether a command is run in this process where it would be started as another: a test in seconds.
     """
 
     folder: Path
     seconds: float = 600.0
     rehearsal: bool = False
+    in_process: bool = False
     began: float = field(default_factory=time.monotonic)
 
     @property

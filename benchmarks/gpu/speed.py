@@ -11,7 +11,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from benchmarks.gpu import measure
-from benchmarks.gpu.commands import train_here
+from benchmarks.gpu.commands import CommandFailed, micro_batch_of, train_here
 from benchmarks.gpu.rows import Row, failed, left_out, number
 from benchmarks.gpu.setting import Setting
 from benchmarks.train_standard import by_trainer
@@ -74,7 +74,11 @@ def _fault_of_liger() -> str | None:
 
 
 def train(setting: Setting, batch: int, **keys: Any) -> Speed:
-    """Speed of as many steps as `sizes.steps`, after as many to warm up."""
+    """Speed of as many steps as `sizes.steps`, after as many to warm up.
+
+    Raises:
+        CommandFailed: the run failed, or went on with smaller micro-batches, which is another speed.
+    """
     steps = setting.sizes.steps
     measure.forget(setting.device)
     recipe = setting.recipe(
@@ -86,6 +90,9 @@ def train(setting: Setting, batch: int, **keys: Any) -> Speed:
     )
     with tempfile.TemporaryDirectory(prefix="speed-", dir=setting.folder) as folder:  # a model each, freed at once
         log = [entry for entry in train_here(recipe, Path(folder) / "run") if "tokens_per_second" in entry]
+        ran = micro_batch_of(Path(folder) / "run")
+    if ran != batch:
+        raise CommandFailed(f"out of memory with {batch}, and the run went on with {ran}")
     return Speed(log[-1]["tokens_per_second"], measure.peak_gigabytes(setting.device), log[-1].get("mfu"))
 
 
@@ -99,10 +106,18 @@ def _cell(name: str, setting: Setting, found: dict[str, Speed], batch: int, **ke
     try:
         found[name] = train(setting, batch, **keys)
     except Exception as error:  # the other cells are worth having
-        too_large = measure.out_of_memory(error)
-        yield left_out(name, "out of memory") if too_large else failed(name, f"{type(error).__name__}: {error}"[:300])
+        yield _without(name, error)
         return
     yield from rows_of(name, found[name])
+
+
+def _without(name: str, error: Exception) -> Row:
+    """The row of a cell that has no speed."""
+    if isinstance(error, CommandFailed) and str(error).startswith("out of memory"):
+        return left_out(name, str(error))
+    if measure.out_of_memory(error):
+        return left_out(name, "out of memory")
+    return failed(name, f"{type(error).__name__}: {error}"[:300])
 
 
 def _stock(setting: Setting, found: dict[str, Speed]) -> Iterator[Row]:
@@ -120,8 +135,7 @@ def _stock(setting: Setting, found: dict[str, Speed]) -> Iterator[Row]:
         model = GPT2LMHeadModel(GPT2Config(**shape, **ends, **none, n_positions=block_size))
         seconds = by_trainer(model, blocks, batch, 2 * sizes.steps, **precision)[sizes.steps :]
     except Exception as error:
-        too_large = measure.out_of_memory(error)
-        yield left_out(name, "out of memory") if too_large else failed(name, f"{type(error).__name__}: {error}"[:300])
+        yield _without(name, error)
         return
     rate = batch * block_size * len(seconds) / sum(seconds)
     found[name] = Speed(rate, measure.peak_gigabytes(setting.device))

@@ -12,7 +12,7 @@ import torch
 from accelerate.state import AcceleratorState
 
 from benchmarks.gpu import __main__ as program
-from benchmarks.gpu import commands, measure, rows, runner, syncs
+from benchmarks.gpu import commands, measure, ranks, rows, runner, speed, syncs
 from benchmarks.gpu.rows import Row, fact, failed, left_out, number
 from benchmarks.gpu.runner import Outcome, Part
 from benchmarks.gpu.setting import ROOT, Setting
@@ -217,6 +217,50 @@ def test_a_command_that_fails_is_known_by_its_line(tmp_path, monkeypatch):
     assert commands.largest_difference([1.0], [1.0, 2.5]) == commands.largest_difference([], []) == float("inf")
 
 
+def test_a_cell_that_went_on_with_smaller_micro_batches_is_no_figure_of_the_larger(tmp_path, monkeypatch):
+    def halves(recipe, run):
+        run.mkdir()
+        log = [{"loss": 1.0, "tokens_per_second": 1000.0}]
+        (run / "trainer_state.json").write_text(json.dumps({"train_batch_size": 2, "log_history": log}))
+        return log
+
+    monkeypatch.setattr(speed, "train_here", halves)
+    setting, found = Setting(tmp_path, rehearsal=True), {}
+    (row,) = speed._cell("4 x eager, own loss", setting, found, 4)
+    assert row == left_out("4 x eager, own loss", "out of memory with 4, and the run went on with 2") and not found
+    (row,) = speed._cell("2 x eager, own loss", setting, found, 2)
+    assert row.figure == 1000.0 and list(found) == ["2 x eager, own loss"]
+    for error, said in (
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), left_out("a", "out of memory")),
+        (commands.CommandFailed("exit code 74: error: out of memory: lower it"), left_out("a", "out of memory")),
+        (KeyError("defect"), failed("a", "KeyError: 'defect'")),
+    ):
+        assert speed._without("a", error) == said
+
+
+def test_processes_are_held_against_one(tmp_path, monkeypatch):
+    """With one card: AdamW and Muon by gloo on it, Muon by NCCL alone, and two by NCCL, which is to be refused."""
+    apart = {"adamw_torch_fused": 2e-4, "muon": 2e-4}
+    refused = [(2, "error: two processes were given the same GPU"), (-9, "stopped")]
+
+    def ends(setting, optim, backend, count, shared):
+        assert shared == (count > torch.cuda.device_count())
+        return refused if (backend, count) == ("nccl", 2) else [(0, "done")] * count
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(ranks, "_recipe", lambda *_, **__: {})
+    monkeypatch.setattr(ranks, "train_here", lambda recipe, run: [{"loss": 5.0}, {"loss": 4.0}])
+    monkeypatch.setattr(ranks, "log_of", lambda run: [{"loss": 5.0}, {"loss": 4.0 + apart[run.name.split("-")[1]]}])
+    monkeypatch.setattr(ranks, "_launch", ends)
+    found = list(ranks.check(Setting(tmp_path)))
+    assert [row.verdict for row in found] == ["NOT", "ok", "ok", "ok"]  # AdamW's are held to 1e-4, Muon's to 1e-3
+    assert found[3].figure == "error: two processes were given the same GPU"
+    refused[0] = (1, "Traceback")
+    assert list(ranks.check(Setting(tmp_path)))[3].verdict == "NOT"
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert [row.name.split(":")[0] for row in ranks.check(Setting(tmp_path))][3] == "muon, 2 processes by nccl"
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("gpu")
@@ -254,11 +298,18 @@ ROWS = {
 }
 
 
-@pytest.mark.parametrize("part", program.PARTS, ids=lambda part: part.name)
+# Two processes beside this one take half a minute of a core.
+REHEARSED = [
+    pytest.param(part, marks=[pytest.mark.slow] * (part.name == "ranks"), id=part.name) for part in program.PARTS
+]
+
+
+@pytest.mark.parametrize("part", REHEARSED)
 def test_a_part_goes_through_on_the_cpu(part, folder, restored, capsys):
     os.environ["OMP_NUM_THREADS"] = "1"
     module, function = part.check.split(":")
-    found = list(getattr(importlib.import_module(module), function)(Setting(folder, rehearsal=True)))
+    setting = Setting(folder, rehearsal=True, in_process=True)
+    found = list(getattr(importlib.import_module(module), function)(setting))
     assert [row for row in found if str(row.figure).startswith("NOT")] == []
     assert len(found) >= ROWS[part.name]
     facts = {row.name: row for row in found}
