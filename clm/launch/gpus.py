@@ -16,9 +16,10 @@ if TYPE_CHECKING:  # takes seconds to import, and a plan has no use for it
 
 _DRIVER_FILE, _DEVICES = Path("/proc/driver/nvidia/version"), Path("/dev")
 _DRIVER_OF_WSL = Path("/usr/lib/wsl/lib/libcuda.so.1")  # Linux in Windows has the driver's library, and no device file
-# The oldest Linux driver for each CUDA (NVIDIA, CUDA Compatibility, section Minor Version Compatibility).
+# The oldest Linux driver for each CUDA (docs.nvidia.com/deploy/cuda-compatibility/minor-version-compatibility.html).
 _OLDEST_DRIVER = {"12": 525, "13": 580}
-# The last wheels for older drivers, and for cards older than Turing (PyTorch's RELEASE.md; pytorch#190385).
+# The wheels for older drivers, and for cards older than Turing. They have kernels from Maxwell to Hopper, and there are
+# none from torch 2.15 on (PyTorch's RELEASE.md, CUDA Support Matrix; pytorch#190385).
 _CUDA_12 = "https://download.pytorch.org/whl/cu126"
 _HIDDEN = ("", "-1", "NoDevFiles")  # values of CUDA_VISIBLE_DEVICES by which a user or Slurm hides all of them
 
@@ -35,11 +36,14 @@ def check_driver() -> None:
         return
     driver, why, remedy = _driver(), _reason(), "nvidia-smi says more"
     oldest = _OLDEST_DRIVER.get(torch.version.cuda.split(".")[0])
-    known = bool(driver and oldest and int(driver.split(".")[0]) < oldest)
+    number = int(driver.split(".")[0]) if driver else None
+    known = bool(number and oldest and number < oldest)
     if known:
         why = f"its driver is {driver}, and CUDA {torch.version.cuda} needs {oldest} or newer"
-    if known or "too old" in why:
-        remedy = f"update the driver, or install the CUDA 12 wheels ({_install()})"
+    if known and number < _OLDEST_DRIVER["12"]:
+        remedy = "update the driver"
+    elif known or "too old" in why:
+        remedy = f"update the driver, or, for a card older than Blackwell, install the CUDA 12 wheels ({_install()})"
     raise UserError(
         f"there is an NVIDIA GPU, but torch {torch.__version__} can't use it: {why}: {remedy}; to use the CPU all the "
         "same, say --use_cpu true (or set ACCELERATE_USE_CPU=true)"

@@ -119,10 +119,16 @@ def test_a_driver_that_is_too_old_is_no_cpu_run(old_driver):
         hardware.fit({"bf16": True})
     assert str(raised.value) == (
         "there is an NVIDIA GPU, but torch 2.13.0+cu130 can't use it: its driver is 535.183.01, and CUDA 13.0 needs "
-        "580 or newer: update the driver, or install the CUDA 12 wheels (pip install torch==2.13.0 --index-url "
-        "https://download.pytorch.org/whl/cu126); to use the CPU all the same, say --use_cpu true (or set "
-        "ACCELERATE_USE_CPU=true)"
+        "580 or newer: update the driver, or, for a card older than Blackwell, install the CUDA 12 wheels (pip install "
+        "torch==2.13.0 --index-url https://download.pytorch.org/whl/cu126); to use the CPU all the "
+        "same, say --use_cpu true (or set ACCELERATE_USE_CPU=true)"
     )
+
+
+def test_a_driver_that_is_too_old_for_cuda_12_has_to_be_updated(old_driver):
+    old_driver("470.82.01")
+    with pytest.raises(UserError, match=r"needs 580 or newer: update the driver; to use the CPU"):
+        hardware.fit({})
 
 
 @pytest.mark.parametrize(
