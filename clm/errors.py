@@ -1,7 +1,8 @@
 """The two failures that are not our bugs, the user's input and the machine's limits, and the stop that is no failure.
 
 Each carries one line that says what is wrong, where, and what to do. `run_clm.py` and `python -m clm` print it
-to stderr and leave with `exit_code`; every other exception is a defect and keeps its traceback.
+to stderr and leave with `exit_code`; every other exception is a defect and keeps its traceback. An attribute
+`reported` says that the line is printed already.
 """
 
 import os
@@ -14,12 +15,14 @@ class UserError(Exception):
     """The input is at fault: a recipe, a file, a folder, a name."""
 
     exit_code = 2
+    reported = False
 
 
 class MachineError(Exception):
     """The machine or the training failed: disk, memory, a dead peer, a loss that isn't finite."""
 
     exit_code = 74
+    reported = False
 
 
 class ProcessFault(MachineError):
@@ -40,6 +43,7 @@ class Stopped(BaseException):
     """
 
     exit_code = 75
+    reported = False
     agreed = False
 
 
@@ -70,7 +74,7 @@ def exit_code_of(program: Callable[[], None]) -> int:
 
 
 def report(error: UserError | MachineError | Stopped) -> int:
-    """Print the line of what ended a run, on the process whose it is to say; the exit code.
+    """Print the line of what ended a run, once, on the process whose it is to say; the exit code.
 
     Of a run's processes only the first prints the line. A fault of the machine is printed by the first process of each
     machine, because each machine has its own log, and a process's own fault by that process.
@@ -80,8 +84,9 @@ def report(error: UserError | MachineError | Stopped) -> int:
     says_it = (os.environ.get("LOCAL_RANK", "0") if isinstance(error, MachineError) else rank) == "0"
     if isinstance(error, ProcessFault) and processes != "1":
         text, says_it = f"error: process {rank} of {processes}: {error}", True
-    if says_it:
+    if says_it and not error.reported:
         print(text, file=sys.stderr, flush=True)
+    error.reported = True
     return error.exit_code
 
 

@@ -268,5 +268,7 @@ def test_the_container_has_what_a_run_needs():
     copied = [word for line in lines if line.startswith("COPY") for word in line.split()[1:-1]]
     assert {"clm", "recipes", "tokenizer", "run_clm.py", "requirements.txt"} <= set(copied)
     assert all((ROOT / name).exists() for name in copied)
+    installed = {word for line in lines if "apt-get install" in line for word in line.split()}
+    assert {"gcc", "libc6-dev"} <= installed  # Triton compiles with them; torch.compile and Liger need it
     entry, command = (json.loads(line.split(maxsplit=1)[1]) for line in lines if line[:5] in ("ENTRY", "CMD ["))
     assert entry == ["python", "run_clm.py"] and (ROOT / command[-1]).is_file()

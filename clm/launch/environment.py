@@ -18,9 +18,8 @@ _PACKAGES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "n
 
 def environment(args: TrainingArguments) -> dict[str, Any]:
     """What environment.json holds: device, precision, processes, the machine, and versions."""
-    device = args.device.type
     return {
-        "device": cpu_name() if device == "cpu" else hardware.device_name(device),
+        "device": device_name(args.device),
         "precision": "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32",
         "processes": args.world_size,
         "cpu_cores": usable_cores(),
@@ -29,6 +28,11 @@ def environment(args: TrainingArguments) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "versions": {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES},
     }
+
+
+def device_name(device: torch.device) -> str:
+    """The processor or the GPU, as its maker calls it."""
+    return cpu_name() if device.type == "cpu" else hardware.device_name(device.type)
 
 
 def cpu_name() -> str:

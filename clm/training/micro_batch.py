@@ -62,10 +62,15 @@ class MicroBatchTrainer(ResumableTrainer):
         self, model: torch.nn.Module, inputs: dict[str, torch.Tensor], num_items_in_batch: Any = None
     ) -> torch.Tensor:
         """As the stock one, in as many parts as fit; a step's first gradients tell the gradient noise scale."""
+        early = self.state.global_step - self.first_step < FIRST_STEPS and self._can_start_over()
         if self._done == 0:
-            early = self.state.global_step - self.first_step < FIRST_STEPS
-            self._random_before = rng.get() if early and self._can_start_over() else None
-        loss = self._in_parts_that_fit(model, inputs, num_items_in_batch)
+            self._random_before = rng.get() if early else None
+        if early and self.args.world_size > 1 and self.accelerator.sync_gradients:
+            with self.accelerator.no_sync(model):
+                loss = self._in_parts_that_fit(model, inputs, num_items_in_batch)
+            self._add_up_gradients(model, inputs, num_items_in_batch)
+        else:
+            loss = self._in_parts_that_fit(model, inputs, num_items_in_batch)
         self._done += 1
         if not self.accelerator.sync_gradients:  # others follow
             processes, scale = self.args.world_size, loss_scale.scale_of(self.accelerator.scaler, self.args.device)
@@ -89,14 +94,26 @@ class MicroBatchTrainer(ResumableTrainer):
                         self._tr_loss += self._in_parts(model, batch, num_items_in_batch)
                 return self._in_parts(model, inputs, num_items_in_batch)
             except torch.OutOfMemoryError:
-                reduces = self.args.world_size > 1 and self.accelerator.sync_gradients  # the others may have begun to
-                if self._random_before is None or reduces or self._parts >= len(inputs["labels"]):
+                if self._random_before is None or self._parts >= len(inputs["labels"]):
                     raise
             self._halve(len(inputs["labels"]))  # here, where the exception keeps no tensors alive
             model.zero_grad()
             rng.put(self._random_before)
             self._tr_loss.copy_(self._loss_before)
             earlier = self._batches[: self._done]
+
+    def _add_up_gradients(
+        self, model: torch.nn.Module, inputs: dict[str, torch.Tensor], num_items_in_batch: Any
+    ) -> None:
+        """Have DDP add up the processes' gradients in a pass of its own, whose own gradients are 0: no label counts.
+
+        In a pass that adds them up, memory must not run out: the others would wait for sums that never come.
+        """
+        random, rows = rng.get(), -(-len(inputs["labels"]) // self._parts)
+        blank = {key: value[:rows] for key, value in inputs.items()}
+        blank["labels"] = torch.full_like(blank["labels"], IGNORED)
+        super().training_step(model, blank, num_items_in_batch)
+        rng.put(random)
 
     def _halve(self, sequences: int) -> None:
         self._parts *= 2

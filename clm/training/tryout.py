@@ -16,7 +16,9 @@ from accelerate.utils import gather_object
 from transformers import TrainingArguments
 
 from clm.config.recipe import Recipe
-from clm.launch import acceleration
+from clm.files import read_json
+from clm.launch import acceleration, processes
+from clm.launch.environment import ENVIRONMENT_FILE, device_name
 from clm.training.checkpoint import rng
 from clm.training.checkpoint.folders import step_of
 
@@ -32,7 +34,7 @@ def settle(
     """Settle in `args` what the recipe leaves open on a GPU; a line on each choice.
 
     Args:
-        resume_from: the checkpoint to resume from, whose micro-batch is kept.
+        resume_from: the checkpoint to resume from, whose micro-batch is kept on a device like the one before.
         total_steps: of the run.
     """
     lines = []
@@ -56,9 +58,9 @@ def settle(
 def _micro_batch(
     model: torch.nn.Module, args: TrainingArguments, recipe: Recipe, resume_from: Path | None
 ) -> tuple[int, str]:
-    kept = _of_checkpoint(resume_from) if resume_from else None
+    kept = processes.on_main(lambda: _of_checkpoint(resume_from, args.device)) if resume_from else None
     if kept and recipe.run.global_batch_size % (kept * args.world_size) == 0:
-        size, why = kept, "as in the checkpoint"
+        size, why = kept, "as in the checkpoint, so that sums are rounded as before"
     elif args.device.type != "cuda":
         size, why = args.per_device_train_batch_size, "about 4,096 tokens, which a CPU is fast with"
     elif not acceleration.is_whole():
@@ -73,7 +75,11 @@ def _micro_batch(
     return size, f"micro-batch: {size} sequences ({why}; --per_device_train_batch_size N sets another)"
 
 
-def _of_checkpoint(folder: Path) -> int | None:
+def _of_checkpoint(folder: Path, device: torch.device) -> int | None:
+    """None where a GPU is known to be another one than the run's last: its sums are rounded otherwise anyway."""
+    before = (read_json(folder.resolve().parent / ENVIRONMENT_FILE) or {}).get("device")
+    if device.type == "cuda" and before not in (None, device_name(device)):
+        return None
     return json.loads((folder / "trainer_state.json").read_text("utf-8")).get("train_batch_size")
 
 

@@ -7,12 +7,14 @@ import signal
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from huggingface_hub import HfApi, ModelCard
 
+from clm import errors
 from clm.__main__ import main
-from clm.errors import MachineError
+from clm.errors import MachineError, Stopped
 from clm.hub import access, background
 from tests.hub.test_push import files, folders
 from tests.hub_protocol import WRITE_TOKEN
@@ -152,6 +154,26 @@ def test_a_stopped_run_pushes_its_last_checkpoint(hub, place, capfd):
     assert newest.name in folders(hub)
     assert "**Not finished.**" in files(hub)["README.md"].decode()
     assert json.loads(Path("out/run_status.json").read_text())["state"] == "stopped"
+
+
+@pytest.mark.parametrize("error", [MachineError("the disk is full"), Stopped("by SIGTERM")], ids=str)
+def test_what_ended_a_run_is_said_once_and_before_its_last_push(tmp_path, monkeypatch, capsys, error):
+    pushes = []
+
+    def upload(*_):
+        return SimpleNamespace(saved=None, finish=lambda tries: pushes.append((tries, capsys.readouterr().err)))
+
+    monkeypatch.setattr(background, "BackgroundUpload", upload)
+    monkeypatch.setattr(access, "client", lambda: None)
+    monkeypatch.setattr(access.Target, "of", lambda _: None)
+
+    def program():
+        with background.uploads(tmp_path, {"push_to_hub": True}, print):
+            raise error
+
+    assert errors.exit_code_of(program) == error.exit_code
+    assert pushes == [(1, f"{'error' if error.exit_code == 74 else 'stopped'}: {error}\n")]
+    assert capsys.readouterr().err == ""
 
 
 def test_waits_grow_and_are_at_least_what_the_hub_asks_for(waits, monkeypatch):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from clm.model.gpt2 import GPT2LMHeadModel
-from tests.tiny import history, run, write_recipe
+from tests.tiny import history, run, start_processes, write_recipe
 
 BATCH = {"per_device_train_batch_size": 16, "gradient_accumulation_steps": 2, "max_steps": 5, "save_steps": 5}
 
@@ -66,3 +66,36 @@ def test_a_single_sequence_that_does_not_fit_is_an_error(workplace, small_memory
     small_memory(0)
     assert run() == 74
     assert "out of memory: lower per_device_train_batch_size" in capsys.readouterr().err
+
+
+# One of two processes has memory for 4 sequences only; each step is one micro-batch of 12 in each.
+RANK = """
+import os, sys, torch
+import run_clm
+from clm.model.gpt2 import GPT2LMHeadModel
+
+forward = GPT2LMHeadModel.forward
+
+def limited(model, input_ids=None, labels=None, **kwargs):
+    output = forward(model, input_ids, labels, **kwargs)
+    if labels is not None and os.environ["RANK"] == "1" and len(labels) > 4:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+    return output
+
+GPT2LMHeadModel.forward = limited
+sys.exit(run_clm.main(["--config", "tiny.json", "--output_dir", "two"]))
+"""
+
+
+def test_a_process_whose_memory_is_too_small_goes_on_alone_with_smaller_ones(workplace):
+    sizes = {"per_device_train_batch_size": 12, "gradient_accumulation_steps": None, "global_batch_size": 24}
+    write_recipe(**sizes, resid_pdrop=0.0, embd_pdrop=0.0, max_steps=12, save_steps=12, eval_steps=12)
+    assert run("--output_dir", "one") == 0
+    both = start_processes(RANK, 2)
+    said = [process.communicate(timeout=300) for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    line = "process 1: out of memory in step 1: it goes on with micro-batches of {} instead of {}; the batch of a step"
+    assert line.format(6, 12) in said[1][0] and line.format(3, 6) in said[1][0]
+    assert said[1][0].count("out of memory") == 2 and "out of memory" not in said[0][0]
+    assert history("two", "loss") == pytest.approx(history("one", "loss"), abs=2e-5)
+    assert history("two", "grad_norm") == pytest.approx(history("one", "grad_norm"), rel=1e-4)

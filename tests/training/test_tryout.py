@@ -58,6 +58,7 @@ def gpu(monkeypatch):
 
     for name in ("empty_cache", "reset_peak_memory_stats", "synchronize"):
         monkeypatch.setattr(torch.cuda, name, lambda *_: None)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA A100")
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (1_000_000, 2_000_000))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 0)
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda _: 100_000 + 30_000 * rows[-1])
@@ -97,6 +98,9 @@ def test_a_resumed_run_keeps_its_micro_batch(gpu, tmp_path, monkeypatch):
     args, lines, _ = settle(tmp_path, monkeypatch, resume_from=folder)
     assert (args.per_device_train_batch_size, args.gradient_accumulation_steps) == (8, 4) and gpu == []
     assert "as in the checkpoint" in lines[0]
+    for device, size in (("NVIDIA A100", 8), ("Tesla T4", 16)):  # an A100 takes 16, whatever a T4 had to do with
+        (tmp_path / "environment.json").write_text(json.dumps({"device": device}))
+        assert settle(tmp_path, monkeypatch, resume_from=folder)[0].per_device_train_batch_size == size
     (folder / "trainer_state.json").write_text(json.dumps({"train_batch_size": 5}))  # no part of 32
     assert settle(tmp_path, monkeypatch, resume_from=folder)[0].per_device_train_batch_size == 16
 
