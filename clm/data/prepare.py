@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # takes seconds to import
 
 TOKENIZERS = Path("tokenizer")
 DEFAULT_VOCAB_SIZE = 32_000
+LATER_OPTIONS = ("text_encoding", "csv_delimiter")  # of reading files, since 0.2.0
 
 
 @dataclass(frozen=True)
@@ -154,11 +155,17 @@ def known_identity(options: DataOptions, text: splits.Splits) -> dict[str, Any]:
 
 
 def _anywhere(fingerprint: Any) -> Any:
-    """A fingerprint without the paths and dates of files: copies of a text on two machines differ in them."""
+    """A fingerprint without what differs where the text may still be the same, so that its run can go on.
+
+    That is the paths and dates of files, as of copies on two machines; and what runs of an earlier version don't know:
+    later options that aren't set, and how files were read then. The ids show whether that was different (`tokens`).
+    """
     if not isinstance(fingerprint, dict):
         return fingerprint
     sizes = {"files": [size for _, size, _ in fingerprint["files"]]} if "files" in fingerprint else {}
-    return {key: _anywhere(value) for key, value in fingerprint.items()} | sizes
+    unset = [key for key in LATER_OPTIONS if fingerprint.get(key) is None]
+    kept = {key: value for key, value in fingerprint.items() if key not in ("reading", *unset)}
+    return {key: _anywhere(value) for key, value in kept.items()} | sizes
 
 
 def _notes(text: splits.Splits, stores: dict[str, TokenStore]) -> Notes:
