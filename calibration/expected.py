@@ -4,7 +4,7 @@
 
 Each run is left out in turn, with all its points, and expected from the others; runs that share a part of their curves,
 or differ in one setting only, are left out together. Then each text is left out with all its runs, and they are
-expected as runs on a text that no reference knows. Runs made after the freeze are in none of it.
+expected as runs on a text that no reference knows.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 
 from calibration.fit import origin
-from calibration.table import FROZEN
 from clm.explain.expected import Expectation, Model, Point
 from clm.explain.references import points as reference_points
 from clm.files import write_json
@@ -58,7 +57,7 @@ def score(rows: Sequence[Row]) -> dict:
 
 
 def main() -> None:
-    points = [point for point in reference_points() if point.run not in FROZEN]
+    points = reference_points()
     rows, unknown = left_out(points), text_left_out(points)
     for run in dict.fromkeys(point.run for point in points):
         mine = [row for row in rows if row[0].run == run]

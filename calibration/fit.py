@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
@@ -12,8 +13,10 @@ from clm.explain.forecast import NORMAL_QUANTILE, PLATEAU, Facts, Law, forecast
 from clm.explain.forecast.facts import INPUTS, inputs, largeness, ranges
 from clm.explain.forecast.posterior import ALPHAS, SLOPE_OF_ALPHA, Observations
 from clm.explain.forecast.prior import Knowledge, Prior
+from clm.files import read_json
 from clm.runs.curve import Curve
 
+HELD_OUT = Path(__file__).parent / "held_out_runs.json"
 SHARES = (0.25, 0.33, 0.5, 0.75)
 LATE_SHARE = 0.03
 ROUNDS = 25  # of expectation and maximisation; the likelihood has settled by then
@@ -68,6 +71,11 @@ def runs_at_hand() -> list[Reference]:
     return [_small(entry) for entry in references.entries("small_runs.json")] + [
         _large(entry) for entry in references.entries("large_runs.json")
     ]
+
+
+def runs_held_out() -> list[Reference]:
+    """The runs that nothing is fitted to."""
+    return [_small(entry) for entry in read_json(HELD_OUT)]
 
 
 def origin(name: str) -> str:

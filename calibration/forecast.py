@@ -1,12 +1,12 @@
 """Scores the forecasts of clm/explain on the runs whose curves are in the repository, in two minutes of one core.
 
     python -m calibration.forecast           prints the table and writes calibration/results/forecast.json
-    python -m calibration.forecast --fit     also fits the constants that are shipped, to all runs but the frozen ones
+    python -m calibration.forecast --fit     also fits the constants that are shipped, to all runs that aren't held out
 
 Every run is forecast with constants fitted to the others (leave-one-run-out); runs that share a part of their curves,
 or differ in one setting only, are left out together. The large runs are forecast once more without anything of their
-source (leave-one-source-out): so it does on a kind of run that it has never seen. Runs made after the code was frozen
-are forecast with the shipped constants, and reported apart.
+source (leave-one-source-out): so it does on a kind of run that it has never seen. The runs that are held out of every
+fit are forecast with the shipped constants, and reported apart.
 """
 
 import argparse
@@ -26,10 +26,10 @@ from calibration.fit import (
     fits_without,
     outcome,
     runs_at_hand,
+    runs_held_out,
     width,
 )
 from calibration.runs import CURVES
-from calibration.table import FROZEN
 from clm.explain.forecast import NORMAL_QUANTILE, Knowledge
 from clm.explain.forecast.posterior import SKIPPED_SHARE
 from clm.files import read_json, write_json
@@ -169,8 +169,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--fit", action="store_true", help="write the constants that are shipped")
     refit = parser.parse_args().fit
-    every = runs_at_hand()
-    runs = [run for run in every if run.name not in FROZEN]
+    runs = runs_at_hand()
     large = [run for run in runs if run.large]
     known = fit(runs)
     fits = fits_without(runs, runs, lambda run: run.origin, known)
@@ -207,10 +206,8 @@ def main() -> None:
     for group in (GROUPS[0], GROUPS[2]):
         picked = [i for i, run in enumerate(alone) if run.group == group]
         report(f"{group}, training losses alone", [alone[i] for i in picked], outcomes[picked], each=False)
-    after = [run for run in every if run.name in FROZEN]
-    if after:
-        ships = Knowledge.of(read_json(SHIPPED))
-        report("after the freeze", after, outcomes_of(after, [ships] * len(after)))
+    held_out, ships = runs_held_out(), Knowledge.of(read_json(SHIPPED))
+    report("held out", held_out, outcomes_of(held_out, [ships] * len(held_out)))
     write_json(RESULTS, result)
 
 

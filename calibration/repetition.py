@@ -12,9 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from calibration.table import FROZEN
 from clm.explain import references
-from clm.explain.expected import Model
 from clm.explain.scaling import Overfitting
 from clm.files import write_json
 
@@ -41,7 +39,7 @@ class Row:
 
 def rows_at_hand() -> list[Row]:
     """Of every run of many epochs, where the references reach."""
-    model, rows = Model([point for point in references.points() if point.run not in FROZEN]), []
+    model, rows = references.model(), []
     for entry in references.entries("repeated_runs.json"):
         situation = references.small_situation(entry)
         in_a_pass = situation.dataset_tokens / situation.tokens_per_step

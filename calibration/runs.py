@@ -1,10 +1,11 @@
-"""Makes the small real runs whose curves are in clm/explain/references/small_runs.json, with the project's own command.
+"""Makes the small real runs whose curves the forecast is fitted to or scored on, with the project's own command.
 
     python -m calibration.runs --english FILE --wikitext FILE [NAME ...]
 
-Each takes one to four minutes of one core. A run whose text isn't given is passed over; one that is in the file
-already too. `python-docs` needs no file. The published curves are of 62 MB of English from Debian's packages
-(dictionaries, handbooks, a FAQ, quotations) and of WikiText-103's validation split as a text file.
+Each takes one to four minutes of one core. A run whose text isn't given is passed over; one that is in its file
+already too. Those of HELD_OUT go to calibration/held_out_runs.json, the others to
+clm/explain/references/small_runs.json. `python-docs` needs no file. The published curves are of 62 MB of English from
+Debian's packages (dictionaries, handbooks, a FAQ, quotations) and of WikiText-103's validation split as a text file.
 """
 
 import argparse
@@ -17,7 +18,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from calibration.table import RUNS, Run
+from calibration.fit import HELD_OUT as HELD_OUT_FILE
+from calibration.table import HELD_OUT, RUNS, Run
 from clm.config.recipe import load
 from clm.data.prepare import open_text, prepare
 from clm.evaluation.scoring import unigram_loss
@@ -59,14 +61,20 @@ def make(name: str, run: Run, texts: dict[str, str]) -> dict:
     }
 
 
+def file_of(name: str) -> Path:
+    """Where its curve is kept."""
+    return HELD_OUT_FILE if name in HELD_OUT else CURVES
+
+
 def keep(curve: dict) -> None:
     """Put it into the file, a run a line."""
     with FileLock(WORK / "curves.lock"):
-        curves = [other for other in read_json(CURVES) or [] if other["name"] != curve["name"]]
+        file = file_of(curve["name"])
+        curves = [other for other in read_json(file) or [] if other["name"] != curve["name"]]
         order = list(RUNS)
         curves = sorted([*curves, curve], key=lambda one: order.index(one["name"]) if one["name"] in order else 0)
         lines = ",\n".join(json.dumps(one, separators=(",", ":")) for one in curves)
-        write_text(CURVES, f"[\n{lines}\n]\n")
+        write_text(file, f"[\n{lines}\n]\n")
 
 
 def main() -> None:
@@ -78,7 +86,7 @@ def main() -> None:
     texts = {name: path for name, path in (("english", args.english), ("wikitext", args.wikitext)) if path}
     CURVES.parent.mkdir(exist_ok=True)
     for name in args.names or RUNS:
-        there = {curve["name"] for curve in read_json(CURVES) or []}
+        there = {curve["name"] for curve in read_json(file_of(name)) or []}
         if name in there or RUNS[name].text not in {"python-docs", *texts}:
             continue
         print(f"{name} …", flush=True)

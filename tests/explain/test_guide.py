@@ -132,8 +132,9 @@ def phrases() -> list[str]:
         f"{errors(scored['25M to 400M, source left out'])} nats at 25, 33, 50 and 75 % for those from 25M to 400M",
         f"{errors(scored['124M to 1.5B, source left out'])} for those from 124M to 1.5B",
         f"hold {' and '.join(coverage(scored[f'{name}, source left out']) for name in GROUPS[1:])} of the ends",
-        f"frozen: median errors of {errors(scored['after the freeze'])} nats at 25, 33, 50 and 75 %",
-        f"by {scored['after the freeze']['errors']['h-p-2x128-linear'][0]:.2f} nats at a quarter",
+        f"by Muon: median errors of {errors(scored['held out'])} nats at 25, 33, 50 and 75 %, with intervals "
+        f"that hold {coverage(scored['held out'])} of the ends",
+        f"usual fall was as good ({scored['held out']['at'][3]['usual_fall_median_error']:.3f})",
         f"{errors(scored['124M to 1.5B, training losses alone'])} in the runs of 124M to 1.5B",
         f"{errors(scored['small, training losses alone'])} in the small ones",
         f"fell {biggest(scored['124M to 1.5B'], 'gpt2-124m-fineweb-adamw-trapezoid'):.2f} nats further in its decay",

@@ -105,6 +105,18 @@ def wandb() -> Iterable[str]:
 
 
 def trackio() -> Iterable[str]:
+    """Two plots of its dashboard, each as its button saves it (trackio's LinePlot.svelte), one after the other."""
+    yield from trackio_plot("train/loss", {s: train(s) for s in STEPS})
+    yield from trackio_plot("eval/loss", {s: validation(s) for s in EVALUATED})
+
+
+def trackio_plot(metric: str, values: dict[int, float]) -> Iterable[str]:
+    yield f"step,{metric},run"
+    yield from (f"{s},{value},calm-lake-2" for s, value in values.items())
+
+
+def trackio_rows() -> Iterable[str]:
+    """Its parquet files' columns (trackio's storage_schema.md), written as CSV."""
     yield "timestamp,run_name,step,train/loss,eval/loss"
     for s in STEPS:
         yield f"2026-01-02T03:04:05,calm-lake-2,{s},{train(s)},{validation(s) if s in EVALUATED else ''}"
@@ -134,4 +146,5 @@ def write_events(folder: Path, rows: Iterable[tuple[float, str, int, float]], su
 TEXTS = {
     "nanoGPT": nanogpt, "nanochat": nanochat, "llm.c": llm_c, "modded-nanogpt": modded_nanogpt, "litgpt": litgpt,
     "CSV": csv, "JSON lines": jsonl, "W&B": wandb, "trackio": trackio,
+    "trackio's rows": trackio_rows,
 }  # fmt: skip

@@ -98,6 +98,14 @@ def test_tensorboards_own_csv_has_one_column_of_values(tmp_path):
     assert np.allclose(log.curve.train_losses, [train(s) for s in STEPS]) and not len(log.curve.losses)
 
 
+def test_a_plot_of_trackios_alone_has_one_loss_and_one_of_two_runs_is_refused(tmp_path):
+    log = read(tmp_path, shapes.trackio_plot("eval/loss", {s: validation(s) for s in EVALUATED}))
+    assert log.curve.steps.tolist() == list(EVALUATED) and not len(log.curve.train_losses)
+    lines = list(shapes.trackio_plot("train/loss", {s: train(s) for s in STEPS}))
+    with pytest.raises(UserError, match=r"several runs side by side .*'calm-lake-2', 'dry-hill-3'"):
+        read(tmp_path, [*lines, *(line.replace("calm-lake-2", "dry-hill-3") for line in lines[1:])])
+
+
 @pytest.mark.parametrize(
     ("header", "what"),
     [

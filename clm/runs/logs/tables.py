@@ -33,17 +33,21 @@ def delimiter_of(head: str) -> tuple[str, str] | None:
 
 
 def take_csv(stream: Stream, names_line: str, delimiter: str, into: Collector) -> int:
-    """Every row of a CSV; the number of lines that weren't any is returned."""
+    """Every row of a CSV; the number of lines that weren't any is returned.
+
+    Where names follow again, they are those of the rows after them: trackio's export has one metric a file, and files
+    are joined.
+    """
     skipped, lines = 0, stream.lines()
     for line in lines:
         if line == names_line:
             break
         skipped += bool(line.strip())
-    names = _names(_fields(names_line, delimiter))
-    columns = [(name, place) for place, name in enumerate(names) if classify(name)]
-    into.take(dict.fromkeys(names))  # so that all of them are known
+    names, columns = _heading(_fields(names_line, delimiter), into)
     for fields in _rows(lines, delimiter):
-        if len(fields) == len(names):
+        if _is_heading(fields):
+            names, columns = _heading(fields, into)
+        elif len(fields) == len(names):
             into.take({name: fields[place] for name, place in columns})
         elif any(field.strip() for field in fields):
             skipped += 1
@@ -79,6 +83,21 @@ def _fields(line: str, delimiter: str) -> list[str]:
         return next(csv.reader([line[:LONGEST]], delimiter=delimiter), [])
     except csv.Error:
         return []
+
+
+def _heading(fields: Sequence[str], into: Collector) -> tuple[Sequence[str], list[tuple[str, int]]]:
+    """The names of a table's columns, and name and place of those that matter."""
+    names = _names(fields)
+    into.take(dict.fromkeys(names))  # so that all of them are known
+    return names, [(name, place) for place, name in enumerate(names) if classify(name)]
+
+
+def _is_heading(fields: Sequence[str]) -> bool:
+    """Whether a row has the names of a table: no number, but a step and a loss among them."""
+    if any(as_number(field) is not None for field in fields):
+        return False
+    kinds = {column.kind for name in fields if (column := classify(name))}
+    return "steps" in kinds and any(map(_is_loss, fields))
 
 
 def _names(fields: Sequence[str]) -> Sequence[str]:
