@@ -32,7 +32,9 @@ class Figure:
 
 
 _DAI = "Dai et al. 2019, Transformer-XL, arXiv 1901.02860, table 1"
+_FAN = "Fan et al. 2020, Feedback Transformer, arXiv 2002.09402"
 _KHANDELWAL = "Khandelwal et al. 2020, kNN-LM, arXiv 1911.00172"
+_LEI = "Lei 2021, SRU++, arXiv 2102.12459"
 _PRESS = "Press et al. 2021, Shortformer, arXiv 2012.15832"
 _RADFORD = "Radford et al. 2019, GPT-2, table 3 (zero-shot)"
 _DETOKENIZED = f"{UNK}, de-tokenized"  # reversibly, which GPT-2's authors say gains 2.5 to 5 of perplexity
@@ -40,6 +42,10 @@ _DETOKENIZED = f"{UNK}, de-tokenized"  # reversibly, which GPT-2's authors say g
 FIGURES = (
     Figure("QRNN", "151M", 33.0, "test", UNK, True, f"Merity et al. 2018, in {_DAI}"),
     Figure("Transformer-XL standard", "151M", 24.0, "test", UNK, True, _DAI),
+    Figure("SRU++ base", "148M", 18.3, "test", UNK, True, _LEI),
+    Figure("SRU++ base", "148M", 17.5, "validation", UNK, True, _LEI),
+    Figure("Feedback Transformer", "139M", 18.2, "test", UNK, True, _FAN),
+    Figure("Feedback Transformer", "139M", 17.5, "validation", UNK, True, _FAN),
     Figure("Adaptive inputs", "247M", 18.7, "test", UNK, True, "Baevski and Auli 2019, arXiv 1809.10853"),
     Figure("Transformer-XL large", "257M", 18.3, "test", UNK, True, _DAI),
     Figure("Shortformer", "247M", 18.15, "test", UNK, True, _PRESS),
