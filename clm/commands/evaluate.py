@@ -1,4 +1,4 @@
-"""Score a text with a model."""
+"""Score a text with a model, or with the mean of several models' probabilities."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +11,9 @@ from clm.launch.processes import processes
 def run(words: Sequence[str]) -> None:
     """Score, print, write."""
     parser = CommandParser("evaluate", __doc__)
-    parser.add_argument("--model", required=True, help="a folder, or a name on the Hub")
+    parser.add_argument(
+        "--model", required=True, action="append", help="a folder, or a name on the Hub; may be given several times"
+    )
     text = parser.add_mutually_exclusive_group(required=True)
     text.add_argument("--text_file", metavar="PATH", help="a file, folder or glob, as train_file in a recipe")
     text.add_argument("--dataset_name", help="a dataset of the Hub")

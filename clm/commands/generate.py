@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from transformers.utils.logging import disable_progress_bar
 
 from clm.commands.arguments import CommandParser, count
-from clm.evaluation.loading import load_model
 from clm.model.generation import continue_prompts
+from clm.model.loading import load_model
 
 
 def run(words: Sequence[str]) -> None:

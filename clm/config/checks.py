@@ -8,6 +8,7 @@ from typing import Any
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
+from clm.config.fields import DISTILLATION_WEIGHT
 from clm.config.training_keys import NEEDED_SETTINGS, SCHEDULES
 from clm.config.values import allowed as allowed_values
 from clm.config.values import fits, show
@@ -21,6 +22,7 @@ def conflicts(r: Mapping[str, Any]) -> Iterator[str]:
     yield from _best_model_conflicts(r)
     yield from _schedule_conflicts(r)
     yield from _hub_conflicts(r)
+    yield from _teacher_conflicts(r)
     if any(pair.count("=") != 1 for pair in (r.get("optim_args") or "a=b").split(",")):
         yield f"optim_args is {show(r['optim_args'])}; it must be name=value pairs with commas between"
     if r.get("optim_args") and r.get("optim") == "muon":
@@ -66,6 +68,13 @@ def _hub_conflicts(r: Mapping[str, Any]) -> Iterator[str]:
             f"resume_from_checkpoint hub needs hub_strategy checkpoint or all_checkpoints; with "
             f"{r['hub_strategy']} none is ever pushed"
         )
+
+
+def _teacher_conflicts(r: Mapping[str, Any]) -> Iterator[str]:
+    if r["distillation_weight"] != DISTILLATION_WEIGHT and not r["teachers"]:
+        yield f"distillation_weight is {r['distillation_weight']}, but there are no teachers: name some or leave it out"
+    if r["teachers"] and r.get("use_liger_kernel"):
+        yield "use_liger_kernel is true, but Liger Kernel's loss knows no teachers: leave one out"
 
 
 def _best_model_conflicts(r: Mapping[str, Any]) -> Iterator[str]:

@@ -57,6 +57,9 @@ class DataOptions:
     tokenizer_train_bytes: int = 1_000_000_000
 
 
+DISTILLATION_WEIGHT = 0.5
+
+
 @dataclass(frozen=True)
 class RunOptions:
     """What the run does, where TrainingArguments has no name for it."""
@@ -68,6 +71,8 @@ class RunOptions:
     deterministic: bool = False  # kernels that add in one order, for equal bits on a GPU; slower
     loss_spike: str = "warn"  # warn, skip or rollback, where a step's loss is far above those before
     resume_from_checkpoint: str | None = None  # None, "true", "auto": the newest; "false": none; "hub"; a folder
+    teachers: str | list[str] | None = None  # folders of runs, or names on the Hub; their mean prediction is learnt too
+    distillation_weight: float = DISTILLATION_WEIGHT  # of the teachers in what is to be predicted; the rest: labels
     prompts: list[str] | None = None  # for the samples of text at every evaluation and at the end
     license: str | None = None  # of the model, as the Hub names it, for its card
     language: str | list[str] | None = None  # of the text, as ISO 639-1, for the card
@@ -273,6 +278,8 @@ RANGES: dict[str, tuple[Callable[[Any], bool], str]] = dict(
         *_range("seed", lambda v: 0 <= v < 2**32, "at least 0 and below 2^32"),
         *_range("greater_is_better", lambda v: v is False, "false: the lowest loss is the best"),
         *_range("reorder_and_upcast_attn", lambda v: v is False, "false: the fused attention never reads it"),
+        *_range("teachers", lambda v: v != [], "a run's folder, a name on the Hub, or a list of them"),
+        *_range("distillation_weight", lambda v: 0 < v <= 1, "above 0 and at most 1"),
         *_range("train_file validation_file", lambda v: v != [], "a path, a folder, a glob, or a list of them"),
         *_range(
             "activation_checkpointing_kwargs",

@@ -107,7 +107,8 @@ def prepare_tokenizer(
     return tokenizer.load(str(folder), options.cache_dir), str(folder)
 
 
-def _tokenizer_hash(tok: PreTrainedTokenizerBase) -> str:
+def tokenizer_hash(tok: PreTrainedTokenizerBase) -> str:
+    """The SHA-256 of what its tokenizer.json holds."""
     return hashlib.sha256(tok.backend_tokenizer.to_str().encode()).hexdigest()
 
 
@@ -115,7 +116,7 @@ def _store_of(options: DataOptions, source: Source, tok: PreTrainedTokenizerBase
     """Where the token store of a split lives, and its fingerprint."""
     fingerprint = {
         "documents": source.fingerprint(),
-        "tokenizer": _tokenizer_hash(tok),
+        "tokenizer": tokenizer_hash(tok),
         "end_of_text": tok.eos_token_id,
         "version": token_store.STORE_VERSION,
     }
@@ -199,7 +200,7 @@ def prepare(options: DataOptions, text: splits.Splits, verify: bool, say: Say, r
     identity = {
         **known_identity(options, text),
         "vocab_size": len(tok),
-        "tokenizer": _tokenizer_hash(tok)[:16],
+        "tokenizer": tokenizer_hash(tok)[:16],
         "tokens": tokens,
     }
     return Prepared(tok, origin, stores["train"], stores["validation"], identity)

@@ -1,6 +1,8 @@
-"""`python -m clm evaluate`: a model's numbers on a text, with what they divide by and how sure they are."""
+"""`python -m clm evaluate`: a model's numbers on a text, or those of several models' mean, and how sure they are."""
 
 import argparse
+import math
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,14 +18,15 @@ from clm.data.sources.splits import Source, open_split, own_separator
 from clm.errors import MachineError, UserError
 from clm.evaluation import published
 from clm.evaluation.display import UNITS, result_page
-from clm.evaluation.forward import positions_of, probe
+from clm.evaluation.forward import mean_of, positions_of, probe
 from clm.evaluation.intervals import bootstrap
-from clm.evaluation.loading import check_weights, first_token, load_model
+from clm.evaluation.members import load_members
 from clm.evaluation.scoring import Documents, Score, document_nats, precision
 from clm.evaluation.text import EncodedText, encode
 from clm.files import read_json, write_json
 from clm.launch import hardware, preflight
 from clm.launch.writable import check_output
+from clm.model.loading import first_token
 from clm.progress import Say
 
 DEFAULT_BLOCK_SIZE = 1024
@@ -40,8 +43,8 @@ def run(args: argparse.Namespace) -> None:
         check_output(args.output)
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    recipe = read_json(Path(args.model) / "recipe.json")
-    recipe = recipe if isinstance(recipe, dict) else {}
+    recipes = [recipe_of(name) for name in args.model]
+    recipe = recipes[0]
     decision = hardware.fit({"bf16": args.bf16, "tf32": False}, trains=False)
     state = PartialState(cpu=hardware.device_type({}) == "cpu")
     preflight.check_processes()
@@ -49,26 +52,27 @@ def run(args: argparse.Namespace) -> None:
     source, separator = open_source(args, recipe, say)
     for line in decision.lines:
         say(line)
-    model, tokenizer = load_model(args.model)
-    check_weights(model, tokenizer, args.model)
-    block_size, stride = windows_asked_for(args, model, recipe)
-    first_id, first_name = first_token(tokenizer, args.model)
+    models, tokenizer = load_members(args.model)
+    block_size, stride = windows_asked_for(args, models, recipe)
+    first_id, first_name = first_token(tokenizer, args.model[0])
     text = encode(source, tokenizer, state.is_main_process, say)
     for line in source.notes.lines:
         say(line)
     if not text.tokens.any():
         raise UserError(f"{source.origin}: its tokenizer makes no token of it")
     bf16 = bool(decision.training["bf16"])
-    nats = score(model.to(state.device), args, text, first_id, block_size, stride, bf16)
+    nats = score([model.to(state.device) for model in models], args, text, first_id, block_size, stride, bf16)
     sums = (text.tokens, text.words, text.bytes)
     metrics = Score(float(nats.sum()), *(int(counts.sum()) for counts in sums)).metrics()
-    compared = published.rows(metrics, which_text(args, metrics), model.num_parameters(), alone=trained_alone(recipe))
+    parameters, alone = sum(model.num_parameters() for model in models), trained_alone(recipes)
+    compared = published.rows(metrics, which_text(args, metrics), parameters, alone=alone)
     result = {
         **metrics,
         "eval_documents": len(nats),
         "intervals_95": bootstrap(nats, *sums),
         "divided_by": {key: what.format(**metrics) for key, (_, what) in UNITS.items() if key in metrics},
-        "model": args.model,
+        "model": args.model[0] if len(models) == 1 else f"mean of {', '.join(args.model)}",
+        **({"members": args.model} if len(models) > 1 else {}),
         "text": source.origin,
         "text_form": getattr(which_text(args, metrics), "form", None),
         "document_separator": separator,
@@ -82,6 +86,12 @@ def run(args: argparse.Namespace) -> None:
         say(f"\n{published.table(compared)}")
     if args.output is not None and state.is_main_process:
         write_json(args.output, {**result, "published": compared})
+
+
+def recipe_of(name: str) -> dict[str, Any]:
+    """The recipe in a run's folder; empty where there is none."""
+    recipe = read_json(Path(name) / "recipe.json")
+    return recipe if isinstance(recipe, dict) else {}
 
 
 def open_source(args: argparse.Namespace, recipe: dict[str, Any], say: Say) -> tuple[Source, str | None]:
@@ -107,12 +117,15 @@ def open_source(args: argparse.Namespace, recipe: dict[str, Any], say: Say) -> t
     return split, separator
 
 
-def windows_asked_for(args: argparse.Namespace, model: PreTrainedModel, recipe: dict[str, Any]) -> tuple[int, int]:
-    """Block size and stride: as asked for, else the model's positions (the run's block_size) in disjoint blocks."""
-    positions = positions_of(model)
-    block_size = args.block_size or recipe.get("block_size") or min(positions or DEFAULT_BLOCK_SIZE, DEFAULT_BLOCK_SIZE)
-    if positions and block_size > positions:
-        raise UserError(f"--block_size {block_size:,}: {args.model} has only {positions:,} positions")
+def windows_asked_for(
+    args: argparse.Namespace, models: Sequence[PreTrainedModel], recipe: dict[str, Any]
+) -> tuple[int, int]:
+    """Block size and stride: as asked for, else the models' positions (the run's block_size) in disjoint blocks."""
+    known = [(positions_of(model) or math.inf, name) for model, name in zip(models, args.model, strict=True)]
+    positions, shortest = min(known)
+    block_size = args.block_size or recipe.get("block_size") or min(positions, DEFAULT_BLOCK_SIZE)
+    if block_size > positions:
+        raise UserError(f"--block_size {block_size:,}: {shortest} has only {positions:,} positions")
     stride = args.stride or block_size
     if stride > block_size:
         raise UserError(f"--stride {stride:,} is more than block_size {block_size:,}: tokens would be left out")
@@ -120,7 +133,7 @@ def windows_asked_for(args: argparse.Namespace, model: PreTrainedModel, recipe: 
 
 
 def score(
-    model: PreTrainedModel,
+    models: Sequence[PreTrainedModel],
     args: argparse.Namespace,
     text: EncodedText,
     first_id: int,
@@ -129,12 +142,12 @@ def score(
     bf16: bool,
 ) -> Any:
     """Nats of each document, (documents,) float64."""
-    documents = Documents(text, text.starts, text.tokens, first_id)
+    documents, device = Documents(text, text.starts, text.tokens, first_id), models[0].device
     try:
-        with precision(model.device):
-            losses = probe(model, args.model)
-        with precision(model.device, bf16):
-            return document_nats(losses, documents, block_size, stride, args.per_device_eval_batch_size, model.device)
+        with precision(device):
+            losses = mean_of([probe(model, name) for model, name in zip(models, args.model, strict=True)])
+        with precision(device, bf16):
+            return document_nats(losses, documents, block_size, stride, args.per_device_eval_batch_size, device)
     except torch.OutOfMemoryError:
         raise MachineError("out of memory: lower --per_device_eval_batch_size or --block_size") from None
 
@@ -146,8 +159,9 @@ def which_text(args: argparse.Namespace, metrics: dict[str, Any]) -> published.W
     return published.which_text(args.dataset_name, args.dataset_config_name, args.split)
 
 
-def trained_alone(recipe: dict[str, Any]) -> bool | None:
-    """Whether the model trained on WikiText-103 alone; None where no recipe tells."""
-    if not recipe:
+def trained_alone(recipes: Sequence[dict[str, Any]]) -> bool | None:
+    """Whether the models trained on WikiText-103 alone; None where the recipes don't tell."""
+    if not all(recipes):
         return None
-    return published.which_text(recipe.get("dataset_name"), recipe.get("dataset_config_name"), "test") is not None
+    trained_on = [(recipe.get("dataset_name"), recipe.get("dataset_config_name")) for recipe in recipes]
+    return all(published.which_text(*names, "test") is not None for names in trained_on)

@@ -1,7 +1,8 @@
 """From input ids to the loss of every target, for whatever causal model transformers loads."""
 
 import inspect
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -52,6 +53,22 @@ def from_logits(model: PreTrainedModel) -> TokenLosses:
         rows = max(1, LOGITS_ELEMENTS // (vocab_size * inputs.shape[1]))
         parts = zip(inputs.split(rows), labels.split(rows), strict=True)
         return torch.cat([some_rows(*part) for part in parts])
+
+    return losses
+
+
+def mean_of(members: Sequence[TokenLosses]) -> TokenLosses:
+    """Losses of the mean of several models' probabilities; every one of them takes the same ids.
+
+    Only each label's own probability counts, so the mean is taken of these alone.
+    """
+    if len(members) == 1:
+        return members[0]
+
+    def losses(inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        log_probs = torch.stack([-member(inputs, labels) for member in members])
+        mean = math.log(len(members)) - log_probs.logsumexp(dim=0)
+        return mean.masked_fill(labels.to(mean.device) == IGNORED, 0)
 
     return losses
 

@@ -10,6 +10,7 @@ from transformers.modeling_outputs import CausalLMOutputWithCrossAttentions
 from clm.config.recipe import ModelOptions
 from clm.data.blocks import IGNORED
 from clm.model import attention, liger
+from clm.model.distillation import Teachers
 from clm.model.loss import summed_cross_entropy
 
 
@@ -21,9 +22,11 @@ class GPT2LMHeadModel(transformers.GPT2LMHeadModel):
 
     Attributes:
         liger: whether Liger Kernel computes the loss.
+        teachers: whose predictions are mixed into the labels; None for the labels alone.
     """
 
     liger = False
+    teachers: Teachers | None = None
     _mode: bool | None = None  # that all modules were put into last
 
     def train(self, mode: bool = True) -> Self:
@@ -54,8 +57,12 @@ class GPT2LMHeadModel(transformers.GPT2LMHeadModel):
         hidden = self.transformer(input_ids, use_cache=False).last_hidden_state
         if num_items_in_batch is None:
             num_items_in_batch = (labels != IGNORED).sum()
-        summed = liger.summed_cross_entropy if self.liger else summed_cross_entropy
-        loss = summed(hidden, self.lm_head.weight, labels) / num_items_in_batch
+        if self.teachers is not None:
+            total = self.teachers.summed_cross_entropy(input_ids, hidden, self.lm_head.weight, labels)
+        else:
+            summed = liger.summed_cross_entropy if self.liger else summed_cross_entropy
+            total = summed(hidden, self.lm_head.weight, labels)
+        loss = total / num_items_in_batch
         return CausalLMOutputWithCrossAttentions(loss=loss)
 
 
@@ -105,7 +112,12 @@ def from_config(config: GPT2Config) -> GPT2LMHeadModel:
     """A model of this shape, ready to be trained fast."""
     model = GPT2LMHeadModel._from_config(config, attn_implementation=attention.NAME)
     model.generation_config = generation_config(config)
-    for block in model.transformer.h:
-        if config.activation_function == "gelu_new":  # the same function in one step, which keeps one tensor, not eight
-            block.mlp.act = torch.nn.GELU(approximate="tanh")
+    take_fused_gelu(model)
     return model
+
+
+def take_fused_gelu(model: transformers.GPT2LMHeadModel) -> None:
+    """Let `gelu_new` be the same function in one step, which keeps one tensor, not eight."""
+    if model.config.activation_function == "gelu_new":
+        for block in model.transformer.h:
+            block.mlp.act = torch.nn.GELU(approximate="tanh")

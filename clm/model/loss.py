@@ -10,6 +10,7 @@ from the device.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch.nn import functional as F
@@ -22,6 +23,11 @@ from clm.model.chunks import of_device
 # tokens of a chunk in range. A GradScaler scales the loss, which is too late for both: they are made in the forward.
 GRAD_SCALE = 2.0**6
 HIDDEN_SCALE = 2.0**-8
+SOFT_PARTS = 4  # of a chunk, one at a time: soft targets need about four times the buffers of labels
+
+# Some rows of the batch and their labels (rows, 1) -> what they have to predict: probabilities (rows, vocab_size) in
+# fp32, each row's sum 1.
+Targets = Callable[[slice, torch.Tensor], torch.Tensor]
 
 
 def compute_dtype(hidden: torch.Tensor) -> torch.dtype:
@@ -69,6 +75,28 @@ def _chunk_in_place(
     return -own[:, 0]
 
 
+def _soft_chunk(
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    target: torch.Tensor,
+    grad: torch.Tensor,
+    scale: float,
+    targets: Targets,
+    first: int,
+) -> torch.Tensor:
+    """As `_chunk_in_place`, of the probabilities that `targets` gives for these rows, which begin with the `first`.
+
+    The gradient by a row's logits is softmax minus what it has to predict.
+    """
+    wanted = targets(slice(first, first + len(target)), target)
+    vocab_size = wanted.shape[1]
+    log_probs = (hidden @ weight[:vocab_size].t()).log_softmax(dim=-1, dtype=torch.float32)
+    losses = -torch.linalg.vecdot(wanted, log_probs)
+    grad[:, :vocab_size] = log_probs.exp_().sub_(wanted).mul_(scale)
+    grad[:, vocab_size:].zero_()
+    return losses
+
+
 class _SummedCrossEntropy(torch.autograd.Function):
     """Sum of -log softmax(hidden @ weight.T)[label] over the labels that aren't IGNORED."""
 
@@ -79,6 +107,7 @@ class _SummedCrossEntropy(torch.autograd.Function):
         weight: torch.Tensor,
         labels: torch.Tensor,
         dtype: torch.dtype,
+        targets: Targets | None,
     ) -> torch.Tensor:
         needs_hidden, needs_weight = ctx.needs_input_grad[:2]
         vocab_size, cut = weight.shape[0], of_device(hidden.device, hidden.shape[0], weight.shape[0])
@@ -90,16 +119,20 @@ class _SummedCrossEntropy(torch.autograd.Function):
         cast_weight = weight.to(dtype)
         if cut.width > vocab_size:
             cast_weight = F.pad(cast_weight, (0, 0, 0, cut.width - vocab_size))
+        rows = cut.rows if targets is None else -(-cut.rows // SOFT_PARTS)
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         grad_hidden = torch.empty_like(hidden) if needs_hidden else None
         grad_weight = torch.zeros_like(weight, dtype=torch.float32) if needs_weight else None
         for first in range(0, len(hidden), cut.group):
             some = slice(first, first + cut.group)
             grad = torch.empty(len(labels[some]), cut.width, dtype=dtype, device=hidden.device)
-            for start in range(0, len(grad), cut.rows):
-                here = slice(start, start + cut.rows)
+            for start in range(0, len(grad), rows):
+                here = slice(start, start + rows)
                 chunk = cast_hidden[some][here], cast_weight, target[some][here], grad[here], scale
-                losses = _chunk_in_place(*chunk, vocab_size) if cut.in_place else _chunk(*chunk)
+                if targets is not None:
+                    losses = _soft_chunk(*chunk, targets, first + start)
+                else:
+                    losses = _chunk_in_place(*chunk, vocab_size) if cut.in_place else _chunk(*chunk)
                 total += losses.masked_fill(blank[some][here][:, 0], 0).sum()
             if needs_hidden:
                 grad_hidden[some] = grad @ cast_weight
@@ -119,11 +152,13 @@ class _SummedCrossEntropy(torch.autograd.Function):
             grad_hidden = grad_hidden * (grad_output / scale_of_hidden).to(grad_hidden.dtype)
         if grad_weight is not None:
             grad_weight = (grad_weight * (grad_output / scale_of_weight)).to(ctx.weight_dtype)
-        return grad_hidden, grad_weight, None, None
+        return grad_hidden, grad_weight, None, None, None
 
 
 @torch.compiler.disable
-def summed_cross_entropy(hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def summed_cross_entropy(
+    hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor, targets: Targets | None = None
+) -> torch.Tensor:
     """Nats, summed over all labels that aren't IGNORED, as a float32 scalar.
 
     torch.compile would write out every turn of its loops: it stays as it is, behind what is compiled.
@@ -132,9 +167,10 @@ def summed_cross_entropy(hidden: torch.Tensor, weight: torch.Tensor, labels: tor
         hidden: (..., n_embd), the states that the head would turn into logits.
         weight: (vocab_size, n_embd), the head without bias.
         labels: (...), int64, aligned: labels[i] is what hidden[i] has to predict.
+        targets: probabilities to be predicted in the place of the labels, asked for a few rows at a time.
     """
     hidden = hidden.reshape(-1, hidden.shape[-1])
-    return _SummedCrossEntropy.apply(hidden, weight, labels.reshape(-1), compute_dtype(hidden))
+    return _SummedCrossEntropy.apply(hidden, weight, labels.reshape(-1), compute_dtype(hidden), targets)
 
 
 @torch.no_grad()

@@ -10,6 +10,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from clm.config.recipe import Recipe
 from clm.launch import hardware, processes
+from clm.model.distillation import Teachers
 from clm.model.generation import DEFAULT_PROMPTS
 from clm.model.gpt2 import fresh_model
 from clm.training import tryout
@@ -41,6 +42,9 @@ def make_trainer(
     """
     set_seed(args.seed)
     model = fresh_model(recipe.model, text.blocks.block_size, text.data.tokenizer)
+    if text.teachers:
+        on_device = [teacher.model.to(args.device) for teacher in text.teachers]
+        model.teachers = Teachers(on_device, recipe.run.distillation_weight)
     model.liger, args.use_liger_kernel = args.use_liger_kernel, False  # the stock Trainer would exchange more
     lines = tryout.settle(model, args, recipe, resume_from, text.total_steps)
     if lines and processes.main_process():

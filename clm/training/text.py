@@ -11,36 +11,42 @@ from transformers import TrainingArguments
 from clm.config.recipe import Recipe
 from clm.data.blocks import Blocks
 from clm.data.prepare import Prepared, known_identity, open_text, prepare
+from clm.data.sources.downloads import hub_cache
 from clm.data.steps import count_steps, total_steps
-from clm.launch import processes
+from clm.errors import UserError
+from clm.files import read_json
+from clm.launch import acceleration, processes
+from clm.model.teachers import Teacher, check_tokenizers, load_teachers
 from clm.progress import Say
 from clm.rollback import Rollback
-from clm.training.checkpoint.identity import refuse_other_run, run_identity, sequences_per_step
+from clm.training.checkpoint.identity import IDENTITY_FILE, refuse_other_run, run_identity, sequences_per_step
 from clm.training.schedule import endless_warmup
 
 
 @dataclass(frozen=True)
 class RunText:
-    """What a run trains on, for how many optimizer steps, and what a checkpoint must share with it to be resumed."""
+    """What a run learns from, for how many optimizer steps, and what a checkpoint must share with it to be resumed."""
 
     data: Prepared
     blocks: Blocks
     total_steps: int
     identity: dict[str, Any]
+    teachers: Sequence[Teacher] = ()
 
 
 def prepare_text(recipe: Recipe, args: TrainingArguments, earlier: Sequence[Path], say: Say) -> RunText:
-    """Prepare the recipe's text, once on each machine, and say what an epoch is made of.
+    """Load the recipe's teachers, prepare its text, once on each machine, and say what an epoch is made of.
 
     Args:
         earlier: folders that must be of the same run. That is checked before any work, as far as it can be.
 
     Raises:
-        UserError: the text is at fault, or a folder is another run's.
+        UserError: the text or a teacher is at fault, or a folder is another run's.
     """
+    teachers = _load_teachers(recipe)
 
     def identity(of_data: dict[str, Any]) -> dict[str, Any]:
-        ours = run_identity(args, recipe.model, recipe.data, of_data)
+        ours = run_identity(args, recipe.model, recipe.data, {**of_data, **_identity_of(teachers, recipe)})
         for folder in earlier:
             refuse_other_run(folder, ours)
         return ours
@@ -50,13 +56,52 @@ def prepare_text(recipe: Recipe, args: TrainingArguments, earlier: Sequence[Path
             text = open_text(recipe.data, args.seed)
             identity(known_identity(recipe.data, text))
             data = prepare(recipe.data, text, recipe.flags.verify_data, say, rollback)
+            check_tokenizers(teachers, data.tokenizer)
         PartialState().wait_for_everyone()  # what a rollback deletes must not be in use elsewhere
         blocks = Blocks(data.train, recipe.data.block_size, recipe.data.sampling, recipe.data.shift_blocks)
         ours = identity(data.identity)
+    _introduce(teachers, recipe, ours, say)
     steps = _count_steps(args, blocks, say)
     if line := endless_warmup(recipe.training, steps):
         say(line)
-    return RunText(data, blocks, steps, {**ours, "total_steps": steps})
+    return RunText(data, blocks, steps, {**ours, "total_steps": steps}, teachers)
+
+
+def _load_teachers(recipe: Recipe) -> list[Teacher]:
+    named = recipe.run.teachers or []
+    if not named:
+        return []
+    if not acceleration.is_whole():
+        raise UserError(
+            "teachers: they were never tried with FSDP or DeepSpeed: launch with --config_file "
+            "recipes/accelerate/ddp.yaml"
+        )
+    names = [named] if isinstance(named, str) else named
+    with processes.first_of_each_machine():
+        return load_teachers(names, recipe.data.block_size, hub_cache(recipe.data.cache_dir))
+
+
+def _identity_of(teachers: Sequence[Teacher], recipe: Recipe) -> dict[str, Any]:
+    """What of them has to be the same for a checkpoint to go on; None as in checkpoints that know of no teachers."""
+    return {
+        "teachers": [teacher.weights for teacher in teachers] or None,
+        "distillation_weight": recipe.run.distillation_weight if teachers else None,
+    }
+
+
+def _introduce(teachers: Sequence[Teacher], recipe: Recipe, identity: dict[str, Any], say: Say) -> None:
+    """Say what is to be predicted, and which teachers may know the validation text."""
+    if not teachers:
+        return
+    names, weight = ", ".join(teacher.name for teacher in teachers), recipe.run.distillation_weight
+    say(f"target: {weight:g} x the mean probabilities of {names}; {1 - weight:g} x the labels")
+    for teacher in teachers:
+        text = (read_json(Path(teacher.name) / IDENTITY_FILE) or {}).get("text")
+        if text not in (None, identity["text"]):
+            say(
+                f"warning: {teacher.name} was trained on another text, or another part of this one; if that held some "
+                "of the validation text, eval_loss is too low"
+            )
 
 
 def _count_steps(args: TrainingArguments, blocks: Blocks, say: Say) -> int:

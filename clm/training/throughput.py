@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from transformers import GPT2LMHeadModel, TrainingArguments
+from transformers import TrainingArguments
 
 from clm.launch import hardware
 from clm.model.flops import flops_per_token
+from clm.model.gpt2 import GPT2LMHeadModel
 from clm.model.matmul_rate import peak_flops
 
 
@@ -66,11 +67,12 @@ class Throughput:
 
 
 def throughput_of(model: GPT2LMHeadModel, args: TrainingArguments) -> Throughput:
-    """The clock of a run with this model, from the shape of its config."""
+    """The clock of a run with this model, from the shape of its config; its teachers' work counts too."""
     config, device = model.config, args.device.type
     sequences = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
     in_matmuls = model.num_parameters() - config.n_positions * config.n_embd
     flops = flops_per_token(in_matmuls, config.n_layer, config.n_embd, config.n_positions)
+    flops += model.teachers.flops_per_token(config.n_positions) if model.teachers else 0
     peak = peak_flops(device, hardware.device_name(device), bool(args.bf16 or args.fp16))
     return Throughput(sequences * config.n_positions, flops, peak and peak * args.world_size)
 

@@ -7,9 +7,9 @@ import transformers
 from clm import __main__ as clm
 from clm.config.recipe import ModelOptions
 from clm.errors import UserError
-from clm.evaluation.loading import load_model
 from clm.model.generation import continue_prompts
 from clm.model.gpt2 import fresh_model
+from clm.model.loading import load_model
 from tests.data.small import small_tokenizer
 from tests.launches import Launches
 

@@ -10,9 +10,9 @@ from transformers.utils.logging import disable_propagation, enable_propagation
 
 from clm.config.recipe import ModelOptions
 from clm.data import tokenizer as tokenizers
-from clm.evaluation.loading import load_model
 from clm.model.generation import continue_prompts
 from clm.model.gpt2 import fresh_model
+from clm.model.loading import load_model
 from clm.training.checkpoint.snapshot import distinct, write_model
 from tests.data.small import mixed_text, small_tokenizer
 

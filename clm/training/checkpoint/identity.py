@@ -40,7 +40,7 @@ def run_identity(
     """All that has to be the same for a checkpoint to go on: model, data, seed, optimizer and effective batch.
 
     Args:
-        data: names for text and tokenizer, equal for equal ones.
+        data: names for text, tokenizer and teachers, equal for equal ones.
     """
     training = {key: getattr(args, key) for key in _SAME_TRAINING}
     shifted = options.sampling == "blocks" and options.shift_blocks

@@ -1,4 +1,4 @@
-"""A model and its tokenizer from a folder or the Hub: safetensors only, no code from there, and fit to be scored."""
+"""A model and its tokenizer from a folder or the Hub: safetensors only, no code from there, and fit to be used."""
 
 from pathlib import Path
 
@@ -11,8 +11,15 @@ from clm.data.sources.downloads import why_unreachable
 from clm.errors import UserError
 
 
-def load_model(path_or_repo: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load_model(
+    path_or_repo: str, key: str = "--model", cache_dir: str | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A causal language model in fp32, on the CPU, and its own tokenizer.
+
+    Args:
+        path_or_repo: a folder, or a name on the Hub.
+        key: what the user named it by, for messages.
+        cache_dir: for downloads; by default where the Hub's client has them.
 
     Raises:
         UserError: there is none that loads whole.
@@ -21,8 +28,8 @@ def load_model(path_or_repo: str) -> tuple[PreTrainedModel, PreTrainedTokenizerB
     if not Path(path_or_repo).is_dir():
         if path_or_repo.startswith(("/", ".", "~")):
             raise UserError(f"{path_or_repo}: there is no such folder")
-        unreachable = why_unreachable(path_or_repo, "--model")
-    options = {"trust_remote_code": False, "local_files_only": bool(unreachable)}
+        unreachable = why_unreachable(path_or_repo, key)
+    options = {"trust_remote_code": False, "cache_dir": cache_dir, "local_files_only": bool(unreachable)}
     try:
         model, report = AutoModelForCausalLM.from_pretrained(
             path_or_repo, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **options
