@@ -192,7 +192,7 @@ RUNS |= {
     "s-p-3x96-cosine": Run(P, 3, 96, 1024, 64, 32, 750, 3e-3, COSINE, warmup=0.1, seed=3),
     "s-w-2x128-cosine": Run(W, 2, 128, 2048, 128, 16, 600, 2e-3, COSINE, 0.1, warmup=0.1, seed=3),
 }
-# Made after the forecast's code and constants had been frozen in a commit of their own, and held out of every fit since.
+# Made after the forecast's code and constants had been frozen in a commit of their own; held out of every fit since.
 HELD_OUT = {
     "h-e-2x96-cosine": Run(E, 2, 96, 1024, 128, 16, 600, 3e-3, COSINE, seed=2),
     "h-p-2x128-linear": Run(P, 2, 128, 2048, 64, 32, 500, 2e-3, LINEAR, seed=2),

@@ -141,7 +141,9 @@ def test_rows_that_do_not_count_may_hold_anything(batch):
     wild = states.detach().clone().masked_fill((labels == IGNORED)[..., None], math.nan).requires_grad_()
     again = summed_cross_entropy(wild, head, labels, wanted)
     assert again.item() == loss.item()
-    for one, other in zip(torch.autograd.grad(again, (wild, head)), torch.autograd.grad(loss, (states, head))):
+    for one, other in zip(
+        torch.autograd.grad(again, (wild, head)), torch.autograd.grad(loss, (states, head)), strict=True
+    ):
         assert torch.equal(one, other)
 
 

@@ -1,9 +1,14 @@
 """Speed, FLOP/s and shares, with a clock that is set by hand."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
+from clm.config.fields import ModelOptions
 from clm.model import flops, matmul_rate
+from clm.model.distillation import Teachers
+from clm.model.gpt2 import from_config, model_config
 from clm.training import throughput
 from clm.training.throughput import Throughput
 
@@ -120,3 +125,20 @@ def test_a_gpus_matmuls_are_queued_and_waited_for_once(monkeypatch):
 
 def test_a_cpus_peak_is_measured():
     assert matmul_rate.measured_matmul_rate("cpu", torch.float32, size=64, seconds=0.01) > 1e6
+
+
+def test_the_work_of_teachers_counts(clock):
+    args = SimpleNamespace(device=torch.device("cpu"), per_device_train_batch_size=1, gradient_accumulation_steps=1,
+                           world_size=1, bf16=False, fp16=False)  # fmt: skip
+    model = from_config(model_config(ModelOptions(n_layer=1, n_head=2, n_embd=8), 16, vocab_size=50, end_of_text=0))
+
+    def flops_a_token() -> float:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(throughput, "peak_flops", lambda *_: None)
+            results = throughput.throughput_of(model, args).results(10**12)
+        return results["tflops"] * 1e12 / results["tokens_per_second"]
+
+    alone = flops_a_token()
+    model.teachers = Teachers([from_config(model.config)] * 2, 0.5)
+    # Forward and backward of the student are three parts, the forward of each teacher, which is as large, is one.
+    assert flops_a_token() == pytest.approx(alone * 5 / 3, rel=1e-6)

@@ -1,0 +1,167 @@
+"""Whole runs that learn from others: what is saved, that they resume exactly, and what is refused."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file
+
+from clm.__main__ import main as clm_main
+from clm.model.teachers import digest
+from tests.chaos import differences
+from tests.evaluation.saved import save, small_model
+from tests.test_bad_input import refuses  # noqa: F401 (a fixture)
+from tests.test_processes import RECIPE, cut_off, same, two
+from tests.tiny import history, make_text, run, write_recipe
+
+TEACHERS = ["member-1", "member-2"]
+SHARED = {"validation_split_percentage": None, "validation_file": "validation.txt"}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with two trained members, of different seeds on the same text, and the tokenizer that they share."""
+    folder = tmp_path_factory.mktemp("members")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        Path("text.txt").write_text(make_text(), "utf-8")
+        Path("validation.txt").write_text(make_text(10, seed=1), "utf-8")
+        write_recipe(**SHARED)
+        for seed in (1, 2):
+            assert run("--seed", str(seed), "--output_dir", f"member-{seed}") == 0
+    return folder
+
+
+@pytest.fixture
+def place(workplace, trained):
+    """The current folder has what `trained` has, and a recipe of their student."""
+    shutil.copytree(trained, ".", dirs_exist_ok=True)
+    write_recipe(**SHARED, teachers=TEACHERS)
+    return workplace
+
+
+def evaluated(*names: str) -> dict:
+    models = [word for name in names for word in ("--model", name)]
+    words = ["evaluate", *models, "--text_file", "validation.txt", "--document_separator", "line", "--output", "e.json"]
+    assert clm_main(words) == 0
+    return json.loads(Path("e.json").read_text())
+
+
+def test_a_student_learns_from_the_mean_and_is_saved_as_a_stock_model(place, capsys):
+    assert run() == 0
+    assert "target: 0.5 x the mean probabilities of member-1, member-2; 0.5 x the labels" in capsys.readouterr().out
+    stock, report = transformers.AutoModelForCausalLM.from_pretrained("out", output_loading_info=True)
+    assert type(stock) is transformers.GPT2LMHeadModel and not any(report.values())
+    assert load_file("out/model.safetensors").keys() == load_file("member-1/model.safetensors").keys()
+    # Its validation loss is nats of the labels, as the stock model scores them.
+    assert history("out", "eval_loss")[-1] == pytest.approx(evaluated("out")["eval_loss"], rel=1e-6)
+    # Two teachers pull it elsewhere than the labels alone do, from the same start.
+    assert run("--teachers", "none", "--output_dir", "alone") == 0
+    assert history("alone", "loss") != history("out", "loss")
+
+
+def test_a_student_resumes_bit_for_bit_and_not_with_other_teachers(place, refuses):  # noqa: F811
+    write_recipe(**SHARED, teachers=TEACHERS, save_total_limit=20, load_best_model_at_end=True)
+    assert run() == 0
+    identity = json.loads(Path("out/checkpoint-3/run_identity.json").read_text())
+    assert identity["distillation_weight"] == 0.5
+    assert identity["teachers"] == [
+        digest(transformers.GPT2LMHeadModel.from_pretrained(name)) for name in ("member-1", "member-2")
+    ]
+    assert not any("teacher" in name for name in load_file("out/checkpoint-3/model.safetensors"))
+    cut_off("out", "again")
+    Path("member-1").rename("moved")  # their weights count, not where they are
+    assert run("--output_dir", "again", "--teachers", '["moved", "member-2"]') == 0
+    assert differences(Path("out"), Path("again")) == []
+
+    cut_off("out", "other")
+    for teachers in ('["member-2", "moved"]', "moved", "none"):
+        refuses("--output_dir", "other", "--teachers", teachers, says=["belongs to a different run: teachers was ['"])
+    refuses("--output_dir", "other", "--teachers", '["moved", "member-2"]', "--distillation_weight", "0.7",
+            says=["distillation_weight was 0.5, is 0.7"])  # fmt: skip
+    cut_off("moved", "plain")
+    refuses("--seed", "1", "--output_dir", "plain", "--teachers", "member-2", says=["teachers was None, is ['"])
+
+
+def test_two_processes_with_teachers_train_as_one(place):
+    write_recipe(**RECIPE, **SHARED, teachers=TEACHERS)
+    assert run("--output_dir", "one") == 0
+    assert "target: 0.5 x" in two("two")
+    same("two", "one")
+
+
+def test_what_cannot_teach_is_refused_in_a_line(place, refuses, monkeypatch):  # noqa: F811
+    refuses("--teachers", "nowhere/at-all/there", says=["teachers 'nowhere/at-all/there'", "no such folder"])
+    refuses("--teachers", "[]", says=["--teachers is []", "a run's folder, a name on the Hub, or a list of them"])
+    refuses("--distillation_weight", "0", says=["it must be above 0 and at most 1"])
+    refuses("--teachers", "none", "--distillation_weight", "1", says=["there are no teachers"])
+    refuses("--use_liger_kernel", "true", says=["Liger Kernel's loss knows no teachers"])
+    save(Path("other"))
+    refuses("--teachers", '["member-1", "other"]', says=["other has another tokenizer than this run", "tokenizer_path"])
+    refuses("--block_size", "17", says=["member-1 has 16 positions, fewer than block_size 17"])
+
+    tokenizer = transformers.AutoTokenizer.from_pretrained("member-1")
+    save(Path("padded"), small_model(vocab_size=304), tokenizer)
+    refuses("--teachers", "padded", says=["padded has 304 ids and its tokenizer 300"])
+    nan = small_model(vocab_size=300)
+    with torch.no_grad():
+        nan.transformer.wpe.weight[3, 5] = float("nan")
+    save(Path("nan"), nan, tokenizer)
+    refuses("--teachers", "nan", says=["teachers: nan: the weights in transformer.wpe.weight aren't all finite"])
+    llama = transformers.LlamaForCausalLM(transformers.LlamaConfig(
+        vocab_size=300, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2))  # fmt: skip
+    save(Path("llama"), llama, tokenizer)
+    refuses("--teachers", "llama", says=["llama is a LlamaForCausalLM; a teacher must be a GPT2LMHeadModel"])
+    shutil.copytree("member-1", "pickled")
+    torch.save(load_file("pickled/model.safetensors"), "pickled/pytorch_model.bin")
+    Path("pickled/model.safetensors").unlink()
+    refuses("--teachers", "pickled", says=["pickled: no causal language model could be loaded", "safetensors"])
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    monkeypatch.setattr("clm.launch.preflight.check_engine", lambda args: None)  # which refuses FSDP on a CPU
+    monkeypatch.setattr("clm.launch.start.processes.join_on_cpu", lambda training: None)
+    refuses(says=["never tried with FSDP or DeepSpeed: launch with --config_file recipes/accelerate/ddp.yaml"])
+
+
+def test_a_teacher_that_may_know_the_validation_text_is_named(place, capsys):
+    write_recipe(teachers="member-1", tokenizer_path="member-1")  # validates on a part of member-1's training text
+    assert run() == 0
+    assert "warning: member-1 was trained on another text, or another part of this one" in capsys.readouterr().out
+
+
+# Scored together
+
+
+def test_the_mean_of_a_model_with_itself_is_the_model(place):
+    one, twice = evaluated("member-1"), evaluated("member-1", "member-1")
+    assert twice["eval_loss"] == pytest.approx(one["eval_loss"], rel=1e-6)
+    assert "members" not in one and twice["members"] == ["member-1", "member-1"]
+    assert (one["model"], twice["model"]) == ("member-1", "mean of member-1, member-1")
+    assert one.keys() | {"members"} == twice.keys()
+
+
+def test_the_mean_of_two_models_is_that_of_their_probabilities(place):
+    tokenizer = transformers.AutoTokenizer.from_pretrained("member-1")
+    models = [transformers.AutoModelForCausalLM.from_pretrained(name).eval() for name in TEACHERS]
+    nats = tokens = 0
+    for line in Path("validation.txt").read_text().splitlines():
+        ids = tokenizer(line)["input_ids"]
+        for start in range(0, len(ids), 16):  # disjoint blocks, each after the token before it
+            block = ids[start : start + 16]
+            inputs = torch.tensor([([tokenizer.eos_token_id, *ids])[start : start + len(block)]])
+            probs = sum(model(inputs).logits.softmax(-1) for model in models) / 2
+            nats -= probs[0, range(len(block)), block].log().sum().item()
+            tokens += len(block)
+    got = evaluated(*TEACHERS)
+    assert got["eval_tokens"] == tokens
+    assert got["eval_loss"] == pytest.approx(nats / tokens, rel=1e-5)
+    apart = [evaluated(name)["eval_loss"] for name in TEACHERS]
+    assert got["eval_loss"] < sum(apart) / 2  # by Jensen's inequality, for each token
+
+
+def test_a_mean_of_two_tokenizers_is_refused(place, refuses):  # noqa: F811
+    save(Path("other"))
+    words = ("evaluate", "--model", "member-1", "--model", "other", "--text_file", "validation.txt")
+    refuses(*words, main=lambda *argv: clm_main(argv), says=["--model other", "another tokenizer than member-1"])
