@@ -78,6 +78,7 @@ BAD = {
     "an unknown key": ({"vary": {"learning_rat": {"uniform": [0, 1]}}}, {}, "did you mean learning_rate?"),
     "an empty space": ({"vary": {}}, {}, "vary is {}"),
     "no base": ({"recipe": "gone.json"}, {}, "gone.json: there is no such recipe"),
+    "another split": ({"vary": {"seed": {"integer": [1, 4]}}}, {}, "seed can't be varied: it chooses the validation"),
     "no text": ({}, {"train_file": "gone.txt"}, "gone.txt"),
 }
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from clm.data.prepare import open_text, prepare
+from clm.data.sources.holdout import Side
 from clm.errors import MachineError, UserError
 from clm.launch.writable import check_writable
 from clm.numbers import brief
@@ -12,6 +13,7 @@ from clm.rollback import Rollback
 from clm.sweep import page, pruning, results, trial
 from clm.sweep.definition import Sweep
 from clm.sweep.findings import Findings, find
+from clm.sweep.space import SEED_SPLITS
 from clm.sweep.study import Outcome, Study, Taken, best_of
 from clm.training.checkpoint.folders import folders_in, step_of
 
@@ -28,7 +30,10 @@ def run(sweep: Sweep, say: Say) -> Findings:
     check_writable("output_dir", sweep.output_dir)
     check_writable("cache_dir", Path(recipe.data.cache_dir))
     with Rollback() as rollback:  # once, for all trials
-        prepare(recipe.data, open_text(recipe.data, recipe.training["seed"]), False, say, rollback)
+        text = open_text(recipe.data, recipe.training["seed"])
+        if "seed" in sweep.vary and isinstance(text.validation, Side):
+            raise UserError(f"{sweep.path}: {SEED_SPLITS}")
+        prepare(recipe.data, text, False, say, rollback)
         study = Study(sweep)
     while taken := study.take():
         say(f"trial {taken.number}: {_described(taken)} …")

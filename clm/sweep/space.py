@@ -1,5 +1,7 @@
 """The values that a sweep may give a key."""
 
+import itertools
+from collections.abc import Sequence
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -17,9 +19,11 @@ _TEXT = (
     "csv_delimiter document_separator validation_split_percentage tokenizer_path vocab_size tokenizer_train_bytes "
     "cache_dir"
 )
-SHARED = dict.fromkeys(_TEXT.split(), "losses of other texts or tokenizers can't be compared") | {
-    "seed": "it chooses the validation split, and losses of other texts can't be compared; data_seed is the order alone"
-}
+SHARED = dict.fromkeys(_TEXT.split(), "losses of other texts or tokenizers can't be compared")
+SEED_SPLITS = (
+    "seed can't be varied: it chooses the validation text here, and losses of other texts can't be compared; give "
+    "validation_file, or vary data_seed, which is the order alone"
+)
 _FORMS = '{"log_uniform": [low, high]}, {"uniform": [low, high]}, {"integer": [low, high]} or {"choices": [a, b, …]}'
 _LIMITS = {"log_uniform": "numbers above 0", "uniform": "numbers", "integer": "whole numbers"}
 
@@ -72,6 +76,18 @@ def holds(space: BaseDistribution, value: Any) -> bool:
     if not fits(value, float) or not space.low <= value <= space.high:
         return False
     return not isinstance(space, IntDistribution) or (value - space.low) % space.step == 0
+
+
+def combinations(spaces: dict[str, BaseDistribution]) -> list[dict[str, Any]]:
+    """All values that the keys may have together, the last key's changing fastest; none where a key has a range."""
+    if any(isinstance(space, FloatDistribution) for space in spaces.values()):
+        return []
+    together = itertools.product(*map(_values, spaces.values()))
+    return [dict(zip(spaces, values, strict=True)) for values in together]
+
+
+def _values(space: BaseDistribution) -> Sequence[Any]:
+    return space.choices if isinstance(space, CategoricalDistribution) else range(space.low, space.high + 1, space.step)
 
 
 def is_log(space: BaseDistribution) -> bool:

@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from clm.config.values import show
 from clm.errors import UserError
 from clm.sweep.definition import Sweep
+from clm.sweep.space import combinations
 
 STUDY_FILE = "study.db"
 _HEADER = b"SQLite format 3\0"
@@ -65,6 +66,8 @@ class Study:
             UserError: it is of another search, or no study.
         """
         self._sweep, self._locks = sweep, sweep.output_dir / "locks"
+        every = combinations(sweep.vary)
+        self._all = every if len(every) <= (sweep.trials or 0) else []
         self._locks.mkdir(parents=True, exist_ok=True)
         self._turn = FileLock(self._locks / "study.lock")
         path = sweep.output_dir / STUDY_FILE
@@ -106,7 +109,7 @@ class Study:
                     return taken
             searched = [trial for trial in self.trials if not repeat_of(trial)]
             if not self._spent(searched):
-                self._prepare_search(len(searched))
+                self._prepare_search(searched)
             elif under_way or not self._prepare_repeat():  # in another process: the last one to end does the repeats
                 return None
             return self._lock(self.optuna.ask(self._sweep.vary)._trial_id)
@@ -126,14 +129,19 @@ class Study:
         enough = self._sweep.trials is not None and len(searched) >= self._sweep.trials
         return enough or (self._sweep.minutes is not None and minutes >= self._sweep.minutes)
 
-    def _prepare_search(self, number: int) -> None:
+    def _prepare_search(self, searched: list[FrozenTrial]) -> None:
         """Let the next trial be the base recipe's own values, or what the sampler suggests.
+
+        Where the trials are enough for all values that there are, each is tried before any is tried again.
 
         Each trial has a sampler of its own, so a suggestion depends on the trials so far and on nothing else. A search
         that was killed is resumed as if it had not been.
         """
+        number, tried = len(searched), [trial.params for trial in searched]
         if number == 0 and (own := self._sweep.start()) is not None:
             self.optuna.enqueue_trial(own, skip_if_exists=True)
+        elif new := [values for values in self._all if values not in tried]:
+            self.optuna.enqueue_trial(new[0], skip_if_exists=True)
         self.optuna.sampler = optuna.samplers.TPESampler(
             n_startup_trials=min(10, 2 + 2 * len(self._sweep.vary)), seed=self._sweep.seed * 100_003 + number
         )

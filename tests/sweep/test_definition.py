@@ -43,7 +43,6 @@ BAD = {
     "step": ({"vary": {"n_embd": {"integer": [16, 64], "step": 20}}}, "step 20"),
     "two kinds": ({"vary": {"n_layer": {"integer": [1, 2], "choices": [1, 2]}}}, "must be"),
     "another text": ({"vary": {"vocab_size": {"integer": [300, 400]}}}, "can't be compared"),
-    "another split": ({"vary": {"seed": {"integer": [1, 4]}}}, "validation split"),
     "its own": ({"vary": {"max_steps": {"integer": [1, 4]}}}, "the sweep's tokens set it"),
     "varied and set": ({"set": {"learning_rate": 0.1}}, "learning_rate is in set and in vary"),
     "set by the sweep": ({"set": {"output_dir": "x"}}, "set has output_dir, but"),

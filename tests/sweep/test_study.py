@@ -29,6 +29,17 @@ def test_a_base_recipe_outside_the_space_is_no_trial(workplace):
     )
 
 
+def test_values_that_the_trials_are_enough_for_are_each_tried_once(workplace):
+    def of_base(taken):
+        return 3.0
+
+    seeds = {"data_seed": {"choices": [3, 1, 2]}}
+    assert run_through(Study(make_sweep(vary=seeds, trials=3)), of_base) == [{"data_seed": seed} for seed in (3, 1, 2)]
+    both = {"n_layer": {"integer": [1, 3]}, "n_head": {"choices": [1, 2]}}  # the base has 2 layers and 2 heads
+    tried = run_through(Study(make_sweep(vary=both, trials=6, output_dir="both")), of_base)
+    assert [tuple(values.values()) for values in tried] == [(2, 2), (1, 1), (1, 2), (2, 1), (3, 1), (3, 2)]
+
+
 def test_a_search_that_was_killed_goes_on_as_if_it_had_not_been(workplace):
     undisturbed = run_through(Study(make_sweep(vary=BOTH, trials=12)), bowl)
     killed = make_sweep(vary=BOTH, trials=12, output_dir="killed")
