@@ -73,6 +73,15 @@ def test_two_processes_train_as_one_and_go_on_from_each_other(workplace, samplin
     same("from-one", "one")
 
 
+@pytest.mark.slow
+def test_four_processes_train_as_one(workplace):
+    write_recipe(**RECIPE)
+    assert run("--output_dir", "one") == 0
+    assert set(ends(start(Path.cwd(), "four", 4))) == {0}, Path("log.txt").read_text()
+    assert "processes: 4" in Path("log.txt").read_text()
+    same("four", "one")
+
+
 def test_two_processes_go_on_bit_for_bit_from_their_own_checkpoint(workplace):
     write_recipe(**RECIPE | {"resid_pdrop": 0.1})
     two("two")

@@ -71,7 +71,7 @@ def launch(*words: str, **environment: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
 
 
-def start_processes(code: str, count: int) -> list[subprocess.Popen]:
+def start_processes(code: str, count: int, *argv: str) -> list[subprocess.Popen]:
     """So many processes of a run in the current folder, each doing `code`, as a launcher would start them."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -81,7 +81,8 @@ def start_processes(code: str, count: int) -> list[subprocess.Popen]:
     places = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
     how = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return [
-        subprocess.Popen([sys.executable, "-c", code], env={**os.environ, **shared, **own}, **how) for own in places
+        subprocess.Popen([sys.executable, "-c", code, *argv], env={**os.environ, **shared, **own}, **how)
+        for own in places
     ]
 
 

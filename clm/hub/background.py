@@ -11,7 +11,7 @@ from typing import Any
 
 from huggingface_hub import HfApi
 
-from clm.errors import MachineError, Stopped, UserError, report
+from clm.errors import MachineError, Stopped, UserError
 from clm.hub import access
 from clm.hub.push import push
 from clm.launch import processes, status
@@ -108,7 +108,7 @@ def uploads(run_dir: Path, training: Mapping[str, Any], say: Say) -> Iterator[Sa
     try:
         yield upload.saved
     except (Stopped, MachineError) as error:
-        report(error)  # before the push, which may take minutes
+        processes.say_why(error)  # before the push, which may take minutes
         upload.finish(tries=1)  # once, for the machine may soon be switched off
         raise
     upload.finish()

@@ -36,7 +36,7 @@ def choose(args: TrainingArguments, recipe: Recipe) -> list[str]:
     elif device == "cpu":
         line = "off, on a CPU the model was faster without (docs/training-speed.md)"
     elif device == "cuda":
-        line = "off: a resumed run must be as its first start, and might be measured otherwise (deterministic true)"
+        line = "off: with deterministic true a resumed run has to do as its first start did, and may measure otherwise"
     else:
         line = "off, not tried on such a device; --torch_compile true turns it on"
     return [loss, f"torch.compile: {line}"]

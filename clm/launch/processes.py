@@ -2,9 +2,10 @@
 
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, NoReturn, TypeVar
 
@@ -12,8 +13,13 @@ from accelerate import PartialState
 from torch import distributed
 from transformers import TrainingArguments
 
-from clm.errors import MachineError, Stopped, UserError, report
+from clm.errors import MachineError, PeerFault, Stopped, UserError, report
+from clm.launch import signals
 
+GRACE = 30.0  # seconds that a process has to end by itself after another one failed; a launcher gives its own as many
+_ENDED = "clm/ended"  # is in the store that a run's processes share once one of them has
+_store: distributed.Store | None = None  # that one, while the others are watched
+_ends = threading.Event()  # this process does, one way or the other
 _T = TypeVar("_T")
 
 
@@ -82,18 +88,73 @@ def processes() -> Iterator[None]:
     _end_group()
 
 
+def watch_others() -> None:
+    """From now on, end this process soon after another one said that it fails, whatever this one waits for.
+
+    gloo tells a process that one it waits for is gone. NCCL may not: on another machine, where no launcher ends it, a
+    process would wait within a kernel for as long as ddp_timeout says.
+    """
+    global _store
+    if PartialState().num_processes > 1:
+        _store = distributed.distributed_c10d._get_default_store()
+        _ends.clear()
+        threading.Thread(target=_watch, args=(_store.clone(),), name="watch", daemon=True).start()
+
+
+def _watch(store: distributed.Store) -> None:
+    try:
+        store.wait([_ENDED], timedelta(days=365))
+    except RuntimeError:  # the connection is lost, which alone is no reason to end
+        return
+    if _ends.wait(GRACE):  # where all is well, it does
+        return
+    what = "another process of this run has failed: look for its own message, then run the same command again"
+    _exit(report(signals.stopped() if signals.reason() else PeerFault(what)))
+
+
+def say_why(error: UserError | MachineError | Stopped) -> int:
+    """Print the line of what ends this process, and tell the others, who may wait for it in vain; the exit code."""
+    exit_code = report(error)
+    _tell(error)
+    return exit_code
+
+
+def _tell(error: BaseException) -> None:
+    _ends.set()
+    if _store and not (isinstance(error, Stopped) and error.agreed):
+        with suppress(RuntimeError):  # the process that keeps the store is gone
+            _store.set(_ENDED, "")
+            _store.get(_ENDED)  # which answers once it has told the others; it may be this process that keeps it
+
+
 def _end_group() -> None:
-    if distributed.is_initialized():
-        distributed.barrier()
-        distributed.destroy_process_group()
+    global _store
+    if not distributed.is_initialized():
+        return
+    distributed.barrier()
+    _ends.set()
+    if _store:
+        with suppress(RuntimeError):  # the process that keeps the store was faster
+            _store.set(_ENDED, "")
+        for thread in threading.enumerate():
+            if thread.name == "watch":
+                thread.join()
+        _store = None
+    distributed.destroy_process_group()
 
 
 def _leave(error: BaseException) -> NoReturn:
     if isinstance(error, (UserError, MachineError, Stopped)):
-        exit_code = report(error)
+        exit_code = say_why(error)
     else:
         traceback.print_exception(error)
+        _tell(error)
         exit_code = 1
+    _exit(exit_code)
+
+
+def _exit(exit_code: int) -> NoReturn:
+    """Without anything else on the way out."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(exit_code)

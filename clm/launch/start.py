@@ -44,6 +44,7 @@ def start(recipe: Recipe) -> tuple[TrainingArguments, Say]:
     decision.lines += _changed_micro_batch(args, recipe)
     args.push_to_hub = False  # the stock Trainer would wait for the Hub, and end where that fails
     preflight.check_processes()
+    processes.watch_others()
     preflight.check_engine(args)
     preflight.check_shared(output_dir)
     preflight.check_optimizer(args.optim)

@@ -123,8 +123,8 @@ class MicroBatchTrainer(ResumableTrainer):
             torch.cuda.empty_cache()
         who = f"process {self.args.process_index}: " if self.args.world_size > 1 else ""
         print(
-            f"{who}out of memory in step {self.state.global_step + 1:,}: it goes on with micro-batches of {smaller} "
-            f"instead of {-(-sequences * 2 // self._parts)}; the batch of a step stays as it was",
+            f"{who}out of memory in step {self.state.global_step + 1:,}: the run goes on with micro-batches of "
+            f"{smaller} instead of {-(-sequences * 2 // self._parts)}; the batch of a step stays as it was",
             flush=True,
         )
 

@@ -71,14 +71,14 @@ def _micro_batch(
         with left_as_it_was(model, args):
             size = largest_fitting(sizes, lambda rows: memory_of(model, args, rows), budget)
         size = min(gather_object([size]))
-        why = f"the largest power of two that fits into {budget / 1e9:.1f} GB, tried"
+        why = f"the largest power of two that was seen to fit into {budget / 1e9:.1f} GB"
     return size, f"micro-batch: {size} sequences ({why}; --per_device_train_batch_size N sets another)"
 
 
 def _of_checkpoint(folder: Path, device: torch.device) -> int | None:
-    """None where a GPU is known to be another one than the run's last: its sums are rounded otherwise anyway."""
+    """None where the run is known to have been on another device: the sums are rounded otherwise anyway."""
     before = (read_json(folder.resolve().parent / ENVIRONMENT_FILE) or {}).get("device")
-    if device.type == "cuda" and before not in (None, device_name(device)):
+    if before not in (None, device_name(device)):
         return None
     return json.loads((folder / "trainer_state.json").read_text("utf-8")).get("train_batch_size")
 

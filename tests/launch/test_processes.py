@@ -15,7 +15,7 @@ from torch import distributed
 
 from clm.errors import MachineError, PeerFault, ProcessFault, Stopped, UserError, report
 from clm.launch import faults, launcher, processes, signals, status
-from tests.tiny import ROOT
+from tests.tiny import ROOT, start_processes
 
 
 @pytest.mark.parametrize(
@@ -194,3 +194,66 @@ def test_the_others_wait_for_the_text_longer_than_for_a_message():
     assert [process.returncode for process in both] == [0, 0], said
     first, second = (float(out.split("at ")[1]) for out, _ in said)
     assert second >= first - 0.01
+
+
+# A process waits for one that fails, as within a kernel of NCCL's: nothing else wakes it. The first keeps the store.
+FAILING = """
+import os, sys, time
+from accelerate import PartialState
+from clm.errors import ProcessFault, exit_code_of
+from clm.launch import processes
+
+processes.GRACE = 1.0
+fault, rank = sys.argv[1], os.environ["RANK"]
+
+def program():
+    with processes.processes():
+        PartialState(cpu=True)
+        processes.watch_others()
+        if fault == "none":
+            return
+        if fault == rank:
+            raise ProcessFault("the disk is full")
+        time.sleep(600)
+
+sys.exit(exit_code_of(program))
+"""
+
+
+@pytest.mark.parametrize(
+    ("fault", "exit_codes", "says"),
+    [
+        ("none", [0, 0], ["", ""]),
+        ("1", [74, 74], ["error: another process of this run has failed", "error: process 1 of 2: the disk is full"]),
+        ("0", [74, 74], ["error: process 0 of 2: the disk is full", ""]),  # a line for each machine
+    ],
+)
+def test_a_process_that_waits_for_one_that_failed_ends_soon(fault, exit_codes, says):
+    both = start_processes(FAILING, 2, fault)
+    said = [process.communicate(timeout=300)[1] for process in both]
+    assert [process.returncode for process in both] == exit_codes, said
+    for words, start in zip(said, says, strict=True):
+        lines = [line for line in words.splitlines() if line.startswith("error")]
+        assert len(lines) == bool(start) and all(line.startswith(start) for line in lines), said
+
+
+@pytest.mark.slow
+def test_the_launcher_of_another_machine_ends_too(tmp_path):
+    """torch's launchers don't tell each other that a process failed; theirs are two machines here."""
+    (tmp_path / "failing.py").write_text(FAILING)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = ["--nnodes", "2", "--nproc_per_node", "1", "--master_port", str(free.getsockname()[1])]
+    command = [sys.executable, "-m", "torch.distributed.run", *place, "--master_addr", "127.0.0.1"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    launchers = [
+        subprocess.Popen(
+            [*command, "--node_rank", str(rank), str(tmp_path / "failing.py"), "1"],
+            env=environment, stdout=-1, stderr=-1, text=True,
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    said = [launcher.communicate(timeout=300)[1] for launcher in launchers]
+    assert all(launcher.returncode for launcher in launchers), said
+    assert "error: another process of this run has failed: look for its own message" in said[0]
+    assert "error: process 1 of 2: the disk is full" in said[1] and "another process" not in said[1]

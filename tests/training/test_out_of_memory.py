@@ -46,8 +46,8 @@ def test_a_micro_batch_that_does_not_fit_is_halved_and_the_losses_stay(workplace
     assert run() == 0
     said = capsys.readouterr().out
     step = (how["first"] + 1) // 2
-    assert f"out of memory in step {step}: it goes on with micro-batches of 8 instead of 16" in said
-    assert f"out of memory in step {step}: it goes on with micro-batches of 4 instead of 8" in said
+    assert f"out of memory in step {step}: the run goes on with micro-batches of 8 instead of 16" in said
+    assert f"out of memory in step {step}: the run goes on with micro-batches of 4 instead of 8" in said
     assert history("out", "loss") == pytest.approx(history("plain", "loss"), abs=2e-5)
     assert history("out", "grad_norm") == pytest.approx(history("plain", "grad_norm"), rel=1e-4)
 
@@ -94,7 +94,7 @@ def test_a_process_whose_memory_is_too_small_goes_on_alone_with_smaller_ones(wor
     both = start_processes(RANK, 2)
     said = [process.communicate(timeout=300) for process in both]
     assert [process.returncode for process in both] == [0, 0], said
-    line = "process 1: out of memory in step 1: it goes on with micro-batches of {} instead of {}; the batch of a step"
+    line = "process 1: out of memory in step 1: the run goes on with micro-batches of {} instead of {}; the batch of"
     assert line.format(6, 12) in said[1][0] and line.format(3, 6) in said[1][0]
     assert said[1][0].count("out of memory") == 2 and "out of memory" not in said[0][0]
     assert history("two", "loss") == pytest.approx(history("one", "loss"), abs=2e-5)

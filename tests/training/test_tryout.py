@@ -82,7 +82,7 @@ def test_the_largest_micro_batch_that_fits_is_taken_and_said(gpu, tmp_path, monk
     # 800 kB are usable, less 8 bytes for each of the parameters; 16 sequences need 580 kB, 32 would need 1,060.
     assert 580_000 < 800_000 - 8 * model.num_parameters() < 1_060_000
     assert (args.per_device_train_batch_size, args.gradient_accumulation_steps) == (16, 2) and gpu == [1, 2, 4, 8, 16]
-    assert lines[0].startswith("micro-batch: 16 sequences (the largest power of two that fits into 0.0 GB, tried")
+    assert lines[0].startswith("micro-batch: 16 sequences (the largest power of two that was seen to fit into 0.0 GB;")
 
 
 def test_all_processes_take_what_fits_on_each(gpu, tmp_path, monkeypatch):
@@ -144,3 +144,9 @@ def test_a_compiler_that_fails_is_said(monkeypatch):
     monkeypatch.setattr(tryout, "seconds_of", lambda *_: 1.0)
     monkeypatch.setattr(tryout.acceleration, "compile_a_little", fails)
     assert tryout._compile(*made(), 10**6) == (False, "off: tried, and RuntimeError: Failed to find C compiler.")
+
+
+@pytest.mark.slow
+def test_the_model_is_timed_with_and_without_a_compiler():
+    pays, line = tryout._compile(*made(), 10**9)
+    assert line.startswith(("on: a micro-batch took", "off: a micro-batch took")) and pays is line.startswith("on")
