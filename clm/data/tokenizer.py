@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -131,7 +132,12 @@ def write(tokenizer: PreTrainedTokenizerBase, folder: Path, context: int | None 
             where generation needs it. Only tokenizer_config.json says so: no text gets other ids, and tokenizer.json,
             by which a run knows its tokenizer, is the same.
     """
-    tokenizer.save_pretrained(folder)
+    try:
+        tokenizer.save_pretrained(folder)
+    except Exception as error:
+        if found := re.search(r"os error (\d+)", str(error)):  # tokenizers has no OSError of its own
+            raise OSError(int(found[1]), os.strerror(int(found[1])), str(folder)) from None
+        raise
     path = folder / "tokenizer_config.json"
     settings = read_json(path)
     if settings.get("tokenizer_class") == "TokenizersBackend":

@@ -23,7 +23,7 @@ def disk_fault(error: BaseException) -> str | None:
     """What is wrong with the disk, where that is why `error` was raised."""
     text = str(error)
     if isinstance(error, OSError) and error.errno in _FULL:
-        return f"the disk is full ({error.filename or 'no file named'})"
+        return f"the disk is full ({error.filename})" if error.filename else "the disk is full"
     if isinstance(error, SafetensorError) and any(f"os error {number}" in text for number in _FULL):
         return "the disk is full (model.safetensors)"
     if isinstance(error, RuntimeError) and "PytorchStreamWriter failed" in text:  # it keeps the reason to itself
@@ -40,7 +40,7 @@ def _own_line(error: BaseException) -> str | None:
             "with --ipc=host or --shm-size 8g, then run the same command again"
         )
     if fault := disk_fault(error):
-        return f"{fault}: free some space, then run the same command again; the last checkpoint is intact"
+        return f"{fault}: free some space, then run the same command again; what was saved before is intact"
     no_memory = isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in text
     if no_memory or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return (

@@ -14,7 +14,7 @@ from transformers.integrations import integration_utils
 
 from clm.config.fields import MUON
 from clm.errors import UserError
-from clm.launch.launcher import asks_for, processes_asked_for
+from clm.launch.launcher import accelerate_file, asks_for, processes_asked_for
 
 
 def check_precision(bf16: bool) -> None:
@@ -25,9 +25,11 @@ def check_precision(bf16: bool) -> None:
     """
     launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     if launched not in ("no", "bf16" if bf16 else "no"):
+        file = accelerate_file()
         raise UserError(
-            f"the accelerate file sets mixed_precision: {launched}, the recipe bf16: {str(bf16).lower()}: precision is "
-            "the recipe's, take mixed_precision out of the accelerate file"
+            f"the accelerate file {'' if file == 'none' else f'{file} '}sets mixed_precision: {launched}, the recipe "
+            f"bf16: {str(bf16).lower()}: precision is the recipe's, take mixed_precision out of the file, or launch "
+            "with --mixed_precision no"
         )
 
 

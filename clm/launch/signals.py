@@ -4,13 +4,14 @@ import ctypes
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from clm.errors import Stopped
+from clm.errors import Stopped, UserError
 
 _LAUNCHER_ENDED = signal.SIGUSR2
 _ASKED_BY = {
@@ -49,8 +50,16 @@ def caught() -> Iterator[None]:
     """Catch the signals. Each raises Stopped wherever the process is; within `deferred` it is only remembered.
 
     A second signal ends the process at once.
+
+    Raises:
+        UserError: this isn't the main thread, which alone gets signals.
     """
     global _reason
+    if threading.current_thread() is not threading.main_thread():
+        raise UserError(
+            "a run was started in a thread beside the main one, where no signal could stop it: call it in "
+            "the main thread, or as a process of its own"
+        )
     _reason = None
     before = {number: signal.signal(number, _ask) for number in _ASKED_BY}
     _follow_launcher()

@@ -1,5 +1,8 @@
 """The loss curve as a picture, for the model card."""
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 
 from clm.numbers import large
@@ -12,9 +15,10 @@ _STYLE = {"training": {"color": "#83878f", "linewidth": 1.2}, "validation": {"co
 def draw(run: RunRecord) -> bytes | None:
     """Training and validation loss against tokens (steps where tokens aren't known) as a PNG; None without a curve."""
     # Here, for only a run's end and a report need it, and it takes half a second to load.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import FuncFormatter
+    with _without_warnings():
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+        from matplotlib.ticker import FuncFormatter
 
     lines = loss_chart([run], [run.name]).lines
     if not lines:
@@ -36,3 +40,15 @@ def draw(run: RunRecord) -> bytes | None:
     picture = BytesIO()
     figure.savefig(picture, format="png")
     return picture.getvalue()
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Where no home can be written, matplotlib makes a folder that it deletes again, and warns of that in two lines."""
+    log = logging.getLogger("matplotlib")
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(before)

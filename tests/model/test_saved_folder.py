@@ -126,3 +126,15 @@ def test_our_own_samples_are_drawn_as_ever_and_without_a_word(folder, caplog):
     plain.generation_config = type(plain.generation_config)(bos_token_id=0, eos_token_id=0)
     assert continue_prompts(model, tokenizer, [LONG], 9) == continue_prompts(plain, tokenizer, [LONG], 9)
     assert caplog.text == ""
+
+
+def test_more_new_tokens_than_there_is_room_for(folder, context, caplog):
+    """No saved setting overrules `max_new_tokens` of a call: what becomes of it, as docs/run-folder.md says."""
+    generate = pipeline("text-generation", model=str(folder))
+    with pytest.raises(IndexError):
+        generate("the word", max_new_tokens=context)
+    assert f"exceeded the model's predefined maximum length ({context})" in caplog.text
+    cut = generate(LONG, max_new_tokens=8, handle_long_generation="hole", return_tensors=True)
+    assert len(cut[0]["generated_token_ids"]) == context
+    with pytest.raises(ValueError, match="the number of desired tokens exceeds the models max length"):
+        generate(LONG, max_new_tokens=context, handle_long_generation="hole")
