@@ -143,6 +143,17 @@ def test_one_line_is_divided_inside(letters, pieces):
         assert all(part == text[: len(part)] or part[0] == " " for part in train + validation)
 
 
+@pytest.mark.parametrize("lengths", [[40_000, 40_000], [30_000, 20, 20, 30_000], [60_000, *[90] * 100]], ids=str)
+def test_a_few_very_long_lines_are_divided_inside(lengths):
+    chance = random.Random(0)
+    lines = ["".join(chance.choices("abc def ghi ", k=length)).strip() for length in lengths]
+    for seed in range(10):  # whole lines would make up to half of the text, or nine tenths
+        text = "\n".join(lines)
+        train, validation, note = divide(Texts(([text], False)), seed=seed)
+        assert sum(map(len, train + validation)) == len(text)
+        assert sum(map(len, validation)) <= 0.1 * len(text), note
+
+
 def test_no_letter_is_parted_from_its_marks():
     text = "ก็" * 5_000
     train, validation, _ = divide(Texts((["".join(random.Random(0).choices(["ก็", "ขี้", "คำ"], k=5_000))], False)))
@@ -156,8 +167,8 @@ def test_one_line_of_many_documents_is_told_what_parts_them():
     with pytest.raises(UserError) as caught:
         divide(Texts(([line], False)))
     assert str(caught.value) == (
-        "the texts: is one document of one line, and holds <|endoftext|> 999 times: if that stands between documents, "
-        "set document_separator to <|endoftext|>; else give validation_file"
+        "the texts: has too few documents and lines to set some apart for validation, and holds <|endoftext|> 999 "
+        "times: if that stands between documents, set document_separator to <|endoftext|>; else give validation_file"
     )
 
 

@@ -1,14 +1,11 @@
 """The validation split: some documents of a source, chosen by a seeded hash of their content.
 
 So the choice depends neither on the order of the documents nor on how they are read, and equal documents fall
-on the same side. One survey pass keeps 8 bytes a document; where there are too few documents, it is repeated
-over stretches of lines.
+on the same side.
 """
 
-from array import array
 from collections.abc import Iterable, Iterator
 from itertools import compress
-from typing import NamedTuple
 
 import numpy as np
 import xxhash
@@ -16,21 +13,10 @@ import xxhash
 from clm.data.sources.documents import Notes, NoText, Source
 from clm.data.sources.packed import CHUNK_BYTES, Batch, assemble, pack
 from clm.data.sources.stretches import cut_stretches
+from clm.data.sources.survey import Survey, surveyed
 from clm.errors import UserError
 
 _LONG = f"{CHUNK_BYTES >> 21} MiB"  # longer documents come in pieces
-MARKERS = ("<|endoftext|>", "<|end_of_text|>", "</s>")  # what others put between documents
-SHORTEST_WITHIN_LINES = 20  # characters of a stretch that may end inside a line
-STRETCHES = 10  # in a validation text that isn't of whole documents, about
-
-
-class Survey(NamedTuple):
-    """What the survey found: which unit, in order, is validation text, and what a unit is."""
-
-    sides: np.ndarray  # bool, one a unit
-    stretch: int  # characters of a stretch at least; 0: units are documents
-    within_lines: bool  # a stretch may end inside a line
-    fingerprint: dict  # of the source as it was
 
 
 class HoldOut:
@@ -67,43 +53,10 @@ class HoldOut:
     def survey(self) -> Survey:
         """The survey, made at the first call and checked against a source that changed since."""
         if self._survey is None:
-            self._survey = self._make_survey()
+            self._survey = surveyed(self.base, self.percentage, self.seed)
         if self._survey.fingerprint != self.base.fingerprint():
             raise UserError(f"{self.base.origin}: changed while it was read; run again when it no longer does")
         return self._survey
-
-    def _make_survey(self) -> Survey:
-        fingerprint = self.base.fingerprint()
-        hashes, size = _hash_documents(self.base.documents(), self.seed)
-        if len(hashes) * self.percentage >= 100:
-            sides = _smallest(hashes, round(len(hashes) * self.percentage / 100))
-            if sides is not None:
-                return Survey(sides, 0, False, fingerprint)
-        stretch = max(1, int(size * self.percentage / 100 / STRETCHES))
-        sides = self._stretches(stretch, within_lines=False)
-        if sides is not None:
-            return Survey(sides, stretch, False, fingerprint)
-        self._refuse_markers()
-        sides = self._stretches(stretch, within_lines=True) if stretch >= SHORTEST_WITHIN_LINES else None
-        if sides is None:
-            raise UserError(
-                f"{self.base.origin}: too few different documents or lines ({size:,} characters) to set some apart for "
-                "validation; give validation_file, or more text"
-            )
-        return Survey(sides, stretch, True, fingerprint)
-
-    def _stretches(self, length: int, within_lines: bool) -> np.ndarray | None:
-        hashes = _hash_stretches(cut_stretches(self.base.documents(), length, within_lines), self.seed)
-        return _smallest(hashes, max(1, round(len(hashes) * self.percentage / 100)))
-
-    def _refuse_markers(self) -> None:
-        """UserError where a text that seems to be one document spells out what stands between documents elsewhere."""
-        for marker in MARKERS:
-            if count := sum(batch.data.count(marker.encode()) for batch in self.base.documents()):
-                raise UserError(
-                    f"{self.base.origin}: is one document of one line, and holds {marker} {count:,} times: if that "
-                    f"stands between documents, set document_separator to {marker}; else give validation_file"
-                )
 
 
 class Side:
@@ -167,36 +120,6 @@ class Side:
         return [Side(part, self.validation) for part in parts]
 
 
-def _hash_documents(batches: Iterable[Batch], seed: int) -> tuple[array, int]:
-    """Hashes of all documents, and the characters that they hold."""
-    hashes = array("Q")
-    size = 0
-    open_hash = None  # of a document that goes on over batches
-    digest = xxhash.xxh3_64_intdigest
-    for batch in batches:
-        documents = batch.documents
-        size += len(batch.data.decode(errors="ignore"))
-        if open_hash is not None:
-            open_hash.update(documents[0])
-            if batch.continues and len(documents) == 1:
-                continue
-            hashes.append(open_hash.intdigest())
-            documents, open_hash = documents[1:], None
-        if batch.continues:
-            open_hash = xxhash.xxh3_64(documents[-1], seed)
-            documents = documents[:-1]
-        hashes.extend([digest(document, seed) for document in documents])
-    return hashes, size
-
-
-def _smallest(hashes: array, count: int) -> np.ndarray | None:
-    """Marks the `count` smallest hashes, or with equal ones about so many; None if that is none or all."""
-    values = np.frombuffer(hashes, np.uint64)
-    last = np.partition(values, count - 1)[count - 1]
-    choices = [sides for sides in (values <= last, values < last) if sides.any() and not sides.all()]
-    return min(choices, key=lambda sides: abs(int(sides.sum()) - count), default=None)
-
-
 def _by_number(batches: Iterable[Batch], wanted: np.ndarray) -> Iterator[Batch]:
     number = 0
     for batch in batches:
@@ -224,19 +147,6 @@ def _by_hash(batches: Iterable[Batch], percentage: float, seed: int, validation:
         if any(here):
             chosen = batch.separator.join(compress(documents, here))
             yield Batch(chosen, batch.separator, batch.continues and not validation)
-
-
-def _hash_stretches(stretches: Iterable[tuple[str, bool, bool]], seed: int) -> array:
-    """Hashes of all stretches; one of white space, which ends a document, has that of the one before."""
-    hashes = array("Q")
-    state, blank = xxhash.xxh3_64(seed=seed), True
-    for text, stretch_ends, _ in stretches:
-        state.update(text.encode())
-        blank = blank and text.isspace()
-        if stretch_ends:
-            hashes.append(hashes[-1] if blank else state.intdigest())
-            state, blank = xxhash.xxh3_64(seed=seed), True
-    return hashes
 
 
 def _chosen_stretches(
