@@ -12,6 +12,7 @@ import io
 import json
 import lzma
 import re
+import shutil
 import tarfile
 import warnings
 import zipfile
@@ -20,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from clm.data.sources import packed
@@ -31,7 +32,10 @@ FEW, MANY = 60, 3_000  # examples of each reader
 
 
 FUZZED = {}
-NAMES = ["plain_text", "noise", "json_lines", "json_of_any_shape", "tables", "parquet", "archives", "damage", "names"]
+NAMES = [
+    *("plain_text", "encodings", "noise", "json_lines", "json_of_any_shape", "tables", "parquet"),
+    *("archives", "folders", "damage", "names"),
+]
 
 
 def fuzzed(*strategies):
@@ -110,6 +114,32 @@ def plain_text(tmp_path, text, pack, encoding, separator):
     literal = separator if separator in ("<|endoftext|>", "ab") else ""
     without = [re.sub(r"\s", "", part.replace(literal, "") if literal else part) for part in ("".join(got), text)]
     assert without[0] == without[1]
+
+
+encoded = st.sampled_from(
+    ["cp1252", "latin-1", "koi8-r", "cp1251", "shift_jis", "gb18030", "big5", "euc_kr", "utf-16-le"]
+)
+
+
+@fuzzed(
+    encoded.flatmap(
+        lambda name: st.tuples(
+            st.just(name), st.text(st.characters(codec=name, exclude_characters="\u3164¥‾"), max_size=60)
+        )
+    ),
+    packs,
+)
+def encodings(tmp_path, encoded, pack):
+    encoding, text = encoded
+    data = text.encode(encoding)
+    assume(data.decode(encoding) == text and "\0" not in text and not text.startswith("\ufeff"))
+    got, said = read(tmp_path / f"a.txt{pack}", PACK[pack](data), text_encoding=encoding)
+    if got is None:
+        assert is_noise(said) or not text.strip() or "isn't read" in said, said
+    elif "was read so" not in said:
+        assert got == [text]
+    elif "is UTF-8, and was read so" in said:
+        assert "".join(got).encode() == data.removeprefix(codecs.BOM_UTF8)
 
 
 @fuzzed(st.binary(max_size=300), st.sampled_from([".txt", ".jsonl", ".csv", ".tsv", ".parquet", ".zip", ".tar", ".gz"]))
@@ -241,6 +271,64 @@ def archives(tmp_path, members, kind):
         for name, suffix in (("e.pdf", ".pdf"), ("g", "no suffix")):  # each is counted, with its size
             assert not sizes.get(name) or f"1 {suffix} ({sizes[name]} byte" in said
         assert "README.md" not in sizes or "README.md" in said
+
+
+file_names = st.sampled_from(
+    [
+        "a.txt",
+        "b c/ü.txt",
+        "d.md",
+        "e.pdf",
+        ".f.txt",
+        "README.md",
+        "LICENSE",
+        "g",
+        ".git/h.txt",
+        "i.txt.gz",
+        "[j]/k.TXT",
+    ]
+)
+
+
+@fuzzed(st.lists(st.tuples(file_names, words), max_size=8, unique_by=lambda file: file[0]))
+def folders(tmp_path, files):
+    folder = tmp_path / "folder"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    sizes, read_texts, about = {}, {}, {}
+    for name, text in files:
+        (folder / name).parent.mkdir(exist_ok=True)
+        data = gzip.compress(text.encode()) if name.endswith(".gz") else text.encode()
+        (folder / name).write_bytes(data)
+        sizes[name] = len(data)
+        if name == "README.md":
+            about[name] = text
+        elif name.split(".")[-1].lower() in ("txt", "md", "gz") and name[0] != ".":
+            read_texts[name] = text
+    left = {name: sizes[name] for name in ("e.pdf", "g") if sizes.get(name)}
+    taken = read_texts or about
+    try:
+        found = find_files(str(folder), "train_file")
+    except UserError as error:
+        assert sum(left.values()) > sum(sizes[name] for name in taken) or not any(sizes[name] for name in taken)
+        for name, size in left.items():
+            assert not taken or f"{name.removeprefix('e') if name == 'e.pdf' else 'no suffix'} ({size} byte" in str(
+                error
+            )
+        return
+    assert {str(path.relative_to(folder)) for path in found.paths} == set(taken)
+    said = " ".join(found.notes)
+    for name, size in left.items():
+        assert f"1 {'.pdf' if name == 'e.pdf' else 'no suffix'} ({size} byte" in said
+    assert taken is about or "README.md" not in sizes or "README.md, about the text" in said
+    for path in found.paths:  # each alone, for one may be refused
+        text = taken[str(path.relative_to(folder))].removeprefix("\ufeff")
+        got, why = read(path, path.read_bytes())
+        assert (
+            got == kept([text])
+            or (got is None and (is_noise(why) or not text.strip() or "isn't read" in why))
+            or ("was read so" in why)
+        ), why
 
 
 @fuzzed(
