@@ -48,7 +48,7 @@ gpu-check: $(VENV)/.run
 	$(BIN)/python -m benchmarks.gpu
 
 pictures: $(VENV)/.dev
-	$(BIN)/python -m benchmarks.pictures
+	$(BIN)/python -m benchmarks.pictures $(if $(wildcard runs/quickstart/all_results.json),--run runs/quickstart)
 
 clean:
 	rm -rf $(VENV) .cache runs

@@ -154,16 +154,24 @@ def command(run: RunRecord) -> str:
     return f"accelerate launch {launcher}run_clm.py \\\n    --config {recipe} \\\n    --output_dir {again}"
 
 
-def history(explanation: Json) -> list[tuple[str, ...]]:
-    """What was said at each evaluation: step, loss, verdict, band to expect, end as forecast, what was found."""
-    found = []
+def history(explanation: Json) -> list[dict[str, str]]:
+    """What was said at each evaluation: `step`, `loss`, `expected` band, `verdict`, `end` as forecast, and `found`."""
+    rows = []
     for said in explanation.get("history") or []:
         band, made = said["band"], said["forecast"]
-        expected = f"{band[0]:.2f} to {band[1]:.2f}" if band else ""
-        end = f"{made['loss']:.2f} ({made['low']:.2f} to {made['high']:.2f})" if made else ""
-        names = ", ".join(said["findings"])
-        found.append((whole(said["step"]), fixed(said["loss"]), said["verdict"], expected, end, names))
-    return found
+        rows.append({
+            "step": whole(said["step"]),
+            "loss": fixed(said["loss"]),
+            "expected": f"{band[0]:.2f} to {band[1]:.2f}" if band else UNKNOWN,
+            "verdict": said["verdict"],
+            "end": f"{made['loss']:.2f} ({made['low']:.2f} to {made['high']:.2f})" if made else _no_forecast(said),
+            "found": ", ".join(said["findings"]),
+        })  # fmt: skip
+    return rows
+
+
+def _no_forecast(said: Json) -> str:
+    return "it is the end" if said["step"] >= (said["total_steps"] or math.inf) else "can't say"
 
 
 def samples(run: RunRecord) -> list[tuple[str, list[tuple[int, list[tuple[str, str]]]]]]:

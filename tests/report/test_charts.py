@@ -41,15 +41,16 @@ def test_band_and_forecast_lie_on_the_same_axes_and_go_on_at_the_mean_pace(tmp_p
 def test_past_forecasts_lie_where_they_were_made_and_are_told_in_a_table(tmp_path):
     run = read_run(make_run(tmp_path / "made"))
     made = {"loss": 4.25, "low": 4, "high": 4.5}
-    said = {"step": 5, "loss": 4.75, "verdict": "within", "band": [3, 6], "forecast": made, "findings": ["overfitting"]}
+    said = {"step": 5, "loss": 4.75, "verdict": "within", "band": [3, 6], "forecast": made, "findings": ["overfitting"],
+            "total_steps": 10}  # fmt: skip
     end = {**said, "step": 10, "loss": 4.25, "verdict": "can't say", "band": None, "forecast": None, "findings": []}
     explained = explanation() | {"history": [said, end]}
     found = points(loss_chart([run], ["made"], explained))
     assert found["end as forecast then"] == [[5, 80, 10.0, 4.25]]
     assert found["end as forecast then, interval"] == [[5, 80, 10.0, 4, 4.5]]
-    assert rows.history(explained) == [
-        ("5", "4.7500", "within", "3.00 to 6.00", "4.25 (4.00 to 4.50)", "overfitting"),
-        ("10", "4.2500", "can't say", "", "", ""),
+    assert [list(row.values()) for row in rows.history(explained)] == [
+        ["5", "4.7500", "3.00 to 6.00", "within", "4.25 (4.00 to 4.50)", "overfitting"],
+        ["10", "4.2500", "not known", "can't say", "it is the end", ""],
     ]
 
 
