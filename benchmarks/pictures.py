@@ -1,10 +1,12 @@
 """The pictures of the README and docs, light and dark, from the figures in benchmarks/results.
 
-`python -m benchmarks.pictures` draws them. With --run RUN_DIR it first takes the quickstart's curve from that run.
+`python -m benchmarks.pictures` draws them. With --run RUN_DIR it also takes the quickstart's curve from that run, and a
+headless Chromium's pictures of its report.
 """
 
 import argparse
 import json
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,14 +17,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
-from clm.explain import normal, outlook
+from clm.explain import explanation, normal, outlook
 from clm.explain.setup import of_run
 from clm.files import write_json
+from clm.report.report import write_report
 from clm.runs.record import read_run
+from tests.browser import CHROMIUM, browser
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS, PICTURES = ROOT / "benchmarks/results", ROOT / "docs/pictures"
 CURVE = RESULTS / "quickstart-curve.json"
+REPORT_SIZE = (1080, 1400)  # pixels: down to the end of the main chart
 SHARES = (0.25, 0.5, 0.75)  # of the steps, at which the end is forecast; at 0.25 too little is known
 THEMES = {
     "light": {"paper": "#ffffff", "ink": "#1d1f23", "soft": "#5c616b", "line": "#dedfdb", "blue": "#1f5fbf",
@@ -50,6 +55,21 @@ def take_curve(run_dir: Path) -> None:
         "band": normal.band(setup, setup.total_steps, of_training=False),
         "forecasts": forecasts,
     })  # fmt: skip
+
+
+def take_report(run_dir: Path) -> int:
+    """Pictures of the top of a run's report, light and dark, as a headless Chromium shows it; how many were taken."""
+    if CHROMIUM is None:
+        print("the report's pictures stay as they are: there is no Chromium here")
+        return 0
+    with tempfile.TemporaryDirectory() as name:
+        page = Path(name) / "report.html"
+        write_report(run_dir, explanation.made_anew(read_run(run_dir)), page)
+        with browser(Path(name) / "profile") as tab:
+            for theme in THEMES:
+                tab.open(page, *REPORT_SIZE, dark=theme == "dark")
+                tab.picture(PICTURES / f"report-{theme}.png", REPORT_SIZE[1])
+    return len(THEMES)
 
 
 def quickstart(axes: Axes, theme: dict[str, str]) -> None:
@@ -84,6 +104,27 @@ def time_to_loss(axes: Axes, theme: dict[str, str]) -> None:
              ylabel="validation loss, nats per token")  # fmt: skip
 
 
+def killed(axes: Axes, theme: dict[str, str]) -> None:
+    """The losses that a run printed which was killed three times, on those of the same run undisturbed."""
+    found = json.loads((RESULTS / "killed.json").read_text("utf-8"))
+    axes.plot(*np.array(found["undisturbed"]).T, color=theme["blue"], lw=7, alpha=0.35, solid_capstyle="round",
+              label="undisturbed")  # fmt: skip
+    for place, points in enumerate(found["starts"]):
+        steps, losses = np.array(points).T
+        axes.plot(steps, losses, color=theme["ink"], lw=1, marker="o", ms=3.2,
+                  label="killed, and the same command typed again" if place == 0 else None)  # fmt: skip
+    for place, points in enumerate(found["starts"][:-1]):
+        step, loss = points[-1]
+        resumed = found["starts"][place + 1][0][0] - found["shape"]["logging_steps"]  # it prints the next one first
+        axes.plot([step], [loss], "X", color=theme["orange"], ms=10, label="kill -9" if place == 0 else None)
+        axes.annotate(f"killed after {step},\nresumed from {resumed}", (step, loss), (8, 22), color=theme["orange"],
+                      textcoords="offset points", fontsize=9.5)  # fmt: skip
+    if found["equal_weights"]:
+        axes.text(0.02, 0.06, "at the end: the same weights, byte for byte", transform=axes.transAxes,
+                  color=theme["green"], fontweight="bold")  # fmt: skip
+    axes.set(xlabel="optimizer step", ylabel="training loss, nats per token", xlim=(0, found["shape"]["max_steps"]))
+
+
 def text_to_blocks(axes: Axes, theme: dict[str, str]) -> None:
     """The way of a text to the blocks that a model reads."""
     boxes = [
@@ -110,6 +151,7 @@ def text_to_blocks(axes: Axes, theme: dict[str, str]) -> None:
 
 DRAWN: dict[str, tuple[Callable[[Axes, dict[str, str]], None], tuple[float, float]]] = {
     "quickstart": (quickstart, (8.2, 4.2)),
+    "killed": (killed, (8.2, 3.9)),
     "time-to-loss": (time_to_loss, (8.2, 3.6)),
     "text-to-blocks": (text_to_blocks, (12, 1.9)),
 }
@@ -138,13 +180,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", type=Path, metavar="RUN_DIR", help="a finished quickstart's folder")
     args = parser.parse_args()
+    PICTURES.mkdir(exist_ok=True)
+    shots = 0
     if args.run:
         take_curve(args.run)
-    PICTURES.mkdir(exist_ok=True)
+        shots = take_report(args.run)
+    else:
+        print("the quickstart's curve and the report's pictures stay as they are: they need --run RUN_DIR")
     for name in DRAWN:
         for theme in THEMES:
             draw(name, theme)
-    print(f"{len(DRAWN) * len(THEMES)} pictures in {PICTURES.relative_to(ROOT)}")
+    print(f"{len(DRAWN) * len(THEMES) + shots} pictures in {PICTURES.relative_to(ROOT)}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Every command in the README is run: here, or by the whole-program test that the table names."""
+"""Every command in the README is run by a test below, as written but for toy sizes and a Hub of its own."""
 
 import os
 import re
@@ -10,38 +10,35 @@ from pathlib import Path
 import pytest
 
 from clm.__main__ import main as clm
-from tests.test_docs import ROOT, defines
+from tests.hub_server import HubServer
+from tests.test_docs import ROOT
 from tests.tiny import make_text
+from tests.wikitext import add_wikitext, wikitext_rows
 
 README = (ROOT / "README.md").read_text("utf-8")
 SMALL = ["--max_steps", "4", "--eval_steps", "2", "--save_steps", "2", "--logging_steps", "1", "--n_layer", "1",
          "--n_head", "2", "--n_embd", "16", "--block_size", "16", "--vocab_size", "300", "--use_cpu"]  # fmt: skip
 OWN_TEXT = "accelerate launch -q run_clm.py --config recipes/own-text.json"
 WT103 = "run_clm.py --config recipes/wt103.json"
-
-HERE = {  # run by a test below, as written
-    "make quickstart",
-    f"{OWN_TEXT} --train_file my_text/",
-    'python -m clm generate --model runs/own-text --prompt "Once upon a time"',
+ON_8 = "accelerate launch -q --config_file recipes/accelerate/ddp.yaml --num_processes 8"
+PUSHED = f"{OWN_TEXT} --push_to_hub --hub_model_id you/name"
+PUSH = "python -m clm push runs/own-text --hub_model_id you/name"
+OF_A_LOG = (
+    "python -m clm explain main.log --n_layer 12 --n_embd 768 --vocab_size 50257 --block_size 1024 "
+    "--global_batch_size 512"
+)
+OF_NO_RUN = [
     "python -m clm explain --config recipes/wt103-seed.json --step 3000 --loss 3.9",
-    "python -m clm explain runs/own-text",
-    "python -m clm runs",
     "python -m clm plan --config recipes/wt103.json --device h100",
     "python -m clm plan --config recipes/wt103.json --processes 32 --device h100",
-}
-ELSEWHERE = {  # needs a Hub or several processes: run by this test, on a smaller recipe or a server of its own
-    f"accelerate launch -q {WT103}": "tests/test_full_size.py::test_wt103_runs_two_optimizer_steps_on_a_cpu",
-    f"accelerate launch -q --config_file recipes/accelerate/ddp.yaml --num_processes 8 {WT103}":
-        "tests/test_launching.py::test_accelerate_takes_the_file_and_the_line_in_it",
-    f"{OWN_TEXT} --push_to_hub --hub_model_id you/name":
-        "tests/test_push.py::test_a_finished_run_is_pushed_whole_and_without_its_checkpoints",
-    "python -m clm push runs/own-text --hub_model_id you/name":
-        "tests/hub/test_background.py::test_what_stays_ends_in_a_finished_run_and_the_command_that_pushes_it",
-    "python -m clm explain main.log --n_layer 12 --n_embd 768 --vocab_size 50257 --block_size 1024 "
-    "--global_batch_size 512":
-        "tests/explain/test_any_log.py::test_keys_may_come_from_the_command_line_alone_and_stand_anywhere",
-    "source .venv/bin/activate": "tests/test_readme.py::test_make_quickstart_launches_the_recipe",
-}  # fmt: skip
+]
+OF_A_RUN = [
+    'python -m clm generate --model runs/own-text --prompt "Once upon a time"',
+    "python -m clm explain runs/own-text",
+    "python -m clm runs",
+]
+TESTED = ["make quickstart", "source .venv/bin/activate", f"{OWN_TEXT} --train_file my_text/", PUSHED, PUSH, OF_A_LOG,
+          f"accelerate launch -q {WT103}", f"{ON_8} {WT103}", *OF_NO_RUN, *OF_A_RUN]  # fmt: skip
 
 
 def commands() -> list[str]:
@@ -50,14 +47,8 @@ def commands() -> list[str]:
     return [re.sub(r"\s+#.*", "", line) for line in lines if re.match(r"(make|source|accelerate|python|docker) ", line)]
 
 
-def test_every_command_is_one_that_a_test_runs():
-    assert sorted(commands()) == sorted([*HERE, *ELSEWHERE])
-
-
-@pytest.mark.parametrize("test", sorted(ELSEWHERE.values()))
-def test_the_tests_of_the_others_are_there(test):
-    file, name = test.split("::")
-    assert defines((ROOT / file).read_text("utf-8"), name)
+def test_every_command_is_one_that_a_test_below_runs():
+    assert sorted(commands()) == sorted(TESTED)
 
 
 @pytest.fixture
@@ -73,32 +64,91 @@ def words(command: str) -> list[str]:
     return [word.strip('"') for word in re.findall(r'"[^"]*"|\S+', command)]
 
 
-def test_own_text_from_training_to_explanation(clone, capsys):
-    program = [str(Path(sys.executable).parent / "accelerate"), *words(f"{OWN_TEXT} --train_file my_text/")[1:]]
+def launch(command: str, *more: str, hub: HubServer | None = None) -> subprocess.CompletedProcess:
+    """Run the README's line with `more` words at its end, on this repository's program."""
+    program = [str(Path(sys.executable).parent / "accelerate"), *words(command)[1:], *more]
     program[program.index("run_clm.py")] = str(ROOT / "run_clm.py")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*program, *SMALL], capture_output=True, text=True, env=environment)
+    environment = hub.env(Path("home").resolve()) if hub else dict(os.environ)
+    environment |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(program, capture_output=True, text=True, env=environment)
+
+
+def test_own_text_from_training_to_explanation(clone, capsys):
+    done = launch(f"{OWN_TEXT} --train_file my_text/", *SMALL)
     assert done.returncode == 0, done.stderr
-    for command in sorted(HERE):
-        if ("own-text" in command and command.startswith("python")) or command.endswith("runs"):
-            capsys.readouterr()
-            assert clm(words(command)[3:]) == 0, command
-            assert capsys.readouterr().out, command
+    for command in OF_A_RUN:
+        capsys.readouterr()
+        assert clm(words(command)[3:]) == 0, command
+        assert capsys.readouterr().out, command
 
 
 def test_the_launcher_adds_nothing_after_our_line(clone):
-    program = [str(Path(sys.executable).parent / "accelerate"), *words(f"{OWN_TEXT} --train_file nowhere/")[1:]]
-    program[program.index("run_clm.py")] = str(ROOT / "run_clm.py")
-    done = subprocess.run(program, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    done = launch(f"{OWN_TEXT} --train_file nowhere/")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("error: ") and "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("command", sorted(command for command in HERE if "plan" in command or "--loss" in command))
+def test_a_run_is_pushed_at_its_end_and_by_the_command(clone):
+    with HubServer() as hub:
+        done = launch(PUSHED, *SMALL, hub=hub)
+        assert done.returncode == 0, done.stderr
+        pushed = dict(hub.repos["model", "you/name"].files)
+        hub.repos.clear()
+        again = subprocess.run(
+            [sys.executable, *words(PUSH)[1:]],
+            capture_output=True, text=True, env=hub.env(Path("home").resolve()) | {"PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+        assert again.returncode == 0, again.stderr
+        assert hub.repos["model", "you/name"].files.keys() == pushed.keys()
+    assert {"model.safetensors", "README.md", "report.html"} <= pushed.keys()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("command", "processes"), [(f"accelerate launch -q {WT103}", 1), (f"{ON_8} {WT103}", 2)])
+def test_wikitext_103_on_one_device_and_on_several(clone, monkeypatch, command, processes):
+    """Two processes on this CPU in the place of eight GPUs; test_full_size.py has the model at its full size."""
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    with HubServer() as hub:
+        add_wikitext(hub, wikitext_rows(40, seed=0), wikitext_rows(3, seed=1), wikitext_rows(2, seed=2))
+        line = command.replace("--num_processes 8", f"--num_processes {processes}")
+        done = launch(line, *SMALL, hub=hub)
+    assert done.returncode == 0, done.stderr
+    assert f"processes: {processes}" in done.stdout and "step 4/4" in done.stdout
+
+
+def test_a_log_of_any_trainer_is_explained(workplace, capsys):
+    rows = [f"step {step}: loss {10.8 * step**-0.12:.4f}" for step in range(100, 5100, 100)]
+    Path("main.log").write_text("\n".join(rows), "utf-8")
+    assert clm(words(OF_A_LOG)[3:]) == 0
+    said = capsys.readouterr().out
+    assert "50 of 50 lines" in said and "IS IT NORMAL?" in said
+
+
+@pytest.mark.parametrize("command", OF_NO_RUN)
 def test_what_needs_no_training_is_answered(command, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     assert clm([*words(command)[3:], *(["--dataset_tokens", "117000000"] if "plan" in command else [])]) == 0
     assert len(capsys.readouterr().out.splitlines()) > 5
+
+
+@pytest.mark.skipif(sys.prefix == sys.base_prefix, reason="the tests run in no environment of their own")
+def test_the_environment_is_one_that_is_activated():
+    asked = f"source {sys.prefix}/bin/activate && command -v accelerate"
+    done = subprocess.run(["bash", "-c", asked], capture_output=True, text=True, check=True)
+    assert Path(done.stdout.strip()) == Path(sys.prefix, "bin/accelerate")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.prefix == sys.base_prefix, reason="the tests run in no environment of their own")
+def test_make_quickstart_trains_to_its_loss(tmp_path):
+    """The environment is the tests' own; the shell, the launcher and the training are the user's."""
+    for name in ("Makefile", "run_clm.py", "clm", "recipes", "requirements.txt"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    done = subprocess.run(["make", "-o", ".venv/.run", "quickstart"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    loss = re.search(r"^validation loss +([\d.]+) +nats per token", done.stdout, re.M)
+    assert 3.90 < float(loss[1]) < 3.98  # README: 3.9381; the number of threads moves the last digits
 
 
 def test_make_quickstart_launches_the_recipe():
