@@ -1,0 +1,1 @@
+"""Many epochs over little text: what a stock GPT-2 should be trained with there. `python -m benchmarks.regime`."""
