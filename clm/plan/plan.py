@@ -14,6 +14,7 @@ from clm.plan import devices, memory
 from clm.plan.devices import Device
 from clm.plan.launches import Launch, launches
 from clm.plan.memory import Shape
+from clm.plan.teachers import forward_flops
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,9 @@ def make(recipe: Recipe, dataset_tokens: int | None = None, processes: int = 1, 
     steps = total_steps(epoch, recipe.training.get("max_steps", -1), recipe.training.get("num_train_epochs", 3.0))
     training_tokens = tokens_trained(steps, samples, sequences, data.block_size)
     in_matmuls = shape.parameters - data.block_size * shape.n_embd
-    flops = training_tokens * flops_per_token(in_matmuls, shape.n_layer, shape.n_embd, data.block_size)
+    own = flops_per_token(in_matmuls, shape.n_layer, shape.n_embd, data.block_size)
+    of_teachers, note = forward_flops(recipe)
+    flops = training_tokens * (own + of_teachers)
     ways = launches(shape, device, processes, flops / steps, steps)
     plain = next(iter(ways.values()))
     return Plan(
@@ -103,6 +106,7 @@ def make(recipe: Recipe, dataset_tokens: int | None = None, processes: int = 1, 
             "dataset_tokens": tokens_from,
             **_open_micro_batch(recipe, processes),
             **devices.assumptions(device, processes),
+            **note,
         },
     )
 
