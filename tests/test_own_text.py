@@ -3,10 +3,11 @@
 import json
 from pathlib import Path
 
+from clm.evaluation.loading import load_model
+
 from clm.config.recipe import load
 from clm.data.blocks import Blocks
 from clm.data.prepare import open_text, prepare
-from clm.evaluation.loading import load_model
 from clm.evaluation.scoring import score_store
 from clm.rollback import Rollback
 from tests.tiny import ROOT, history, run
