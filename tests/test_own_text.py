@@ -3,12 +3,11 @@
 import json
 from pathlib import Path
 
-from clm.evaluation.loading import load_model
-
 from clm.config.recipe import load
 from clm.data.blocks import Blocks
 from clm.data.prepare import open_text, prepare
 from clm.evaluation.scoring import score_store
+from clm.model.loading import load_model
 from clm.rollback import Rollback
 from tests.tiny import ROOT, history, run
 
