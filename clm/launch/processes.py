@@ -1,4 +1,4 @@
-"""The processes of a run: which one prints and writes, and when they wait for each other."""
+"""The processes of a run: which one prints and writes, when they wait for each other, and that they end together."""
 
 import os
 import sys
