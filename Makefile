@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 .DEFAULT_GOAL := quickstart
 
 quickstart: $(VENV)/.run
-	$(BIN)/accelerate launch -q run_clm.py --config recipes/quickstart.json
+	$(BIN)/accelerate launch -q --config_file accelerate_config.yaml run_clm.py --config recipes/quickstart.json
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile

@@ -19,6 +19,7 @@ README = (ROOT / "README.md").read_text("utf-8")
 SMALL = ["--max_steps", "4", "--eval_steps", "2", "--save_steps", "2", "--logging_steps", "1", "--n_layer", "1",
          "--n_head", "2", "--n_embd", "16", "--block_size", "16", "--vocab_size", "300", "--use_cpu"]  # fmt: skip
 OWN_TEXT = "accelerate launch -q run_clm.py --config recipes/own-text.json"
+QUICKSTART = "accelerate launch -q --config_file accelerate_config.yaml run_clm.py --config recipes/quickstart.json"
 WT103 = "run_clm.py --config recipes/wt103.json"
 ON_8 = "accelerate launch -q --config_file recipes/accelerate/ddp.yaml --num_processes 8"
 PUSHED = f"{OWN_TEXT} --push_to_hub --hub_model_id you/name"
@@ -142,7 +143,7 @@ def test_the_environment_is_one_that_is_activated():
 @pytest.mark.skipif(sys.prefix == sys.base_prefix, reason="the tests run in no environment of their own")
 def test_make_quickstart_trains_to_its_loss(tmp_path):
     """The environment is the tests' own; the shell, the launcher and the training are the user's."""
-    for name in ("Makefile", "run_clm.py", "clm", "recipes", "requirements.txt"):
+    for name in ("Makefile", "accelerate_config.yaml", "run_clm.py", "clm", "recipes", "requirements.txt"):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / ".venv").symlink_to(sys.prefix)
     done = subprocess.run(["make", "-o", ".venv/.run", "quickstart"], cwd=tmp_path, capture_output=True, text=True)
@@ -155,4 +156,4 @@ def test_make_quickstart_launches_the_recipe():
     dry = subprocess.run(
         ["make", "--no-print-directory", "-n", "quickstart"], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert dry.stdout.splitlines()[-1] == ".venv/bin/accelerate launch -q run_clm.py --config recipes/quickstart.json"
+    assert dry.stdout.splitlines()[-1] == f".venv/bin/{QUICKSTART}"
