@@ -8,15 +8,23 @@ BLOCK, WARMUP = 64, 0.02
 
 @dataclass(frozen=True)
 class Size:
-    """A model, its text and its batch: tokens and parameters grow alike, the batch as the root of the tokens."""
+    """A model, its text, its batch, and the rate of a run whose name has none.
+
+    From small to large, tokens and weights grow alike, and the batch as their root. Ample has six times as much text
+    for each weight as these: as much as wt103.json.
+    """
 
     width: int
     tokens: int
     batch: int
-    rate: float  # the base's, the best of three
+    rate: float
 
 
-SIZES = {"small": Size(48, 12_000, 8, 2e-2), "large": Size(96, 48_000, 16, 1e-2)}
+SIZES = {
+    "small": Size(48, 12_000, 8, 1e-2),
+    "large": Size(96, 48_000, 16, 5e-3),
+    "ample": Size(48, 76_000, 16, 1e-2),
+}
 
 # recipes/wt103.json, but for the size and what goes with it.
 BASE = {

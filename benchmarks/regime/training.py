@@ -41,7 +41,7 @@ def write_texts(wikitext: Path, folder: Path, size: Size) -> dict[str, str]:
         while len(text.encode()) < wanted:
             text += articles.pop(0)
         text = text if name == "validation_file" else text.encode()[: round(wanted)].decode(errors="ignore")
-        files[name] = str(folder / f"{name}-{size.width}.txt")
+        files[name] = str(folder / f"{name}-{size.width}-{size.tokens}.txt")
         write_text(Path(files[name]), text)
     return files
 
