@@ -15,23 +15,33 @@ from tests.chaos import differences
 from tests.evaluation.saved import save, small_model
 from tests.test_bad_input import refuses  # noqa: F401 (a fixture)
 from tests.test_processes import RECIPE, cut_off, same, two
-from tests.tiny import history, make_text, run, write_recipe
+from tests.tiny import ROOT, history, make_text, run, write_recipe
 
-TEACHERS = ["member-1", "member-2"]
-SHARED = {"validation_split_percentage": None, "validation_file": "validation.txt"}
+TEACHERS = ONE, OTHER = ["members/trial-0", "members/trial-1"]
+OWN_VALIDATION = {"validation_split_percentage": None, "validation_file": "validation.txt"}
+MEMBERS = {  # as recipes/sweeps/members.json, but for the size
+    "recipe": "tiny.json",
+    "vary": {"seed": {"choices": [1, 2]}},
+    "set": {"eval_steps": 3, "save_steps": 3, "save_total_limit": 20},
+    "tokens": 6 * 4 * 3 * 16,
+    "trials": 2,
+    "output_dir": "members",
+}
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A folder with two trained members, of different seeds on the same text, and the tokenizer that they share."""
+    """A folder with two members, trained by a sweep over their seeds, and the tokenizer that they share."""
     folder = tmp_path_factory.mktemp("members")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        patch.setenv("PYTHONPATH", str(ROOT))
         Path("text.txt").write_text(make_text(), "utf-8")
         Path("validation.txt").write_text(make_text(10, seed=1), "utf-8")
-        write_recipe(**SHARED)
-        for seed in (1, 2):
-            assert run("--seed", str(seed), "--output_dir", f"member-{seed}") == 0
+        write_recipe(**OWN_VALIDATION)
+        Path("members.json").write_text(json.dumps(MEMBERS), "utf-8")
+        assert clm_main(["sweep", "members.json"]) == 0
+    assert [json.loads(Path(folder, name, "recipe.json").read_text())["seed"] for name in TEACHERS] == [1, 2]
     return folder
 
 
@@ -39,7 +49,7 @@ def trained(tmp_path_factory):
 def place(workplace, trained):
     """The current folder has what `trained` has, and a recipe of their student."""
     shutil.copytree(trained, ".", dirs_exist_ok=True)
-    write_recipe(**SHARED, teachers=TEACHERS)
+    write_recipe(**OWN_VALIDATION, teachers=TEACHERS)
     return workplace
 
 
@@ -52,10 +62,13 @@ def evaluated(*names: str) -> dict:
 
 def test_a_student_learns_from_the_mean_and_is_saved_as_a_stock_model(place, capsys):
     assert run() == 0
-    assert "target: 0.5 x the mean probabilities of member-1, member-2; 0.5 x the labels" in capsys.readouterr().out
+    assert (
+        "target: 0.5 x the mean probabilities of members/trial-0, members/trial-1; 0.5 x the labels"
+        in capsys.readouterr().out
+    )
     stock, report = transformers.AutoModelForCausalLM.from_pretrained("out", output_loading_info=True)
     assert type(stock) is transformers.GPT2LMHeadModel and not any(report.values())
-    assert load_file("out/model.safetensors").keys() == load_file("member-1/model.safetensors").keys()
+    assert load_file("out/model.safetensors").keys() == load_file(f"{ONE}/model.safetensors").keys()
     # Its validation loss is nats of the labels, as the stock model scores them.
     assert history("out", "eval_loss")[-1] == pytest.approx(evaluated("out")["eval_loss"], rel=1e-6)
     # Two teachers pull it elsewhere than the labels alone do, from the same start.
@@ -64,30 +77,28 @@ def test_a_student_learns_from_the_mean_and_is_saved_as_a_stock_model(place, cap
 
 
 def test_a_student_resumes_bit_for_bit_and_not_with_other_teachers(place, refuses):  # noqa: F811
-    write_recipe(**SHARED, teachers=TEACHERS, save_total_limit=20, load_best_model_at_end=True)
+    write_recipe(**OWN_VALIDATION, teachers=TEACHERS, save_total_limit=20, load_best_model_at_end=True)
     assert run() == 0
     identity = json.loads(Path("out/checkpoint-3/run_identity.json").read_text())
     assert identity["distillation_weight"] == 0.5
-    assert identity["teachers"] == [
-        digest(transformers.GPT2LMHeadModel.from_pretrained(name)) for name in ("member-1", "member-2")
-    ]
+    assert identity["teachers"] == [digest(transformers.GPT2LMHeadModel.from_pretrained(name)) for name in TEACHERS]
     assert not any("teacher" in name for name in load_file("out/checkpoint-3/model.safetensors"))
     cut_off("out", "again")
-    Path("member-1").rename("moved")  # their weights count, not where they are
-    assert run("--output_dir", "again", "--teachers", '["moved", "member-2"]') == 0
+    Path(ONE).rename("moved")  # their weights count, not where they are
+    assert run("--output_dir", "again", "--teachers", f'["moved", "{OTHER}"]') == 0
     assert differences(Path("out"), Path("again")) == []
 
     cut_off("out", "other")
-    for teachers in ('["member-2", "moved"]', "moved", "none"):
+    for teachers in (f'["{OTHER}", "moved"]', "moved", "none"):
         refuses("--output_dir", "other", "--teachers", teachers, says=["belongs to a different run: teachers was ['"])
-    refuses("--output_dir", "other", "--teachers", '["moved", "member-2"]', "--distillation_weight", "0.7",
+    refuses("--output_dir", "other", "--teachers", f'["moved", "{OTHER}"]', "--distillation_weight", "0.7",
             says=["distillation_weight was 0.5, is 0.7"])  # fmt: skip
     cut_off("moved", "plain")
-    refuses("--seed", "1", "--output_dir", "plain", "--teachers", "member-2", says=["teachers was None, is ['"])
+    refuses("--seed", "1", "--output_dir", "plain", "--teachers", OTHER, says=["teachers was None, is ['"])
 
 
 def test_two_processes_with_teachers_train_as_one(place):
-    write_recipe(**RECIPE, **SHARED, teachers=TEACHERS)
+    write_recipe(**RECIPE, **OWN_VALIDATION, teachers=TEACHERS)
     assert run("--output_dir", "one") == 0
     assert "target: 0.5 x" in two("two")
     same("two", "one")
@@ -100,10 +111,10 @@ def test_what_cannot_teach_is_refused_in_a_line(place, refuses, monkeypatch):  #
     refuses("--teachers", "none", "--distillation_weight", "1", says=["there are no teachers"])
     refuses("--use_liger_kernel", "true", says=["Liger Kernel's loss knows no teachers"])
     save(Path("other"))
-    refuses("--teachers", '["member-1", "other"]', says=["other has another tokenizer than this run", "tokenizer_path"])
-    refuses("--block_size", "17", says=["member-1 has 16 positions, fewer than block_size 17"])
+    refuses("--teachers", f'["{ONE}", "other"]', says=["other has another tokenizer than this run", "tokenizer_path"])
+    refuses("--block_size", "17", says=[f"{ONE} has 16 positions, fewer than block_size 17"])
 
-    tokenizer = transformers.AutoTokenizer.from_pretrained("member-1")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(ONE)
     save(Path("padded"), small_model(vocab_size=304), tokenizer)
     refuses("--teachers", "padded", says=["padded has 304 ids and its tokenizer 300"])
     nan = small_model(vocab_size=300)
@@ -115,7 +126,7 @@ def test_what_cannot_teach_is_refused_in_a_line(place, refuses, monkeypatch):  #
         vocab_size=300, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2))  # fmt: skip
     save(Path("llama"), llama, tokenizer)
     refuses("--teachers", "llama", says=["llama is a LlamaForCausalLM; a teacher must be a GPT2LMHeadModel"])
-    shutil.copytree("member-1", "pickled")
+    shutil.copytree(ONE, "pickled")
     torch.save(load_file("pickled/model.safetensors"), "pickled/pytorch_model.bin")
     Path("pickled/model.safetensors").unlink()
     refuses("--teachers", "pickled", says=["pickled: no causal language model could be loaded", "safetensors"])
@@ -126,24 +137,24 @@ def test_what_cannot_teach_is_refused_in_a_line(place, refuses, monkeypatch):  #
 
 
 def test_a_teacher_that_may_know_the_validation_text_is_named(place, capsys):
-    write_recipe(teachers="member-1", tokenizer_path="member-1")  # validates on a part of member-1's training text
+    write_recipe(teachers=ONE, tokenizer_path=ONE)  # validates on a part of ONE's training text
     assert run() == 0
-    assert "warning: member-1 was trained on another text, or another part of this one" in capsys.readouterr().out
+    assert f"warning: {ONE} was trained on another text, or another part of this one" in capsys.readouterr().out
 
 
 # Scored together
 
 
 def test_the_mean_of_a_model_with_itself_is_the_model(place):
-    one, twice = evaluated("member-1"), evaluated("member-1", "member-1")
+    one, twice = evaluated(ONE), evaluated(ONE, ONE)
     assert twice["eval_loss"] == pytest.approx(one["eval_loss"], rel=1e-6)
-    assert "members" not in one and twice["members"] == ["member-1", "member-1"]
-    assert (one["model"], twice["model"]) == ("member-1", "mean of member-1, member-1")
+    assert "members" not in one and twice["members"] == [ONE, ONE]
+    assert (one["model"], twice["model"]) == (ONE, f"mean of {ONE}, {ONE}")
     assert one.keys() | {"members"} == twice.keys()
 
 
 def test_the_mean_of_two_models_is_that_of_their_probabilities(place):
-    tokenizer = transformers.AutoTokenizer.from_pretrained("member-1")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(ONE)
     models = [transformers.AutoModelForCausalLM.from_pretrained(name).eval() for name in TEACHERS]
     nats = tokens = 0
     for line in Path("validation.txt").read_text().splitlines():
@@ -163,5 +174,5 @@ def test_the_mean_of_two_models_is_that_of_their_probabilities(place):
 
 def test_a_mean_of_two_tokenizers_is_refused(place, refuses):  # noqa: F811
     save(Path("other"))
-    words = ("evaluate", "--model", "member-1", "--model", "other", "--text_file", "validation.txt")
-    refuses(*words, main=lambda *argv: clm_main(argv), says=["--model other", "another tokenizer than member-1"])
+    words = ("evaluate", "--model", ONE, "--model", "other", "--text_file", "validation.txt")
+    refuses(*words, main=lambda *argv: clm_main(argv), says=["--model other", f"another tokenizer than {ONE}"])
