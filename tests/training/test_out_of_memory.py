@@ -68,7 +68,8 @@ def test_a_single_sequence_that_does_not_fit_is_an_error(workplace, small_memory
     assert "out of memory: lower per_device_train_batch_size" in capsys.readouterr().err
 
 
-# One of two processes has memory for 4 sequences only; each step is one micro-batch of 12 in each.
+# One of two processes has memory for 4 sequences only, as its backward pass finds out. Each step is one micro-batch of
+# 12 in each.
 RANK = """
 import os, sys, torch
 import run_clm
@@ -79,8 +80,12 @@ forward = GPT2LMHeadModel.forward
 def limited(model, input_ids=None, labels=None, **kwargs):
     output = forward(model, input_ids, labels, **kwargs)
     if labels is not None and os.environ["RANK"] == "1" and len(labels) > 4:
-        raise torch.OutOfMemoryError("CUDA out of memory")
+        handle = model.transformer.h[0].attn.c_attn.weight.register_hook(lambda gradient: fails(handle))
     return output
+
+def fails(handle):
+    handle.remove()
+    raise torch.OutOfMemoryError("CUDA out of memory")
 
 GPT2LMHeadModel.forward = limited
 sys.exit(run_clm.main(["--config", "tiny.json", "--output_dir", "two"]))
