@@ -10,7 +10,10 @@ import transformers
 from safetensors.torch import load_file
 
 from clm.__main__ import main as clm_main
+from clm.config.recipe import load
 from clm.model.teachers import digest
+from clm.sweep.definition import read
+from clm.sweep.space import combinations
 from tests.chaos import differences
 from tests.evaluation.saved import save, small_model
 from tests.test_bad_input import refuses  # noqa: F401 (a fixture)
@@ -63,7 +66,7 @@ def evaluated(*names: str) -> dict:
 def test_a_student_learns_from_the_mean_and_is_saved_as_a_stock_model(place, capsys):
     assert run() == 0
     assert (
-        "target: 0.5 x the mean probabilities of members/trial-0, members/trial-1; 0.5 x the labels"
+        "target: 0.8 x the mean probabilities of members/trial-0, members/trial-1; 0.2 x the labels"
         in capsys.readouterr().out
     )
     stock, report = transformers.AutoModelForCausalLM.from_pretrained("out", output_loading_info=True)
@@ -80,7 +83,7 @@ def test_a_student_resumes_bit_for_bit_and_not_with_other_teachers(place, refuse
     write_recipe(**OWN_VALIDATION, teachers=TEACHERS, save_total_limit=20, load_best_model_at_end=True)
     assert run() == 0
     identity = json.loads(Path("out/checkpoint-3/run_identity.json").read_text())
-    assert identity["distillation_weight"] == 0.5
+    assert identity["distillation_weight"] == 0.8
     assert identity["teachers"] == [digest(transformers.GPT2LMHeadModel.from_pretrained(name)) for name in TEACHERS]
     assert not any("teacher" in name for name in load_file("out/checkpoint-3/model.safetensors"))
     cut_off("out", "again")
@@ -92,7 +95,7 @@ def test_a_student_resumes_bit_for_bit_and_not_with_other_teachers(place, refuse
     for teachers in (f'["{OTHER}", "moved"]', "moved", "none"):
         refuses("--output_dir", "other", "--teachers", teachers, says=["belongs to a different run: teachers was ['"])
     refuses("--output_dir", "other", "--teachers", f'["moved", "{OTHER}"]', "--distillation_weight", "0.7",
-            says=["distillation_weight was 0.5, is 0.7"])  # fmt: skip
+            says=["distillation_weight was 0.8, is 0.7"])  # fmt: skip
     cut_off("moved", "plain")
     refuses("--seed", "1", "--output_dir", "plain", "--teachers", OTHER, says=["teachers was None, is ['"])
 
@@ -100,7 +103,7 @@ def test_a_student_resumes_bit_for_bit_and_not_with_other_teachers(place, refuse
 def test_two_processes_with_teachers_train_as_one(place):
     write_recipe(**RECIPE, **OWN_VALIDATION, teachers=TEACHERS)
     assert run("--output_dir", "one") == 0
-    assert "target: 0.5 x" in two("two")
+    assert "target: 0.8 x" in two("two")
     same("two", "one")
 
 
@@ -176,3 +179,13 @@ def test_a_mean_of_two_tokenizers_is_refused(place, refuses):  # noqa: F811
     save(Path("other"))
     words = ("evaluate", "--model", ONE, "--model", "other", "--text_file", "validation.txt")
     refuses(*words, main=lambda *argv: clm_main(argv), says=["--model other", f"another tokenizer than {ONE}"])
+
+
+def test_the_shipped_student_learns_from_the_members_of_the_shipped_sweep(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    sweep = read(Path("recipes/sweeps/members.json"))
+    student, member = load("recipes/student.json"), sweep.recipe({"data_seed": 1})
+    assert sweep.trials == len(combinations(sweep.vary)) == 4
+    assert student.run.teachers == [str(sweep.output_dir / f"trial-{number}") for number in range(4)]
+    assert (student.model, student.data) == (member.model, member.data)
+    assert student.training["max_steps"] == member.training["max_steps"]

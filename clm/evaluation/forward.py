@@ -67,8 +67,7 @@ def mean_of(members: Sequence[TokenLosses]) -> TokenLosses:
 
     def losses(inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         log_probs = torch.stack([-member(inputs, labels) for member in members])
-        mean = math.log(len(members)) - log_probs.logsumexp(dim=0)
-        return mean.masked_fill(labels.to(mean.device) == IGNORED, 0)
+        return math.log(len(members)) - log_probs.logsumexp(dim=0)
 
     return losses
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import torch
 from transformers import GPT2LMHeadModel
 
-from clm.data.blocks import IGNORED
 from clm.model.flops import flops_per_token
 from clm.model.loss import compute_dtype, summed_cross_entropy
 
@@ -39,12 +38,11 @@ class Teachers:
             head: (vocab_size, n_embd), of the student.
             labels: (batch, block_size) int64, aligned.
         """
-        blank = (labels.reshape(-1) == IGNORED)[:, None]
         dtype, said = compute_dtype(hidden), []
         with torch.no_grad():
             for model in self.models:
                 states = model.transformer(input_ids, use_cache=False).last_hidden_state.flatten(0, 1)
-                said.append((states.masked_fill(blank, 0).to(dtype), model.lm_head.weight.to(dtype)))
+                said.append((states.to(dtype), model.lm_head.weight.to(dtype)))
 
         def mixture(rows: slice, ids: torch.Tensor) -> torch.Tensor:
             mixed = None

@@ -150,13 +150,16 @@ def test_rows_that_do_not_count_may_hold_anything(batch):
 class Widest(TorchDispatchMode):
     """Notes how many rows of logits a tensor has at most."""
 
-    rows = 0
+    rows = rows_of_probabilities = 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         """Run it and look at what comes out."""
         out = func(*args, **kwargs or {})
         if isinstance(out, torch.Tensor) and out.dim() and out.shape[-1] in (VOCAB, 64):
-            self.rows = max(self.rows, out.numel() // out.shape[-1])
+            rows = out.numel() // out.shape[-1]
+            self.rows = max(self.rows, rows)
+            if "softmax" in str(func):
+                self.rows_of_probabilities = max(self.rows_of_probabilities, rows)
         return out
 
 
@@ -165,6 +168,7 @@ def test_the_logits_of_no_model_are_ever_all_there(batch):
     with Widest() as seen:
         ours(student, teachers, 0.5, *batch).backward()
     assert 0 < seen.rows <= 32  # of 51: the group whose gradients go into one matmul
+    assert seen.rows_of_probabilities == 4  # a quarter of a chunk
     with Widest() as seen:
         plain(student, teachers, 0.5, *batch)
     assert seen.rows == 51
