@@ -180,3 +180,13 @@ def test_teachers_forward_passes_are_a_third_of_a_training_step():
     in_matmuls = sum(weight.numel() for weight in teacher.parameters()) - 17 * 8
     assert Teachers([teacher, teacher], 0.5).flops_per_token(17) == 2 * (2 * in_matmuls + 2 * 1 * 8 * 17)
     assert flops_per_token(in_matmuls, 1, 8, 17) == 6 * in_matmuls + 6 * 1 * 8 * 17
+
+
+def test_a_compiled_student_has_the_same_loss(batch):
+    student, (inputs, labels) = gpt2(0), batch
+    student.teachers = Teachers([gpt2(1), gpt2(2)], 0.5)
+    expected = student(inputs, labels=labels).loss
+    compiled = torch.compile(student, backend="aot_eager")(inputs, labels=labels).loss
+    assert compiled.item() == pytest.approx(expected.item(), rel=1e-6)
+    for one, other in zip(gradients(student, compiled), gradients(student, expected), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
