@@ -187,6 +187,16 @@ def by_training_alone(run: Reference) -> Reference:
     return replace(run, curve=Curve(run.curve.train_steps, run.curve.train_losses, none, none))
 
 
+def sparsely_logged(run: Reference) -> Reference:
+    """The run as if it had been logged like recipes/quickstart.json: 4 evaluations, and 16 training losses."""
+    curve, total = run.curve, run.law.total_steps
+    evaluated = [int(np.abs(curve.steps - share * total).argmin()) for share in (0.25, 0.5, 0.75, 1.0)]
+    parts = np.searchsorted(np.linspace(0, total, 17), curve.train_steps, side="left")
+    trained = [(curve.train_steps[parts == i][-1], curve.train_losses[parts == i].mean()) for i in np.unique(parts)]
+    steps, losses = np.array(trained).T
+    return replace(run, curve=Curve(steps, losses, curve.steps[evaluated], curve.losses[evaluated]))
+
+
 def width(outcomes: np.ndarray, floor: float) -> float:
     """By how much to multiply the standard deviations so that the intervals hold 80 % of these outcomes; at least 1.
 

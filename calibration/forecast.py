@@ -27,6 +27,7 @@ from calibration.fit import (
     outcome,
     runs_at_hand,
     runs_held_out,
+    sparsely_logged,
     width,
 )
 from calibration.runs import CURVES
@@ -206,6 +207,10 @@ def main() -> None:
     for group in (GROUPS[0], GROUPS[2]):
         picked = [i for i, run in enumerate(alone) if run.group == group]
         report(f"{group}, training losses alone", [alone[i] for i in picked], outcomes[picked], each=False)
+    small = [i for i, run in enumerate(runs) if not run.large]
+    sparse = [sparsely_logged(runs[i]) for i in small]
+    outcomes = widened(outcomes_of(sparse, [fits[i] for i in small]), sparse)
+    report("small, logged as the quickstart", sparse, outcomes, each=False)
     held_out, ships = runs_held_out(), Knowledge.of(read_json(SHIPPED))
     report("held out", held_out, outcomes_of(held_out, [ships] * len(held_out)))
     write_json(RESULTS, result)

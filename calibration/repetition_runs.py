@@ -95,6 +95,18 @@ RUNS = {
     "r-2x64-16": Repeated(16),
     "r-1x32-64-wd0.4": Repeated(64, 0.4, layers=1, width=32),
     "r-2x64-64": Repeated(64),
+    # Other sizes, so that each can be left out and told from those on both sides of it.
+    "r-3x96-32": Repeated(32, layers=3, width=96),
+    "r-1x64-32": Repeated(32, layers=1),
+    "r-3x96-16-wd1.6": Repeated(16, 1.6, layers=3, width=96),
+    "r-1x64-32-wd1.6": Repeated(32, 1.6, layers=1),
+    "r-3x96-16-dropout": Repeated(16, 0.1, 0.2, layers=3, width=96),
+    "r-1x64-16-dropout": Repeated(16, 0.1, 0.2, layers=1),
+    "r-4x128-16": Repeated(16, layers=4, width=128),
+    "r-4x128-16-wd1.6": Repeated(16, 1.6, layers=4, width=128),
+    "r-3x96-8": Repeated(8, layers=3, width=96),
+    "r-1x64-64": Repeated(64, layers=1),
+    "r-4x128-8-dropout": Repeated(8, 0.1, 0.2, layers=4, width=128),
 }
 
 

@@ -24,6 +24,8 @@ from clm.explain.scaling import (
     CHINCHILLA,
     OVERFITTING,
     OVERFITTING_LIMIT,
+    REPEATED_EPOCHS,
+    REPEATED_RATIOS,
     critical_batch_tokens,
     effective_tokens,
     efficient_tokens,
@@ -45,6 +47,7 @@ PLACE_LENGTHS = np.array([2.0, 1.0])  # e-folds of parameters and of tokens over
 ASSUMED_SD = 0.15  # of a published loss whose set-up is partly assumed
 TRAINING_SD = 0.15  # how far a training loss may lie from the validation loss, for what dropout and repetition do
 MUON_TOKENS = 1 / 0.52  # what a token is worth under Muon: Liu et al. 2025 (arXiv 2502.16982), figure 3; of AdamW's
+FEW_EPOCHS = 4.0  # Muennighoff et al. 2023: up to four, repeated text is nearly as good as new
 NEAR, FARTHEST = 1.5, 1.0  # NEAR e-folds of parameters or tokens count as 1; beyond FARTHEST from all, nothing is said
 
 
@@ -82,6 +85,21 @@ class Situation:
         if not self.dataset_tokens or self.non_embedding_parameters > OVERFITTING_LIMIT:
             return 0.0
         return OVERFITTING.penalty(*self.overfitting_terms(step))
+
+    def repetition_beyond(self, step: float) -> str | None:
+        """What no run of many epochs covers by `step`, in words; None where the text isn't repeated or it is covered."""
+        epochs = step * self.tokens_per_step / self.dataset_tokens if self.dataset_tokens else 1.0
+        if epochs <= FEW_EPOCHS:
+            return None
+        if self.non_embedding_parameters > OVERFITTING_LIMIT:
+            return f"{epochs:.3g} epochs: what overfitting costs a model of this size isn't in the references"
+        low, high = REPEATED_RATIOS
+        ratio = self.non_embedding_parameters / self.dataset_tokens
+        if epochs > REPEATED_EPOCHS:
+            return f"{epochs:,.0f} epochs, where the runs of many epochs have {REPEATED_EPOCHS:.0f} at most"
+        if not 0.9 * low <= ratio <= 1.1 * high:
+            return f"{ratio:.2g} parameters a token of the text, where the runs of many epochs have {low:g} to {high:g}"
+        return None
 
 
 @dataclass(frozen=True)
@@ -153,22 +171,44 @@ class Model:
 
     def expect(self, situation: Situation, step: float, of_training: bool = False) -> Expectation:
         """The loss to expect of a run in this situation after `step` optimizer steps."""
-        if situation.text in self._guessed_texts:  # its difficulty was learned beside the guess
-            situation = replace(situation, unigram=None, bytes_per_token=None)
-        guessed, loss = situation.unigram is None, 4.0
-        for _ in range(4):  # the critical batch depends on the loss; this settles at once
-            features = _features(situation, step, min(max(loss, 2.0), 8.0))[None]
-            mine = _Points(features, [situation.text], np.array([guessed]), ["this run"])
-            across = _kernel(mine, self._known)[0]
-            loss = float(features[0, :LINEAR] @ PRIOR_MEAN + across @ self._weights)
-        own = float(_kernel(mine, mine)[0, 0] + mine.by_size(*NOISE_SD)[0] ** 2)
-        if situation.text is None:
-            own += TEXT_SD**2 + guessed * GUESSED_SD**2
-        variance = own + of_training * TRAINING_SD**2 - float(across @ self._inverse @ across)
+        mine = self._placed(situation, step)
+        variance = self._covariance(mine, mine, of_training) + float(mine.by_size(*NOISE_SD)[0] ** 2)
         distances = np.linalg.norm((self._known.places - mine.places) / NEAR, axis=1)
         nearest = int(distances.argmin())
-        loss += 0.0 if of_training else situation.overfitting(step)
+        loss = self._mean(mine) + (0.0 if of_training else situation.overfitting(step))
         return Expectation(loss, math.sqrt(variance), bool(distances[nearest] <= FARTHEST), self._known.runs[nearest])
+
+    def expect_after(
+        self, situation: Situation, shown: tuple[float, float], step: float, of_training: bool = False
+    ) -> Expectation:
+        """The same, of a run that has `shown` a loss of this kind: a step before, and the loss there."""
+        at, loss = shown
+        before, then = self.expect(situation, at, of_training), self.expect(situation, step, of_training)
+        both = self._covariance(self._placed(situation, at), self._placed(situation, step), of_training)
+        share = both / before.sd**2
+        sd = math.sqrt(then.sd**2 - share * both)
+        return replace(then, loss=then.loss + share * (loss - before.loss), sd=sd)
+
+    def _placed(self, situation: Situation, step: float) -> _Points:
+        if situation.text in self._guessed_texts:  # its difficulty was learned beside the guess
+            situation = replace(situation, unigram=None, bytes_per_token=None)
+        loss = 4.0
+        for _ in range(4):  # the critical batch depends on the loss; this settles at once
+            features = _features(situation, step, min(max(loss, 2.0), 8.0))[None]
+            mine = _Points(features, [situation.text], np.array([situation.unigram is None]), ["this run"])
+            loss = self._mean(mine)
+        return mine
+
+    def _mean(self, mine: _Points) -> float:
+        return float(mine.features[0, :LINEAR] @ PRIOR_MEAN + _kernel(mine, self._known)[0] @ self._weights)
+
+    def _covariance(self, left: _Points, right: _Points, of_training: bool) -> float:
+        """Of two losses of one run, given the references; without the noise of a single loss."""
+        known = (_kernel(each, self._known)[0] for each in (left, right))
+        own = float(_kernel(left, right)[0, 0]) + of_training * TRAINING_SD**2
+        if left.texts[0] is None:
+            own += TEXT_SD**2 + float(left.guessed[0]) * GUESSED_SD**2
+        return own - float(next(known) @ self._inverse @ next(known))
 
 
 def _features(situation: Situation, step: float, loss: float) -> np.ndarray:

@@ -6,9 +6,12 @@ from typing import Any
 
 from clm.config.recipe import Recipe
 from clm.errors import UserError
-from clm.explain import advice, normal, outlook, sections
+from clm.explain import normal, outlook, sections
+from clm.explain.advice.advise import advise
 from clm.explain.faults import checks, level_faults, single_loss
 from clm.explain.faults.evidence import Evidence
+from clm.explain.faults.refusal import refusal
+from clm.explain.floor import least_loss
 from clm.explain.forecast import LEVEL, Forecast
 from clm.explain.scaling import usual_learning_rate
 from clm.explain.setup import Setup, of_recipe, of_run
@@ -32,27 +35,28 @@ def explain_recipe(recipe: Recipe, step: int, loss: float, dataset_tokens: int |
     """
     setup = of_recipe(recipe, dataset_tokens)
     micro_batch = recipe.micro_batch() * setup.block_size
-    if refused := single_loss.refusal(loss, setup.tokens_per_step, micro_batch, setup.vocab_size):
+    if refused := refusal(loss, setup.tokens_per_step, micro_batch, setup.vocab_size):
         raise UserError(f"--loss {loss:g}: {refused}")
     if not 1 <= step <= setup.total_steps:
         raise UserError(f"--step {step:,}: a run of {recipe.path} has steps 1 to {setup.total_steps:,}")
     verdict = normal.verdict(setup, step, loss, of_training=True)
     found = single_loss.find(setup, step, loss, verdict.expectation)
-    first, least = checks.comes_first(found), single_loss.least_loss(setup)
-    given = [] if first else advice.advise(setup, step, loss, least=least)
+    first, least = checks.comes_first(found), least_loss(setup)
+    made = None if first else outlook.of_loss(setup, step, loss)
+    given = [] if first else advise(setup, step, loss, least=least)
     what_if = [] if first else [each for each in outlook.what_if_of_recipe(setup, step, loss) if each.loss >= least]
     return {
         "step": step,
         "loss": loss,
         "kind": "training",
         **_common(setup, verdict),
-        "forecast": None,
+        "forecast": forecast_as_json(made),
         "band": normal.band(setup, step, of_training=True),
         "what_if": [vars(each) for each in what_if],
         "advice": given,
         "findings": found,
         "numbers": sections.numbers(setup, step, loss),
-        "sections": sections.all_of(setup, step, loss, "training", verdict, None, what_if, given, found, True),
+        "sections": sections.all_of(setup, step, loss, "training", verdict, made, what_if, given, found, True),
     }
 
 
@@ -83,9 +87,10 @@ def explain_curve(setup: Setup, curve: Curve, shown: Evidence, unit_is_sure: boo
     note = level_faults.validation_below(shown, setup.dropout)
     found = checks.find(shown)
     first = checks.comes_first(found)
-    made = None if first else outlook.of_run(setup, curve)
-    what_if = [] if first else outlook.what_if_of_run(setup, curve, loss)
-    given = [] if first else advice.advise(setup, setup.total_steps, loss, curve.noise_scale)
+    made = end_of(curve, setup.total_steps, shown.lost_at) or (None if first else outlook.of_run(setup, curve))
+    end = made.final[0] if made else loss
+    what_if = [] if first else outlook.what_if_of_run(setup, curve, loss, end)
+    given = [] if first else advise(setup, setup.total_steps, loss, curve.noise_scale)
     return {
         "step": step,
         "loss": loss,
@@ -179,6 +184,13 @@ def latest(curve: Curve) -> tuple[int, float, str]:
     return int(curve.train_steps[-1]), float(curve.train_losses[-5:].mean()), "training"
 
 
+def end_of(curve: Curve, total_steps: int | None, lost_at: float | None = None) -> Forecast | None:
+    """What a finished run ended at; None for one that isn't finished, or ended in losses that aren't finite."""
+    step, loss, kind = latest(curve)
+    finished = total_steps is not None and curve.last_step >= total_steps and lost_at is None
+    return Forecast.measured(step, loss, kind) if finished else None
+
+
 def _common(setup: Setup, verdict: normal.Verdict) -> dict[str, Any]:
     text = setup.text
     return {
@@ -190,13 +202,14 @@ def _common(setup: Setup, verdict: normal.Verdict) -> dict[str, Any]:
 
 
 def forecast_as_json(made: Forecast | None) -> dict[str, Any] | None:
-    """`final` (`loss`, `low`, `high`), `level`, what it is `of`, what is `outside_the_evidence`, and the `curve`."""
+    """`final` (`loss`, `low`, `high`), `level`, what it is `of` and `by`, `outside_the_evidence`, and the `curve`."""
     if made is None:
         return None
     rows = zip(made.steps, made.losses, made.low, made.high, strict=True)
     curve = [[int(step), *(round(float(value), 4) for value in values)] for step, *values in rows]
     final = dict(zip(("loss", "low", "high"), made.final, strict=True))
-    return {"final": final, "level": LEVEL, "of": made.of, "outside_the_evidence": list(made.outside), "curve": curve}
+    about = {"level": LEVEL, "of": made.of, "by": made.by, "outside_the_evidence": list(made.outside)}
+    return {"final": final, **about, "curve": curve}
 
 
 def explanation_page(explained: dict[str, Any]) -> str:

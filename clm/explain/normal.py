@@ -57,16 +57,17 @@ def verdict(setup: Setup, step: int, loss: float, of_training: bool) -> Verdict:
     }[label]
     expected = f"{low:.2f} to {high:.2f} is to be expected, {expectation.loss:.2f} in the middle"
     sentence = f"A loss of {loss:.2f} is {words}; {expected}."
-    return Verdict(label, sentence, _confidence(expectation, loss, setup.text_name), expectation)
+    beyond = setup.situation(setup.own_law).repetition_beyond(step)
+    return Verdict(label, sentence, _confidence(expectation, loss, setup.text_name, beyond), expectation)
 
 
-def _confidence(expectation: Expectation, loss: float, text: str | None) -> str:
+def _confidence(expectation: Expectation, loss: float, text: str | None, beyond: str | None) -> str:
     share = expectation.share_below(loss)
     side = f"{share:.0%} of such runs would be lower"
     known = "" if text else "; this text is none of the references', which widens the band"
-    return (
-        f"80 % band, ±{NORMAL_QUANTILE * expectation.sd:.2f}; {side}; nearest reference: {expectation.nearest}{known}"
-    )
+    band = f"80 % band, ±{NORMAL_QUANTILE * expectation.sd:.2f}"
+    outside = f"; outside the evidence: {beyond}" if beyond else ""
+    return f"{band}; {side}; nearest reference: {expectation.nearest}{known}{outside}"
 
 
 def band(setup: Setup, last_step: int, of_training: bool, points: int = 40) -> list[list[float]] | None:

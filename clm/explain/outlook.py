@@ -4,14 +4,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from clm.explain import references
-from clm.explain.forecast import Facts, Forecast, Law, forecast
-from clm.explain.scaling import critical_batch_tokens
+from clm.explain.floor import floor_of, least_loss
+from clm.explain.forecast import NORMAL_QUANTILE, Facts, Forecast, Law, forecast
+from clm.explain.scaling import REPEATED_EPOCHS, critical_batch_tokens
 from clm.explain.setup import Setup
 from clm.runs.curve import Curve
 
 COSINE = {"lr_scheduler_type": "cosine_with_min_lr", "lr_scheduler_kwargs": {"min_lr_rate": 0.1}, "warmup_steps": 0.02}
 LARGER_BATCH = 2
+LOSS_POINTS = 12  # of a forecast from one loss
+LOSS_WIDTH = 1.25  # what its interval needs to hold about 80 % of the ends of left-out runs (calibration/expected.py)
 # Reference runs that were made again with one change: dropout of 0.1, no warmup, no weight decay.
 PAIRS = {
     "dropout": ("e-1x64-cosine", "w-2x96-cosine", "w-1x64-many-epochs"),
@@ -22,26 +27,55 @@ PAIRS = {
 
 @dataclass(frozen=True)
 class Outlook:
-    """The final loss of a variant of the run: middle, bounds (None: no interval), and the variant in words."""
+    """The final loss of a variant of the run, how much that is above the run's own end, the bounds (None: no interval),
+    the variant in words, and what of it is beyond the runs of many epochs.
+    """
 
     title: str
     loss: float
+    change: float
     low: float | None = None
     high: float | None = None
+    beyond: str | None = None
 
 
 def of_run(setup: Setup, curve: Curve) -> Forecast | None:
     """The forecast of a run from its curve so far; None where it can't be said."""
     if setup.own_law is None or curve.last_step >= setup.total_steps:
         return None
-    return forecast(curve, setup.own_law, facts(setup), setup.text.unigram_loss or setup.text.unigram_entropy)
+    unigram = setup.text.unigram_loss or setup.text.unigram_entropy
+    return forecast(curve, setup.own_law, facts(setup), unigram, floor=_floor(setup, curve))
+
+
+def _floor(setup: Setup, curve: Curve) -> float:
+    return floor_of(curve, least_loss(setup), curve.last_step * setup.tokens_per_step / setup.text.tokens)
+
+
+def of_loss(setup: Setup, step: int, loss: float) -> Forecast | None:
+    """The forecast of a run of which one training loss is known; None where the references don't reach its end."""
+    law, total = setup.own_law, setup.total_steps
+    if step >= total:
+        return Forecast.measured(step, loss, "training")
+    if law is None or total * setup.tokens_per_step > REPEATED_EPOCHS * setup.text.tokens:
+        return None
+    model, situation = references.model(), setup.situation(law)
+    steps = np.unique(np.linspace(step, total, LOSS_POINTS).round().astype(int))
+    made = [model.expect_after(situation, (step, loss), float(each), of_training=True) for each in steps]
+    if not (made[-1].covered and model.expect(situation, step, of_training=True).covered):
+        return None
+    losses, half = np.array([each.loss for each in made]), NORMAL_QUANTILE * LOSS_WIDTH * np.array([e.sd for e in made])
+    least = least_loss(setup)
+    bounds = (np.maximum(values, least) for values in (losses, losses - half, losses + half))
+    beyond = situation.repetition_beyond(total)
+    return Forecast(steps, *bounds, "training", (beyond,) if beyond else (), "one loss")
 
 
 def facts(setup: Setup) -> Facts:
     """What the forecast of a run depends on besides its curve."""
     steps, optimizer = setup.total_steps, setup.recipe.training.get("optim", "adamw")
     tokens = steps * setup.tokens_per_step
-    return Facts(setup.non_embedding_parameters, tokens, steps, optimizer, setup.peak_rate)
+    epochs = 1.0 if setup.text.never_repeated else max(1.0, tokens / setup.text.tokens)
+    return Facts(setup.non_embedding_parameters, tokens, steps, optimizer, setup.peak_rate, epochs)
 
 
 def variants(setup: Setup, loss: float, noise_scale: float | None, steps: int) -> list[tuple[str, Law, dict[str, Any]]]:
@@ -62,13 +96,20 @@ def variants(setup: Setup, loss: float, noise_scale: float | None, steps: int) -
     return [each for each in varied if each[1] is not None]
 
 
-def what_if_of_run(setup: Setup, curve: Curve, loss: float) -> list[Outlook]:
-    """The variants of a run, forecast from its own curve."""
-    rows = []
-    for title, law, _ in variants(setup, loss, curve.noise_scale, setup.total_steps):
-        made = forecast(curve, setup.own_law, facts(setup), setup.text.unigram_loss, instead=law)
+def what_if_of_run(setup: Setup, curve: Curve, loss: float, end: float) -> list[Outlook]:
+    """The variants of a run, forecast from its own curve.
+
+    Args:
+        loss: now.
+        end: what the run itself ends at, as far as that is known.
+    """
+    rows, floor = [], _floor(setup, curve)
+    for title, law, changes in variants(setup, loss, curve.noise_scale, setup.total_steps):
+        made = forecast(curve, setup.own_law, facts(setup), setup.text.unigram_loss, instead=law, floor=floor)
         if made is not None:
-            rows.append(Outlook(title, *made.final))
+            middle, low, high = made.final
+            beyond = setup.situation(law, **changes).repetition_beyond(law.total_steps)
+            rows.append(Outlook(title, middle, middle - end, low, high, beyond))
     return rows
 
 
@@ -83,7 +124,8 @@ def what_if_of_recipe(setup: Setup, steps: int, loss: float) -> list[Outlook]:
         law = setup.law(steps, batch=LARGER_BATCH) if changes else law  # the expected loss knows the batch's worth
         then = expect(law, **changes)
         if then is not None:
-            rows.append(Outlook(title, loss + then - now))
+            beyond = setup.situation(law, **changes).repetition_beyond(law.total_steps)
+            rows.append(Outlook(title, loss + then - now, then - now, beyond=beyond))
     return rows
 
 

@@ -7,15 +7,18 @@ from typing import Any
 from clm.data.store.words import has_words
 from clm.data.text_size import BYTES_PER_TOKEN
 from clm.explain.faults.checks import comes_first
-from clm.explain.faults.single_loss import BYTE_IDS
+from clm.explain.floor import BYTE_IDS
 from clm.explain.forecast import Forecast
+from clm.explain.forecast.posterior import FEWEST_MEASURED
 from clm.explain.normal import Verdict
 from clm.explain.outlook import Outlook, pairs
-from clm.explain.scaling import TOKENS_PER_PARAMETER, distinct_share
+from clm.explain.perplexity import perplexity, shown_perplexity
+from clm.explain.scaling import REPEATED_EPOCHS, TOKENS_PER_PARAMETER, distinct_share
 from clm.explain.setup import Setup
 
 # Where a GPT-2 of this size ends up on WikiText-103 after 10 to 25 epochs: "low 3s to high 2s" (published.json).
 WIKITEXT_TARGETS = (3.0, 2.8)
+HELPS = 0.005  # nats: what changes less changes nothing that is shown
 _NOT_YET = "Can't say before what is wrong is mended: it would be said of another run."
 
 
@@ -45,11 +48,6 @@ def numbers(setup: Setup, step: int, loss: float) -> dict[str, float | None]:
     }
 
 
-def perplexity(loss: float) -> float:
-    """exp(loss), as far as there is such a number: a run that diverged can have any loss."""
-    return math.exp(min(loss, 700.0))
-
-
 def all_of(
     setup: Setup,
     step: int,
@@ -72,7 +70,7 @@ def all_of(
         ("meaning", f"What a {kind} loss of {loss:.2f} means", _meaning(setup, loss, known)),
         ("seen", "How much it has seen", _seen(setup, step, known)),
         ("normal", "Is it normal?", [verdict.sentence, f"How sure: {verdict.confidence}."]),
-        ("end", "Where it will end", [_NOT_YET] if first else _end(setup, step, made, what_if)),
+        ("end", "Where it will end", [_NOT_YET] if first else _end(setup, made, what_if, single)),
         ("advice", "What would help", [_NOT_YET] if first else _help(advice)),
         ("findings", "What is wrong", wrong),
     )
@@ -126,7 +124,8 @@ def _meaning(setup: Setup, loss: float, known: dict[str, Any]) -> list[str]:
     if known["nats_per_word"]:
         nats, size = known["nats_per_word"], text.tokens / text.words
         lines.append(
-            f"At {size:.2f} tokens a word it is {nats:.2f} nats per word, a word perplexity of {math.exp(nats):,.0f}."
+            f"At {size:.2f} tokens a word it is {nats:.2f} nats per word, a word perplexity of "
+            f"{shown_perplexity(nats, 0)}."
         )
         lines.append("Published word perplexities divide by words in the same way.")
     return lines
@@ -134,7 +133,7 @@ def _meaning(setup: Setup, loss: float, known: dict[str, Any]) -> list[str]:
 
 def perplexity_line(loss: float) -> str:
     """What a loss says by itself."""
-    each = f"{perplexity(loss):,.1f}"
+    each = shown_perplexity(loss)
     return f"Perplexity {each}: the model is as unsure of the next token as between {each} equally likely ones."
 
 
@@ -179,29 +178,52 @@ def _in_samples(setup: Setup, known: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _end(setup: Setup, step: int, made: Forecast | None, what_if: Sequence[Outlook]) -> list[str]:
-    if made is not None:
-        lines = forecast_lines(made)
-    elif step >= setup.total_steps:
-        lines = ["The run is finished."]
-    else:
-        lines = ["Can't say: a forecast needs the run's curve, with some validation losses below the unigram entropy."]
-    for each in what_if:
-        interval = f", {each.low:.2f} to {each.high:.2f}" if each.low is not None else " (what references let expect)"
-        lines.append(f"With {each.title}: {each.loss:.2f}{interval}.")
+def _end(setup: Setup, made: Forecast | None, what_if: Sequence[Outlook], single: bool) -> list[str]:
+    lines = forecast_lines(made) if made is not None else [_why_no_forecast(setup, single)]
+    lines += [_what_if_line(each) for each in what_if]
     shown = ", ".join(f"{change:+.2f} nats at {epochs:.2g} epochs" for epochs, change in pairs("dropout"))
     lines.append(f"With dropout: can't say. In small runs that differ in nothing else, dropout 0.1 made {shown}.")
     return lines
 
 
+def _why_no_forecast(setup: Setup, single: bool) -> str:
+    if setup.own_law is None:
+        return "Can't say: the schedule follows the loss."
+    tokens = setup.total_steps * setup.tokens_per_step
+    epochs = tokens / setup.text.tokens
+    if single and epochs > REPEATED_EPOCHS:
+        most = f"no reference run more than {REPEATED_EPOCHS:.0f} times"
+        return f"Can't say: it goes over its text {epochs:,.0f} times, and {most}."
+    if single:
+        return f"Can't say: no reference run of this size has about {tokens / 1e6:,.0f} M tokens, as this one will."
+    return (
+        "Can't say: a forecast needs some losses after the warmup and below the unigram entropy, "
+        f"{FEWEST_MEASURED} of them of validation."
+    )
+
+
+def _what_if_line(each: Outlook) -> str:
+    interval = f", {each.low:.2f} to {each.high:.2f}" if each.low is not None else " (what references let expect)"
+    if each.change >= -HELPS:
+        no_help = f"; that is {each.change:.2f} higher" if each.change >= HELPS else "; that changes nothing"
+    else:
+        no_help = ""
+    beyond = f"; outside the evidence: {each.beyond}" if each.beyond else ""
+    return f"With {each.title}: {each.loss:.2f}{interval}{no_help}{beyond}."
+
+
 def forecast_lines(made: Forecast) -> list[str]:
     """Where a run will end, and what that doesn't rest on."""
     final, low, high = made.final
+    if made.by == "measured":
+        return ["The run is finished."]
     lines = [
         f"At step {made.steps[-1]:,} the {made.of} loss is forecast at {final:.2f}, perplexity "
-        f"{perplexity(final):.1f}. The 80 % interval is {low:.2f} to {high:.2f}."
+        f"{shown_perplexity(final)}. The 80 % interval is {low:.2f} to {high:.2f}."
     ]
-    if made.of == "training":
+    if made.by == "one loss":
+        lines.append("That is what references let expect after this loss; a run's curve tells more.")
+    elif made.of == "training":
         lines.append("It is the training loss that is forecast: there are no validation losses.")
     return lines + [f"Outside the evidence: {each}." for each in made.outside]
 

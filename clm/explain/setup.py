@@ -118,7 +118,10 @@ class Setup:
         if keywords.get("lr_scheduler_type") in FOLLOWS_THE_LOSS:
             return None
         in_a_pass = math.inf if self.text.never_repeated else self.text.tokens / self.tokens_per_step / batch
-        return Law(lambda at: learning_rates(keywords, steps, at), steps, in_a_pass, worth)
+        parameters = self.non_embedding_parameters
+        law = Law(lambda at: learning_rates(keywords, steps, at), steps, in_a_pass, worth, parameters)
+        law.penalty = self.situation(law, batch).overfitting
+        return law
 
     @cached_property
     def own_law(self) -> Law | None:

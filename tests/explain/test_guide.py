@@ -7,7 +7,7 @@ import pytest
 
 from clm.config.recipe import load
 from clm.explain import explain, forecast, references
-from clm.explain.advice import KIM_DECAY
+from clm.explain.advice.regularisation import KIM_DECAY
 from clm.explain.faults.evidence import PLATEAU_TOKENS
 from clm.explain.outlook import pairs
 from clm.explain.scaling import OVERFITTING, effective_tokens, usual_learning_rate

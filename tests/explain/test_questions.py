@@ -10,10 +10,11 @@ import pytest
 from clm.config.command_line import parse
 from clm.config.recipe import load
 from clm.errors import UserError
-from clm.explain.advice import advise
+from clm.explain.advice.advise import advise
 from clm.explain.explain import explain_recipe, explain_run
 from clm.explain.faults import checks, level_faults, single_loss
 from clm.explain.faults.evidence import Evidence
+from clm.explain.floor import least_loss
 from clm.explain.references import entries
 from clm.explain.setup import Setup, of_recipe
 from clm.explain.training_text import Text
@@ -76,7 +77,7 @@ def test_a_usual_loss_shows_no_fault_and_gets_advice(loss):
 def test_no_gain_and_no_forecast_lead_below_what_prose_can_be_compressed_to():
     # 0.6 bits per byte x ln 2 x (2.41 + 0.46 ln(32,000 / 1,024) = 3.99) bytes a token = 1.66 nats.
     setup = of_recipe(parse(["--config", SEED]), WORDS)
-    least = single_loss.least_loss(setup)
+    least = least_loss(setup)
     assert least == pytest.approx(1.66, abs=0.005)
     gains = [each["gain_nats"] for each in advise(setup, 300, least + 0.1, least=least) if each["gain_nats"]]
     assert gains and max(gains) == pytest.approx(0.1)

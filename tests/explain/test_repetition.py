@@ -9,7 +9,8 @@ import pytest
 
 from calibration import repetition
 from clm.config.recipe import load
-from clm.explain import advice, references, setup
+from clm.explain import references, setup
+from clm.explain.advice.advise import advise
 from clm.explain.expected import Situation
 from clm.explain.forecast import Law
 from clm.explain.scaling import OVERFITTING, OVERFITTING_LIMIT, Overfitting
@@ -71,7 +72,7 @@ def advice_of(tmp_path: Path, epochs: int, width: int = 64, **changes: object) -
     }  # fmt: skip
     (tmp_path / "recipe.json").write_text(json.dumps(recipe | changes))
     made = setup.of_recipe(load(tmp_path / "recipe.json"), 1024 * EPOCH)
-    return {each["title"]: each["gain_nats"] for each in advice.advise(made, made.total_steps, 4.5)}
+    return {each["title"]: each["gain_nats"] for each in advise(made, made.total_steps, 4.5)}
 
 
 def test_a_run_of_too_many_epochs_is_told_the_best_count_weight_decay_and_dropout(tmp_path):

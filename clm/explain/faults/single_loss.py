@@ -7,32 +7,16 @@ from functools import cached_property
 
 from clm.explain.expected import Expectation
 from clm.explain.faults.evidence import PLATEAU_TOKENS
-from clm.explain.scaling import typical_bytes_per_token, usual_learning_rate
+from clm.explain.floor import BY_HEART, LEAST_BITS_PER_BYTE, bytes_per_token, least_loss
+from clm.explain.perplexity import shown_perplexity
+from clm.explain.scaling import usual_learning_rate
 from clm.explain.setup import Setup
 from clm.training.schedule import warmup_steps
 
-# Bits per byte that English prose can't be compressed below: the lower bound of Shannon 1951, "Prediction and Entropy
-# of Printed English", for 100 letters of context. Chinchilla 70B reaches 0.66 on enwik9 (Delétang et al. 2023, arXiv
-# 2309.10668). Source code, markup and text that repeats itself go lower.
-LEAST_BITS_PER_BYTE = 0.6
-BYTE_IDS = 257  # the bytes and end-of-text: then a token is a byte
 AT_UNIFORM, AT_UNIGRAM, AT_GUESSED_UNIGRAM = 0.03, 0.04, 0.08  # relative distances that count as being there
 LEFT_UNIFORM = 100  # steps after warmup by which any run is below the uniform baseline
 FAR = 0.5  # nats beyond the band: what another seed, text or tuning doesn't make
 FAR_RATE = 5.0  # times the usual learning rate, or as many times below it
-BY_HEART = 3.0  # epochs from which a model that is large for its text knows it by heart
-
-
-def bytes_per_token(setup: Setup) -> float:
-    """Of the training text; a guess by the vocabulary's size where it isn't measured."""
-    if setup.text.bytes:
-        return setup.text.bytes / setup.text.tokens
-    return 1.0 if setup.vocab_size <= BYTE_IDS else max(1.0, typical_bytes_per_token(setup.vocab_size))
-
-
-def least_loss(setup: Setup) -> float:
-    """Nats a token below which no model brings English prose: LEAST_BITS_PER_BYTE of this text's tokens."""
-    return LEAST_BITS_PER_BYTE * math.log(2) * bytes_per_token(setup)
 
 
 @dataclass(frozen=True)
@@ -196,9 +180,9 @@ def _far_above(e: Loss) -> str | None:
     bits = e.value * math.log(2)
     unit = [f"it is in bits ({bits:.2f} nats would be usual)"] if e.is_usual(bits) else []
     return (
-        f"a loss of {e.value:.2f}, perplexity {math.exp(e.value):,.0f}, is {e.value - high:.2f} nats above the band of "
-        f"such runs ({low:.2f} to {high:.2f}): something holds it back; that is sure if text and recipe are as they "
-        "are here. Usual causes, the likeliest first: "
+        f"a loss of {e.value:.2f}, perplexity {shown_perplexity(e.value, 0)}, is {e.value - high:.2f} nats above the "
+        f"band of such runs ({low:.2f} to {high:.2f}): something holds it back; that is sure if text and recipe are as "
+        "they are here. Usual causes, the likeliest first: "
         + e.causes(
             *unit,
             "fewer tokens a step than the recipe says",
@@ -239,24 +223,3 @@ def find(setup: Setup, step: int, loss: float, expected: Expectation | None) -> 
     one = Loss(setup, step, loss, expected)
     found = ({"name": name, "text": text} for name, check in CHECKS if (text := check(one)))
     return [fault for fault in [next(found, None)] if fault]
-
-
-def refusal(loss: float, tokens_per_step: int, micro_batch_tokens: int, vocab_size: int) -> str | None:
-    """Why a number is no loss that can be explained, and what to do; None where it is one."""
-    uniform = math.log(vocab_size)
-    if math.isnan(loss) or math.isinf(loss):
-        return (
-            "the run has broken down: a weight or a gradient became NaN or infinite, and no later step mends that. Go "
-            "back to the last checkpoint before it, and train on with half the learning rate or a longer warmup, "
-            "max_grad_norm 1.0 and bf16 in place of fp16; if it comes back at the same step, look at that batch"
-        )
-    if loss < 0:
-        return "a mean cross-entropy of tokens is never negative: it is another loss, or has the wrong sign"
-    if loss > 10 * uniform:
-        by_step, by_batch = loss / tokens_per_step, loss / micro_batch_tokens
-        return (
-            f"no mean over tokens: a model that knows nothing has ln({vocab_size:,}) = {uniform:.2f}. If it is a sum, "
-            f"divide by its tokens: {by_step:.3g} over a step's {tokens_per_step:,}, {by_batch:.3g} over a "
-            f"micro-batch's {micro_batch_tokens:,}"
-        )
-    return None

@@ -5,11 +5,12 @@
 P is progress, the sum of the square roots of the learning rates so far; S2 how much of the peak rate was taken off
 again (Tissue et al. 2024, arXiv 2408.11029, whose S1 is the sum of the rates themselves; with that the decay of a
 cosine looked larger than that of a trapezoid, in models from 25M to 1.5B). Both are in units of the peak rate, see
-law.py. The last term, what repeated text costs, is ours and counts from the second pass on. L0 is the run's own; the
-other constants have priors from reference runs of the same size, length and optimizer (prior.py), so that a curve which
-is short, or hasn't decayed yet, leans on what those did. A forecast is the mean over exponents and noise levels, each
-weighted by how well it explains the curve (posterior.py). Its interval is as wide as it takes to hold LEVEL of the
-ends of reference runs that it wasn't fitted to.
+law.py; in small models S2 is of a power of the rate. The last term, what repeated text costs, is ours and counts from
+the second pass on; the overfitting that the expected loss knows (scaling.Overfitting) comes on top. L0 is the run's
+own; the other constants have priors from reference runs of the same size, length and optimizer (prior.py), so that a
+curve which is short, or hasn't decayed yet, leans on what those did. A forecast is the mean over exponents and noise
+levels, each weighted by how well it explains the curve (posterior.py). Its interval is as wide as it takes to hold
+LEVEL of the ends of reference runs that it wasn't fitted to.
 """
 
 from dataclasses import dataclass
@@ -35,7 +36,8 @@ EARLIEST_SHARE = 0.05  # of another schedule's steps, from which its forecast be
 class Forecast:
     """The loss from now to the end: (points,) steps, the middle, and the bounds of the LEVEL interval.
 
-    `of` is the kind of loss, `validation` or `training`; `outside` says what no reference run covers.
+    `of` is the kind of loss, `validation` or `training`; `outside` says what no reference run covers; `by` what it
+    rests on: the run's own `curve`, `one loss` and what references make of it, or the end itself, `measured`.
     """
 
     steps: np.ndarray
@@ -44,6 +46,12 @@ class Forecast:
     high: np.ndarray
     of: str = "validation"
     outside: tuple[str, ...] = ()
+    by: str = "curve"
+
+    @classmethod
+    def measured(cls, step: int, loss: float, of: str) -> "Forecast":
+        """Of a finished run: the loss that it ended at, for certain."""
+        return cls(np.array([step]), *(np.array([loss]),) * 3, of, by="measured")
 
     @property
     def final(self) -> tuple[float, float, float]:
@@ -58,6 +66,7 @@ def forecast(
     unigram: float | None = None,
     instead: Law | None = None,
     known: Knowledge | None = None,
+    floor: float = 0.0,
 ) -> Forecast | None:
     """The rest of the curve with its interval, or None where the curve is too short to say.
 
@@ -70,6 +79,7 @@ def forecast(
         unigram: entropy of the text's tokens, nats, if known: losses near it say nothing of what follows.
         instead: another schedule; the forecast is then of a run that follows that one from its first step.
         known: what other runs teach; by default what is shipped.
+        floor: what no loss leads below, nats.
     """
     observations = Observations(curve, law, PLATEAU * unigram if unigram else np.inf)
     if not observations.enough:
@@ -81,5 +91,8 @@ def forecast(
     fits = [observations.fit(prior) for prior in known.priors(facts)]
     middle, sd = together(fits, design(ahead_law, ahead, observations.scale, observations.of_training))
     kind = "training" if observations.of_training else "validation"
+    if not observations.of_training:
+        middle = middle + ahead_law.penalties(ahead)
     half = NORMAL_QUANTILE * sd * (TRAINING_WIDTH if observations.of_training else 1.0)
-    return Forecast(ahead, middle, middle - half, middle + half, kind, tuple(outside(facts, known.ranges)))
+    bounds = (np.maximum(losses, floor) for losses in (middle, middle - half, middle + half))
+    return Forecast(ahead, *bounds, kind, tuple(outside(facts, known.ranges)))

@@ -14,9 +14,9 @@ SEEN = (("adamw", "muon"), ("adamw", "muon", "soap"))  # optimizers of the small
 # The regressions' inputs, in the order of their coefficients; `small` and `large` go from 0 to 1.
 INPUTS = (
     "one", "large", "small parameters", "large parameters", "small ratio", "large ratio", "small muon",
-    "small muon parameters", "small rate", "small steps",
+    "small muon parameters", "small rate", "small steps", "small epochs",
 )  # fmt: skip
-QUANTITIES = ("non-embedding parameters", "tokens a parameter", "steps", "peak rate over the usual one")
+QUANTITIES = ("non-embedding parameters", "tokens a parameter", "steps", "peak rate over the usual one", "epochs")
 
 Ranges = Mapping[str, Sequence[float]]  # of QUANTITIES: the least and the greatest
 
@@ -26,7 +26,7 @@ class Facts:
     """What is known of a run besides its curve; None where it isn't.
 
     `parameters` are without embeddings; `tokens` are what the whole run trains on, repeats counted; `optimizer` may be
-    any name.
+    any name; `epochs` are those of the whole run over its text, 1 where it doesn't repeat.
     """
 
     parameters: float | None
@@ -34,6 +34,7 @@ class Facts:
     steps: int
     optimizer: str | None = "adamw"
     peak_rate: float | None = None
+    epochs: float = 1.0
 
     @property
     def family(self) -> str | None:
@@ -64,12 +65,14 @@ def inputs(facts: Facts) -> np.ndarray:
     return np.array([
         1.0, large, small * (size - 12.6), large * (size - 18.4) / 2, small * (ratio - 2), large * (ratio - 4) / 2,
         small * muon, small * muon * (size - 12.6), small * math.log(rate), small * (math.log(facts.steps) - 6.6),
+        small * math.log(max(1.0, facts.epochs)),
     ])  # fmt: skip
 
 
 def quantities(facts: Facts) -> dict[str, float]:
-    """QUANTITIES of a run whose size and tokens are known; of a large model the last two make no difference."""
+    """QUANTITIES of a run whose size and tokens are known; of a large model steps and rate make no difference."""
     found = {QUANTITIES[0]: facts.parameters, QUANTITIES[1]: facts.tokens / facts.parameters}
+    found[QUANTITIES[4]] = max(1.0, facts.epochs)
     if largeness(facts.parameters) < 1:
         found[QUANTITIES[2]] = facts.steps
         if facts.peak_rate:

@@ -4,18 +4,27 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from clm.explain.forecast.facts import largeness
 from clm.explain.scaling import annealed
 
 MEMORY_SHARE = 0.025  # of all steps at the peak rate: how long a fall of the learning rate takes to take effect
 PROGRESS_POWER = 0.5  # of the learning rate: at a tenth of the peak a step still brings a third. Chosen by the score
+SMALL_NOISE_POWER = 0.7  # in a small model the last of a decay brings more than in proportion. Chosen by the score
 GRID = 300
+
+
+def noise_power(parameters: float | None) -> float:
+    """The power of the learning rate that the noise which a decay takes out goes with."""
+    large = largeness(parameters) if parameters else 1.0
+    return SMALL_NOISE_POWER + (1 - SMALL_NOISE_POWER) * large
 
 
 class Law:
     """A run's schedule in the terms that the loss follows, at any step.
 
     `lr_sum` and `lr_annealed`, (points,) at the steps of `grid`, are the two quantities of Tissue et al. 2024
-    (arXiv 2408.11029) in units of the peak rate; see scaling.annealed.
+    (arXiv 2408.11029) in units of the peak rate; see scaling.annealed. `penalty` gives what overfitting adds to the
+    validation loss at a step, nats, where that is known.
     """
 
     def __init__(
@@ -24,6 +33,7 @@ class Law:
         total_steps: int,
         steps_per_pass: float,
         worth: float = 1.0,
+        parameters: float | None = None,
     ) -> None:
         """Tabulate the schedule.
 
@@ -32,15 +42,17 @@ class Law:
             total_steps: of the whole run.
             steps_per_pass: optimizer steps in which as many tokens are trained on as the text has.
             worth: what a step is worth in steps of the run that the law was fitted to.
+            parameters: without embeddings, which set how the noise grows with the rate; None counts as a large model.
         """
         spread = np.concatenate((np.geomspace(1, total_steps, GRID), np.linspace(1, total_steps, GRID)))
         self.grid = np.unique(np.round(spread).astype(int))
         self.total_steps, self.steps_per_pass = total_steps, steps_per_pass
+        self.penalty: Callable[[float], float] = lambda step: 0.0
         spacing = np.diff(self.grid, prepend=0).astype(float)
         rates = np.asarray(rates_at(self.grid), float)
         at_peak = rates / rates.max()
         memory = MEMORY_SHARE * float((at_peak * spacing).sum())
-        self.lr_sum, self.lr_annealed = annealed(at_peak, spacing, memory)
+        self.lr_sum, self.lr_annealed = annealed(at_peak, spacing, memory, noise_power(parameters))
         self.lr_sum *= worth
         self._progress = worth * np.cumsum(at_peak**PROGRESS_POWER * spacing)
         self.warmup_end = int(self.grid[int((at_peak > 0.99).argmax())])
@@ -49,6 +61,10 @@ class Law:
         """lr_sum, lr_annealed and ln(passes over the text) at `steps`, the last at least 0."""
         repeated = np.log(np.maximum(1.0, np.asarray(steps) / self.steps_per_pass))
         return np.interp(steps, self.grid, self.lr_sum), np.interp(steps, self.grid, self.lr_annealed), repeated
+
+    def penalties(self, steps: np.ndarray) -> np.ndarray:
+        """What overfitting adds at `steps`."""
+        return np.array([self.penalty(float(step)) for step in steps])
 
     def progress(self, steps: np.ndarray) -> np.ndarray:
         """How far training has come by `steps`: the sum of the PROGRESS_POWER-th powers of the rates, in peak rates."""

@@ -18,8 +18,8 @@ SKIPPED_SHARE = 0.08  # of all steps; the warmup is skipped too
 STRETCHES = 14  # into which a curve is averaged, equally long in ln(step): more points of one tell little more
 AGEING = 5.0  # a law that is a little wrong should fit best near the end: noise grows by so much an e-fold of age
 TRAIN_NOISE = 3.0  # times that of validation: each training loss is of another text
-FEWEST = 4  # stretches
-FEWEST_MEASURED = 2  # of which so many are of the losses that are forecast
+FEWEST = 3  # stretches
+FEWEST_MEASURED = 1  # of which so many are of the losses that are forecast
 NO_IDEA = 30.0  # nats: the prior standard deviation of L0
 TEMPERED = 0.3  # the power of the evidence by which priors are weighed: a curve's losses aren't independent
 TERMS = 5  # L0, slope, decay, repeat, and the distance of training losses
@@ -42,7 +42,10 @@ class Observations:
         self.law, now = law, curve.last_step
         self.of_training = not len(curve.losses)
         first = max(1.0, SKIPPED_SHARE * law.total_steps, min(law.warmup_end, now / 2))
-        rows = [] if self.of_training else _stretches(curve.steps, curve.losses, first, now, plateau, False)
+        rows = []
+        if not self.of_training:
+            losses = curve.losses - law.penalties(curve.steps)
+            rows = _stretches(curve.steps, losses, first, now, plateau, False)
         measured = len(rows)
         if len(curve.train_losses) >= FEWEST:
             rows += _stretches(curve.train_middles, curve.train_losses, first, now, plateau, True)

@@ -8,9 +8,11 @@ from clm.explain import explain, sections
 from clm.explain.explain import FEWEST_LOSSES
 from clm.explain.faults import checks
 from clm.explain.faults.evidence import Evidence
+from clm.explain.floor import floor_of, guessed_bytes_per_token, least_loss_of
 from clm.explain.forecast import Forecast, forecast
 from clm.explain.log.given import ALL, BATCH, SCHEDULE, Given
-from clm.explain.scaling import typical_bytes_per_token, usual_learning_rate
+from clm.explain.perplexity import perplexity
+from clm.explain.scaling import usual_learning_rate
 from clm.runs.curve import Curve
 from clm.runs.logs.log import Known, Log
 from clm.training.schedule import FOLLOWS_THE_LOSS
@@ -22,7 +24,7 @@ def known_of(given: Given) -> Known:
     """What the reader of a log is told of its run."""
     told = given.recipe.training["logging_steps"] if "logging_steps" in given.given else None
     spacing = round(told * given.steps) if told and told < 1 and given.steps else told
-    size = typical_bytes_per_token(given.vocab_size or TYPICAL_VOCABULARY)
+    size = guessed_bytes_per_token(_vocabulary(given))
     return Known(given.vocab_size, int(spacing) if spacing and spacing >= 1 else None, size)
 
 
@@ -62,7 +64,7 @@ def explain_log(log: Log, given: Given, until: int | None = None) -> dict[str, A
 def _partly(curve: Curve, given: Given, shown: Evidence) -> dict[str, Any]:
     """What can be said without the keys that are missing."""
     step, loss, kind = explain.latest(curve)
-    made, found = _forecast(curve, given), checks.find(shown)
+    made, found = explain.end_of(curve, given.steps, shown.lost_at) or _forecast(curve, given), checks.find(shown)
     sentence = f"Whether {loss:.2f} is normal can't be said without {_asked(given.lacks(*ALL))}."
     end = sections.forecast_lines(made) if made else [_why_no_forecast(curve, given)]
     parts = (
@@ -84,14 +86,18 @@ def _partly(curve: Curve, given: Given, shown: Evidence) -> dict[str, Any]:
         "what_if": [],
         "advice": [],
         "findings": found,
-        "numbers": {"perplexity": sections.perplexity(loss)},
+        "numbers": {"perplexity": perplexity(loss)},
         "sections": [{"key": key, "title": title, "lines": lines} for key, title, lines in parts],
     }
 
 
 def _forecast(curve: Curve, given: Given) -> Forecast | None:
-    law = given.law
-    return forecast(curve, law, given.facts) if law and curve.last_step < given.steps else None
+    law, floor = given.law, floor_of(curve, least_loss_of(guessed_bytes_per_token(_vocabulary(given))), 0.0)
+    return forecast(curve, law, given.facts, floor=floor) if law and curve.last_step < given.steps else None
+
+
+def _vocabulary(given: Given) -> int:
+    return given.vocab_size or TYPICAL_VOCABULARY
 
 
 def _why_no_forecast(curve: Curve, given: Given) -> str:

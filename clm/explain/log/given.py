@@ -101,7 +101,8 @@ class Given:
             return None
         a_step = self._global_batch_size and self.recipe.data.block_size * self._global_batch_size
         in_a_pass = self.text.tokens / a_step if self.text and a_step else float("inf")
-        return Law(lambda at: learning_rates(training, self.steps, at), self.steps, in_a_pass)
+        parameters = self.facts.parameters
+        return Law(lambda at: learning_rates(training, self.steps, at), self.steps, in_a_pass, parameters=parameters)
 
     @property
     def facts(self) -> Facts:
@@ -115,7 +116,8 @@ class Given:
         if not self.lacks("block_size", BATCH, "max_steps"):
             tokens = self.steps * self.recipe.data.block_size * self._global_batch_size
         rate = self.recipe.training["learning_rate"] if "learning_rate" in self.given else None
-        return Facts(parameters, tokens, self.steps, self.optimizer, rate)
+        epochs = max(1.0, tokens / self.text.tokens) if tokens and self.text else 1.0
+        return Facts(parameters, tokens, self.steps, self.optimizer, rate, epochs)
 
     @property
     def setup(self) -> Setup | None:

@@ -43,21 +43,26 @@ def points() -> list[Point]:
 def small_law(entry: dict[str, Any]) -> Law:
     """The schedule of a run of small_runs.json."""
     recipe, steps = entry["recipe"], entry["recipe"]["max_steps"]
-    return Law(lambda at: learning_rates(recipe, steps, at), steps, entry["dataset_tokens"] / _tokens(recipe))
+    in_a_pass = entry["dataset_tokens"] / _tokens(recipe)
+    law = Law(lambda at: learning_rates(recipe, steps, at), steps, in_a_pass, parameters=_parameters(recipe))
+    law.penalty = small_situation(entry, law).overfitting
+    return law
 
 
 def small_facts(entry: dict[str, Any]) -> Facts:
     """What is known of it besides its curve."""
     recipe = entry["recipe"]
     steps, optimizer = recipe["max_steps"], recipe.get("optim", "adamw")
-    return Facts(_parameters(recipe), _tokens(recipe) * steps, steps, optimizer, recipe["learning_rate"])
+    tokens = _tokens(recipe) * steps
+    epochs = max(1.0, tokens / entry["dataset_tokens"])
+    return Facts(_parameters(recipe), tokens, steps, optimizer, recipe["learning_rate"], epochs)
 
 
 def large_law(entry: dict[str, Any]) -> Law:
     """The schedule of a run of large_runs.json or published.json."""
     steps = entry["schedule"]["max_steps"]
     in_a_pass = (entry["dataset_tokens"] or math.inf) / entry["tokens_per_step"]
-    return Law(rates(entry["schedule"]), steps, in_a_pass)
+    return Law(rates(entry["schedule"]), steps, in_a_pass, parameters=entry["non_embedding_parameters"])
 
 
 def large_facts(entry: dict[str, Any]) -> Facts:
@@ -84,8 +89,8 @@ def _parameters(recipe: dict[str, Any]) -> int:
     return 12 * recipe["n_layer"] * recipe["n_embd"] ** 2
 
 
-def small_situation(entry: dict[str, Any]) -> Situation:
-    """Of a run of small_runs.json or repeated_runs.json."""
+def small_situation(entry: dict[str, Any], law: Law | None = None) -> Situation:
+    """Of a run of small_runs.json or repeated_runs.json; its law is worked out where it isn't given."""
     recipe = entry["recipe"]
     return Situation(
         text=entry["text"],
@@ -97,7 +102,7 @@ def small_situation(entry: dict[str, Any]) -> Situation:
         peak_rate=recipe["learning_rate"],
         tokens_per_step=_tokens(recipe),
         dataset_tokens=entry["dataset_tokens"],
-        law=small_law(entry),
+        law=law or small_law(entry),
         muon=recipe.get("optim") == MUON,
         dropout=recipe["resid_pdrop"],
         weight_decay=recipe.get("weight_decay", WEIGHT_DECAY),

@@ -26,7 +26,7 @@ class Unit:
 
     def of(self, nats: float) -> float:
         """A loss in nats in this unit."""
-        return math.exp(nats) if self.name == PERPLEXITY else nats / self.nats
+        return math.exp(min(nats, 690.0)) if self.name == PERPLEXITY else nats / self.nats
 
 
 @dataclass

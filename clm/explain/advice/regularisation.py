@@ -1,0 +1,72 @@
+"""Advice against overfitting, and on seeing it: epochs, weight decay, dropout, validation."""
+
+from collections.abc import Iterator
+
+from clm.explain.advice.case import EPOCHS, Advice, Case, of_pairs
+from clm.explain.expected import FEW_EPOCHS
+from clm.explain.outlook import pairs
+from clm.explain.scaling import OVERFITTING_LIMIT
+
+DROPOUT = 0.1  # that is advised where the text is seen many times
+STRONG_DECAYS = (0.4, 1.6)  # which the runs of many epochs had
+STRONG_DROPOUT = 0.2
+KIM_DECAY = 0.8  # Kim et al. 2025: 150M parameters, 209M tokens, 16 epochs
+EVIDENCE = "so small runs of up to 64 epochs over one little text let expect (calibration/repetition.py)"
+
+
+def epochs(case: Case) -> Iterator[Advice]:
+    """Fewer epochs, weight decay or dropout against overfitting, where its evidence reaches."""
+    setup, epochs = case.setup, case.epochs
+    law = setup.law(case.steps)
+    if epochs <= 1 or law is None or not setup.situation(law).overfitting(case.steps):
+        return
+    best = case.best_epochs()
+    if best and best < epochs:
+        steps = max(1, round(best / epochs * case.steps))
+        why = f"of {EPOCHS[0]} to {EPOCHS[-1]} epochs of this text, {best} are expected to be best; {EVIDENCE}"
+        title = f"train for {best} epochs and not {epochs:.3g} ({steps:,} steps)"
+        yield Advice(title, case.gain(setup.law(steps)), best / epochs, "less time", why)
+    decay = setup.recipe.training.get("weight_decay") or 0.0
+    gains = {more: case.gain(law, weight_decay=more) or 0.0 for more in STRONG_DECAYS if more > 2 * decay}
+    if gains:
+        more = max(gains, key=gains.get)
+        yield Advice(f"weight decay of {more}", gains[more], 1.0, "no time", f"against overfitting; {EVIDENCE}")
+    if setup.dropout < STRONG_DROPOUT:
+        why = f"against overfitting, at what dropout itself costs; {EVIDENCE}"
+        gain = case.gain(law, dropout=STRONG_DROPOUT)
+        yield Advice(f"dropout of {STRONG_DROPOUT}", gain, 1.0, "no time", why)
+
+
+def regularisation(case: Case) -> Iterator[Advice]:
+    setup, epochs = case.setup, case.epochs
+    if not setup.recipe.training.get("weight_decay"):
+        _, found = of_pairs("no-decay")
+        why = f"the usual value; {found}, and what it gives large models isn't in the references"
+        yield Advice("weight decay of 0.1", None, 1.0, "no time", why)
+    large = setup.non_embedding_parameters > setup.text.tokens / 4
+    reached = setup.non_embedding_parameters <= OVERFITTING_LIMIT  # then _epochs tells
+    decay = setup.recipe.training.get("weight_decay") or 0.0
+    if epochs > 2 * FEW_EPOCHS and 0 < decay < KIM_DECAY / 2 and large and not reached:
+        why = (
+            f"the text is seen {epochs:.0f} times; of 150M parameters on 209M tokens by AdamW, 0.8 and 16 epochs were "
+            "best, and at 0.1 no more than 8 epochs (Kim et al. 2025, arXiv 2509.14786); no reference run of this "
+            "project says how much it gives at this size"
+        )
+        yield Advice(f"try a weight decay of up to {KIM_DECAY}", None, 1.0, "no time", why)
+    if epochs > FEW_EPOCHS and setup.dropout < DROPOUT and large and not reached:
+        why = f"the text is seen {epochs:.0f} times, and the model is large enough to learn it by heart"
+        yield Advice("dropout of 0.1 to 0.3", None, 1.0, "no time", why)
+    elif epochs < 1 and setup.dropout > 0:
+        least = min(change for _, change in pairs("dropout"))
+        seen = "no text is seen twice" if setup.text.never_repeated else f"the text is seen {epochs:.2g} times"
+        why = (
+            f"{seen}, so nothing is learned by heart; in small runs that differ in nothing else, dropout 0.1 cost "
+            f"{least:.2f} nats or more"
+        )
+        yield Advice("no dropout for less than an epoch", least, 1.0, "no time", why)
+
+
+def validation(case: Case) -> Iterator[Advice]:
+    if case.setup.recipe.training["eval_strategy"] == "no":
+        why = "a training loss alone can't show overfitting; set eval_strategy to steps"
+        yield Advice("evaluate on held-out text while training", None, 1.0, "some percent of the time", why)
