@@ -87,7 +87,7 @@ class Situation:
         return OVERFITTING.penalty(*self.overfitting_terms(step))
 
     def repetition_beyond(self, step: float) -> str | None:
-        """What no run of many epochs covers by `step`, in words; None where it is covered or the text isn't repeated."""
+        """What no run of many epochs covers by `step`, in words; None where it is covered, or nothing repeats."""
         epochs = step * self.tokens_per_step / self.dataset_tokens if self.dataset_tokens else 1.0
         if epochs <= FEW_EPOCHS:
             return None
