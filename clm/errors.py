@@ -9,6 +9,7 @@ import os
 import select
 import sys
 from collections.abc import Callable
+from io import TextIOWrapper
 
 
 class UserError(Exception):
@@ -54,6 +55,8 @@ def exit_code_of(program: Callable[[], None]) -> int:
     done all, else 141.
     """
     done = False
+    if isinstance(sys.stdout, TextIOWrapper):  # a letter that the terminal hasn't, or a file's name that isn't UTF-8
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         try:
             program()

@@ -113,6 +113,12 @@ def test_a_text_file_that_is_not_utf8(workplace, refuses, key):
     refuses(says=["latin.txt", "not UTF-8 at byte 9 (0xe9)", "two encodings are mixed"])
 
 
+def test_a_validation_file_that_is_a_copy_of_the_training_text(workplace, refuses):
+    shutil.copy("text.txt", "copy.txt")
+    write_recipe(validation_file="copy.txt", validation_split_percentage=None)
+    refuses(says=["copy.txt: holds the very text of", "text.txt; a text can't be both"])
+
+
 def test_validation_text_without_text(workplace, refuses):
     Path("blank.txt").write_text("\n \n")
     write_recipe(validation_file="blank.txt", validation_split_percentage=None)

@@ -1,5 +1,6 @@
-"""`… | head`: a program whose reader has gone ends without a word."""
+"""What a program prints, where the reader has gone (`… | head`), or can't show every letter."""
 
+import io
 import subprocess
 import sys
 
@@ -36,3 +37,10 @@ def test_a_pipe_of_its_own_that_breaks_is_a_defect_and_keeps_its_traceback():
 
     with pytest.raises(BrokenPipeError):
         exit_code_of(program)
+
+
+def test_a_letter_that_the_terminal_has_not_is_shown_by_its_number(monkeypatch):
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    assert exit_code_of(lambda: print("d/caf\udce9.txt: naïve")) == 0
+    assert terminal.buffer.getvalue() == b"d/caf\\udce9.txt: na\\xefve\n"

@@ -86,7 +86,8 @@ def _best_model_conflicts(r: Mapping[str, Any]) -> Iterator[str]:
     if evaluates == "no" or (saves not in (evaluates, "best")):
         yield (
             f"load_best_model_at_end needs evaluations and saves of one strategy, but eval_strategy is "
-            f"{show(evaluates)} and save_strategy {show(saves)}: make them the same, or it false"
+            f"{show(evaluates)} and save_strategy {show(saves)}: make them the same, or set load_best_model_at_end "
+            "false"
         )
     if r["save_total_limit"] == 1:
         yield "save_total_limit 1 can't keep both the newest and the best (load_best_model_at_end): make it 2"

@@ -192,15 +192,17 @@ def prepare(options: DataOptions, text: splits.Splits, verify: bool, say: Say, r
         source = getattr(text, split)
         folder, fingerprint = _store_of(options, source, tok, split)
         stores[split] = token_store.open_or_build(folder, source, tok, fingerprint, verify, say, rollback)
+    ids = {split: [part["tokens_xxh3_128"] for part in store.parts] for split, store in stores.items()}
+    if ids["train"] == ids["validation"]:
+        raise UserError(f"{text.validation.origin}: holds the very text of {text.train.origin}; a text can't be both")
     for line in _notes(text, stores).lines:
         say(line)
     if text.note:  # exact only now that the text was read
         say(text.note)
-    tokens = digest({split: [part["tokens_xxh3_128"] for part in store.parts] for split, store in stores.items()})
     identity = {
         **known_identity(options, text),
         "vocab_size": len(tok),
         "tokenizer": tokenizer_hash(tok)[:16],
-        "tokens": tokens,
+        "tokens": digest(ids),
     }
     return Prepared(tok, origin, stores["train"], stores["validation"], identity)

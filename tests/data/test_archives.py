@@ -57,8 +57,8 @@ def test_content_beats_the_name(tmp_path, suffix):
 def test_streams_that_follow_each_other_or_are_cut_short(tmp_path, suffix):
     two = PACK[suffix](b"some ") + PACK[suffix](b"words")
     assert read(write(tmp_path / f"a.txt{suffix}", two))[0] == ["some words"]
-    assert "PATH: cut short, ends after " in refusal(write(tmp_path / f"a.txt{suffix}", two[:-1]))
-    assert "PATH: damaged after 10 bytes" in refusal(write(tmp_path / f"a.txt{suffix}", two + b"garbage" * 3))
+    assert "PATH: is cut short and ends after " in refusal(write(tmp_path / f"a.txt{suffix}", two[:-1]))
+    assert "PATH: is damaged after 10 bytes" in refusal(write(tmp_path / f"a.txt{suffix}", two + b"garbage" * 3))
 
 
 @pytest.mark.parametrize("suffix", PACK)
@@ -121,9 +121,9 @@ def test_an_archive_of_other_things_is_refused(tmp_path, suffix):
 def test_a_zip_that_cannot_be_read_is_refused_by_its_reason(tmp_path):
     whole = as_zip([("a.txt", b"some words " * 1000)])
     path = tmp_path / "a.zip"
-    assert "PATH: damaged, or cut short (" in refusal(write(path, whole[:-30]))
+    assert "PATH: is damaged, or cut short (" in refusal(write(path, whole[:-30]))
     broken = whole[:60] + bytes([whole[60] ^ 255]) + whole[61:]
-    assert "PATH, a.txt: damaged, or cut short (" in refusal(write(path, broken))
+    assert "PATH, a.txt: is damaged, or cut short (" in refusal(write(path, broken))
     locked = bytearray(whole)
     locked[6] |= 1
     locked[whole.index(b"PK\x01\x02") + 8] |= 1

@@ -33,9 +33,9 @@ def test_utf16_and_utf32_are_read_with_and_without_a_mark(tmp_path, encoding, ma
 def test_utf16_that_is_cut_off_or_damaged_is_refused(tmp_path):
     data = ENGLISH.encode("utf-16")
     assert refusal(write(tmp_path / "a.txt", data[:-1])) == (
-        f"PATH: not utf-16 at byte {len(data) - 2} (truncated data); is that its encoding?"
+        f"PATH: is not utf-16 at byte {len(data) - 2} (truncated data); is that its encoding?"
     )
-    assert "not utf-16 at byte 128 (illegal" in refusal(
+    assert "is not utf-16 at byte 128 (illegal" in refusal(
         write(tmp_path / "a.txt", data[:128] + b"\x00\xdc" + data[130:])
     )
 
@@ -58,7 +58,7 @@ def test_another_encoding_is_guessed_and_then_read(tmp_path, text, encoding, gue
     whole = (ENGLISH * 30 + text) * 5
     path = write(tmp_path / "a.txt", whole.encode(encoding))
     message = refusal(path)
-    assert message.startswith("PATH: not UTF-8 at byte ")
+    assert message.startswith("PATH: is not UTF-8 at byte ")
     assert f"perhaps it is {guess}, which reads " in message and "(a guess)" in message
     assert text.splitlines()[0][:20] in message
     assert message.endswith(f"if that is right, set text_encoding to {guess}")
@@ -75,8 +75,8 @@ def test_western_text_is_always_among_the_guesses(tmp_path):
 def test_bytes_that_are_utf8_but_for_some_are_not_another_encoding(tmp_path):
     message = refusal(write(tmp_path / "a.txt", b"caf\xc3\xa9 caf\xe9\n"))
     assert message == (
-        "PATH: not UTF-8 at byte 9 (0xe9); what comes before it is UTF-8, so it is damaged there, or two encodings are "
-        "mixed; mend that place, or drop such bytes: iconv -f UTF-8 -t UTF-8 -c FILE"
+        "PATH: is not UTF-8 at byte 9 (0xe9); what comes before it is UTF-8, so it is damaged there, or two encodings "
+        "are mixed; mend that place, or drop such bytes: iconv -f UTF-8 -t UTF-8 -c FILE"
     )
 
 
@@ -112,7 +112,7 @@ def test_a_named_encoding_is_for_what_is_not_utf8(tmp_path):
     text = JAPANESE * 2
     assert read(write(tmp_path / "a.txt", text.encode("iso2022_jp")), text_encoding="iso2022_jp") == ([text], [])
     assert refusal(write(tmp_path / "a.txt", b"abc\x81def"), text_encoding="cp1252") == (
-        "PATH: not cp1252 at byte 3 (character maps to <undefined>); is that its encoding?"
+        "PATH: is not cp1252 at byte 3 (character maps to <undefined>); is that its encoding?"
     )
 
 
@@ -127,7 +127,7 @@ def test_an_encoding_is_read_in_pieces_as_in_one(tmp_path, monkeypatch, chunk):
 def test_bare_carriage_returns_and_markup_are_said(tmp_path):
     texts, notes = read(write(tmp_path / "a.txt", "one\rtwo\rthree"), separator="line")
     assert texts == ["one\rtwo\rthree"]
-    assert notes == ["PATH: has bare carriage returns, which end no line here; to mend it: tr '\\r' '\\n' < FILE"]
+    assert notes == ["PATH: has bare carriage returns, which end no line here: tr '\\r' '\\n' < FILE mends that"]
     assert read(write(tmp_path / "a.txt", "one\r\ntwo\r\n"), separator="line") == (["one", "two"], [])
     _, notes = read(write(tmp_path / "a.txt", "<!DOCTYPE html><p>a</p>"))
     assert notes == ["PATH: is markup, and was read as it stands, tags and all"]

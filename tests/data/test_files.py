@@ -97,7 +97,7 @@ def test_bytes_that_are_not_utf8_are_named_exactly(tmp_path, monkeypatch, chunk,
         (b"\xed\xa0\x80", 0),
     ]:
         path.write_bytes(COMPRESS[compression](good + bad))
-        assert error(path).startswith(f"PATH: not UTF-8 at byte {len(good) + at} (0x{bad[at]:02x}); ")
+        assert error(path).startswith(f"PATH: is not UTF-8 at byte {len(good) + at} (0x{bad[at]:02x}); ")
     path.write_bytes(COMPRESS[compression](good))
     assert read(path, separator="\0") == [good.decode()] or chunk < 100
 
@@ -106,10 +106,10 @@ def test_bytes_that_are_not_utf8_are_named_exactly(tmp_path, monkeypatch, chunk,
 def test_a_file_cut_short_is_refused(tmp_path, compression):
     whole = COMPRESS[compression](os.urandom(300_000).hex().encode())
     path = write(tmp_path / f"x.txt{compression}", whole[:-100])
-    assert "PATH: cut short, ends after " in error(path)
-    assert "PATH: damaged after " in error(write(path, whole + b"and more"))
+    assert "PATH: is cut short and ends after " in error(path)
+    assert "PATH: is damaged after " in error(write(path, whole + b"and more"))
     if compression == ".gz":  # which ends with a checksum
-        assert "PATH: damaged after " in error(write(path, whole[:-8] + b"\1" * 8))
+        assert "PATH: is damaged after " in error(write(path, whole[:-8] + b"\1" * 8))
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_a_file_cut_short_is_refused(tmp_path, compression):
     [
         (
             '{"text": "a"',
-            'not JSON (Expecting \',\' delimiter, column 13); one object a line is needed, like {"text": "…"}',
+            'is not JSON (Expecting \',\' delimiter, column 13); one object a line is needed, like {"text": "…"}',
         ),
         (
             '["a"]',
@@ -148,7 +148,7 @@ def test_bad_tables_are_named(tmp_path):
         "PATH: has no column 'body'; set text_column to one of: 'id' (\"0\"), 'text' (\"a\"); its first line names them"
     )
     assert error(write(path, b'id,text\n1,a\n2,"b\nc",d\n')) == "PATH, line 4: has 3 fields instead of 2"
-    assert "PATH, line 2: not CSV" in error(write(path, b'id,text\n1,"a'))
+    assert "PATH, line 2: is not CSV" in error(write(path, b'id,text\n1,"a'))
     path = write(tmp_path / "x.parquet", as_parquet(["a"], "body"))
     assert error(path) == "PATH: has no column 'text'; set text_column to one of: 'id' (int64), 'body' (string)"
     not_utf8 = pa.array([b"a", b"\xff"]).view(pa.string())
@@ -156,7 +156,7 @@ def test_bad_tables_are_named(tmp_path):
     assert error(write(path, as_parquet([7]))) == (
         "PATH: 'text' is int64, not text; set text_column to one of: 'id' (int64), 'text' (int64)"
     )
-    assert "PATH: damaged, or not parquet (" in error(write(path, as_parquet(["a"])[:-20]))
+    assert "PATH: is damaged, or not parquet (" in error(write(path, as_parquet(["a"])[:-20]))
 
 
 def test_files_without_text_are_refused(tmp_path):

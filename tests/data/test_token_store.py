@@ -459,7 +459,7 @@ def test_a_bad_file_among_many_leaves_no_parts(tmp_path, monkeypatch):
     folder = many_files(tmp_path / "texts")
     (folder / "5.txt").write_bytes(b"good\nbad \xff\n")
     monkeypatch.setattr("clm.data.sources.files.PART_BYTES", 1)
-    with pytest.raises(UserError, match=r"5\.txt: not UTF-8 at byte 9"):
+    with pytest.raises(UserError, match=r"5\.txt: is not UTF-8 at byte 9"):
         build(tmp_path / "store", file_source(folder, "line"))
     assert not (tmp_path / "store").exists() and not (tmp_path / "store.parts").exists()
 

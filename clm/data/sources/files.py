@@ -17,6 +17,7 @@ from clm.data.sources.readers.encodings import control_share, read_text, read_ut
 from clm.data.sources.readers.json_lines import json_rows
 from clm.data.sources.readers.parquet import parquet_rows
 from clm.data.sources.readers.tables import table_rows
+from clm.data.sources.separators import NAMED_SEPARATORS
 from clm.errors import UserError
 
 PART_BYTES = 128 << 20  # of files that are read as one part, on disk
@@ -114,7 +115,22 @@ class FileSource:
             return split_rows(table_rows(texts, place, how.text_column, how.csv_delimiter, notes), how.separator)
         if how.separator == "blank_line":
             return paragraphs(read_utf8(content, how.text_encoding, notes))
-        return split(read_text(content, how.text_encoding, notes), how.separator)
+        texts = read_text(content, how.text_encoding, notes)
+        if how.separator not in (None, *NAMED_SEPARATORS):
+            texts = _looked_for(how.separator, texts, place, notes)
+        return split(texts, how.separator)
+
+
+def _looked_for(separator: str, texts: Iterator[str], place: str, notes: Notes) -> Iterator[str]:
+    """The same chunks of a text; it is noted where the separator is in none of them."""
+    found, before, chunk = False, "", ""
+    for chunk in texts:
+        found = found or separator in before + chunk
+        before = chunk[-len(separator) :]
+        yield chunk
+    if chunk and not found:
+        shell = "; in a shell a line end is $'\\n'" if "\\n" in separator else ""
+        notes.add(f"doesn't hold the document_separator {separator!r}, so it is one document{shell}", place)
 
 
 class _Looks:
@@ -156,16 +172,20 @@ def find_files(patterns: str | list[str], key: str) -> Found:
         where = "" if path.is_absolute() else f" in {Path.cwd()}, from where relative paths start"
         if path.is_dir():
             matches = _in_folder(path, key, notes)
-        elif path.exists():
+        elif path.is_file():
             matches = [path]
+        elif path.exists():
+            raise UserError(f"{key}: {path} is a pipe or a device, which can't be read twice; write its text to a file")
+        elif path.is_symlink():
+            raise UserError(f"{key}: {path} is a link to {path.readlink()}, which isn't there")
         elif has_magic(str(path)):
             names = glob(_literal_where_it_exists(path), recursive=True)  # noqa: PTH207 (Path.glob takes no absolute one)
             matches = [Path(name) for name in names if Path(name).is_file()]
             if not matches:
                 brackets = "; brackets stand for one of the characters in them: write [[] for a [" * ("[" in pattern)
-                raise UserError(f"{key}: no file matches {pattern}{where}{brackets}")
+                raise UserError(f"{key}: no file matches {pattern}{where}{brackets}{_slashes(pattern)}")
         else:
-            raise UserError(f"{key}: there is no file {path}{where}")
+            raise UserError(f"{key}: there is no file {path}{where}{_slashes(pattern)}")
         if all(file.stat().st_size == 0 for file in matches):
             raise UserError(f"{key}: {pattern} is empty")
         found.update((file.resolve(), file) for file in sorted(matches, reverse=True))
@@ -175,12 +195,23 @@ def find_files(patterns: str | list[str], key: str) -> Found:
 
 def _in_folder(folder: Path, key: str, notes: list[str]) -> list[Path]:
     """The files in a folder that are read, by their names."""
-    sizes = {str(file.relative_to(folder)): file.stat().st_size for file in folder.rglob("*") if file.is_file()}
-    place = f"{key}: the folder {folder}"
-    chosen, left_out = formats.choose(sizes, place, f"name the files that you want, for example {folder}/**/*.txt")
-    if left_out:
-        notes.append(f"{place}: {left_out}")
+    sizes, links = {}, []
+    for file in folder.rglob("*"):
+        name = str(file.relative_to(folder))
+        if file.is_file():
+            sizes[name] = file.stat().st_size
+        elif file.is_symlink() and not formats.hidden(name):
+            links.append(name)
+    place, advice = f"{key}: the folder {folder}", f"name the files that you want, for example {folder}/**/*.txt"
+    said = f"links to folders, or to nothing, aren't followed: {', '.join(sorted(links)[:3])}{' …' * (len(links) > 3)}"
+    chosen, left_out = formats.choose(sizes, place, f"{advice}; {said}" if links else advice)
+    notes += [f"{place}: {line}" for line in (left_out, said if links else "") if line]
     return [folder / name for name in chosen]
+
+
+def _slashes(pattern: str) -> str:
+    r"""What to say of a path that is written as under Windows, C:\texts\a.txt."""
+    return "; folders are parted by / here, as in /mnt/c/texts" if "\\" in pattern else ""
 
 
 def _literal_where_it_exists(path: Path) -> str:

@@ -158,4 +158,4 @@ def _blocks(opened: Callable[[], IO[bytes]], place: str) -> Iterator[bytes]:
 
 def _damaged(place: str, error: Exception) -> UserError:
     reason = " ".join(str(error).split()) or type(error).__name__
-    return UserError(f"{place}: damaged, or cut short ({reason}); get the file again")
+    return UserError(f"{place}: is damaged, or cut short ({reason}); get the file again")

@@ -50,6 +50,8 @@ def shape(value: Any) -> str:
         return f"a list of {names.get(type(value[0]), 'numbers')}"
     if value is None:
         return "null"
+    if isinstance(value, str):
+        return f"a text, {sample(value)}"
     return f"{'' if isinstance(value, bool) else 'a number, '}{json.dumps(value)[:40]}"
 
 

@@ -113,9 +113,9 @@ def _decompressed(blocks: Iterator[bytes], place: str, format: str) -> Iterator[
                     view, stream = memoryview(rest.lstrip(b"\0")), None
     except _DAMAGE as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"{place}: damaged after {size:,} bytes of text ({reason}); get the file again") from None
+        raise UserError(f"{place}: is damaged after {size:,} bytes of text ({reason}); get the file again") from None
     if stream is not None:
-        raise UserError(f"{place}: cut short, ends after {size:,} bytes of text; get the file again")
+        raise UserError(f"{place}: is cut short and ends after {size:,} bytes of text; get the file again")
 
 
 def _pieces(stream: Any, data: memoryview) -> Iterator[bytes]:

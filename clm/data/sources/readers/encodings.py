@@ -26,9 +26,9 @@ def read_utf8(content: Content, encoding: str | None, notes: Notes) -> Iterator[
     """
     found = _wide_encoding(content.head)
     if found is None and encoding is not None:
-        first = next(content.blocks, b"")
-        content = content._replace(blocks=chain([first] if first else [], content.blocks))
-        utf8 = _is_utf8(first, encoding)
+        first, second = next(content.blocks, b""), next(content.blocks, b"")
+        content = content._replace(blocks=chain(filter(None, (first, second)), content.blocks))
+        utf8 = _is_utf8(first + second[:3], encoding, ends=not second)
         found = None if utf8 else encoding
         if utf8 and not first.isascii():
             notes.add(f"is UTF-8, and was read so; text_encoding {encoding} is for what isn't", content.place)
@@ -47,7 +47,7 @@ def _utf8_chunks(content: Content) -> Iterator[bytes]:
             used = codecs.utf_8_decode(data, "strict", block is None)[1]
         except UnicodeDecodeError as error:
             raise UserError(
-                f"{content.place}: not UTF-8 at byte {offset + error.start:,} (0x{data[error.start]:02x}); "
+                f"{content.place}: is not UTF-8 at byte {offset + error.start:,} (0x{data[error.start]:02x}); "
                 + _what_else(data, error.start)
             ) from None
         offset += used
@@ -80,7 +80,7 @@ def _decoded(content: Content, encoding: str) -> Iterator[bytes]:
         reason = f"before byte {given:,}"
     else:
         return
-    raise UserError(f"{content.place}: not {encoding} {reason}; is that its encoding?")
+    raise UserError(f"{content.place}: is not {encoding} {reason}; is that its encoding?")
 
 
 _MARKS = (
@@ -114,10 +114,10 @@ def _wide_encoding(head: bytes) -> str | None:
     return None
 
 
-def _is_utf8(first: bytes, encoding: str) -> bool:
+def _is_utf8(first: bytes, encoding: str, ends: bool) -> bool:
     """Whether the beginning of a file is UTF-8 for certain, and not text in `encoding` that could be read as it."""
     try:
-        codecs.utf_8_decode(first, "strict", False)
+        codecs.utf_8_decode(first, "strict", ends)
     except UnicodeDecodeError:
         return False
     wide = codecs.lookup(encoding).name.startswith(("utf-16", "utf-32")) and b"\0" not in first
@@ -130,11 +130,14 @@ def _note_lines(content: Content, encoding: str | None, notes: Notes) -> None:
     head = content.head if encoding is None else content.head.replace(b"\0", b"")
     returns = head.count(b"\r") - head.count(b"\r\n")
     if returns > head.count(b"\n"):
-        notes.add("has bare carriage returns, which end no line here; to mend it: tr '\\r' '\\n' < FILE", content.place)
+        notes.add("has bare carriage returns, which end no line here: tr '\\r' '\\n' < FILE mends that", content.place)
 
 
 def _what_else(data: bytes, at: int) -> str:
     """What bytes that aren't UTF-8 may be, and what to do about it."""
+    if wide := _unmarked_utf16(data):
+        reads = " ".join(data[:120].decode(wide, "ignore").split())
+        return f'perhaps it is {wide}, which reads "{reads}" (a guess): if that is right, set text_encoding to {wide}'
     share = control_share(data[: 1 << 16])
     if share > 0.1:
         return f"{share:.0%} of its characters are control characters, so it isn't text"
@@ -151,6 +154,21 @@ def _what_else(data: bytes, at: int) -> str:
     reads = [f'{name}, which reads "{" ".join(around.decode(name, "replace").split())}"' for name in guesses]
     advice = f"if that is right, set text_encoding to {' or '.join(guesses)}"
     return f"perhaps it is {', or '.join(reads)} (a guess): {advice}"
+
+
+def _unmarked_utf16(data: bytes) -> str | None:
+    """UTF-16 without a mark, of letters that have no zero bytes: it decodes, and hardly anything else is in it."""
+    sample = data[: min(len(data), 1 << 12) // 2 * 2]
+    for encoding in ("utf-16-le", "utf-16-be"):
+        try:
+            text = codecs.getincrementaldecoder(encoding)().decode(sample)
+        except UnicodeDecodeError:
+            continue
+        usual = sum(letter.isalpha() or letter.isspace() or letter in "，。、．,." for letter in text)
+        scripts = {unicodedata.name(letter, "?").split()[0] for letter in text if letter.isalpha()}
+        if len(text) >= 32 and usual > 0.9 * len(text) and len(scripts) <= 4:
+            return encoding
+    return None
 
 
 def _guesses(data: bytes, at: int) -> list[str]:

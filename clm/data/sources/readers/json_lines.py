@@ -35,7 +35,7 @@ def _json_text(line: str, column: str) -> str | None:
     try:
         row = json.loads(line)
     except json.JSONDecodeError as error:
-        raise ValueError(f"not JSON ({error.msg}, column {error.colno}); {_one_a_line(line)}") from None
+        raise ValueError(f"is not JSON ({error.msg}, column {error.colno}); {_one_a_line(line)}") from None
     if not isinstance(row, dict):
         raise ValueError(f"is {shape(row)}, not an object; {_one_a_line(line, column)}")
     text = row.get(column)
@@ -52,6 +52,8 @@ def _one_a_line(line: str, column: str = "text") -> str:
     begun = line.lstrip()[:1]
     if begun == "[":
         return "one object a line is needed, and a list of them is made so by: jq -c '.[]' FILE"
+    if begun == "{" and line.rstrip().endswith("},"):
+        return "no comma stands after an object here: sed 's/,[[:space:]]*$//' FILE takes it away"
     if begun == "{" and "\r" in line.rstrip():
         return "its lines end in bare carriage returns: tr '\\r' '\\n' < FILE"
     if line.strip() == "{":
@@ -66,9 +68,17 @@ def _reach(row: dict, column: str) -> Any:
         if value is None:
             return None
         if not isinstance(value, dict) or name not in value:
-            raise ValueError(f"has no {column!r}; {_columns(row)}")
+            raise ValueError(f"has no {column!r}; {_list_within(row, column) or _columns(row)}")
         value = value[name]
     return value
+
+
+def _list_within(row: dict, column: str) -> str | None:
+    """How to make lines of a file that is one object, with its rows in a list."""
+    for name, value in row.items():
+        if isinstance(value, list) and value and isinstance(value[0], dict) and column in value[0]:
+            return f"its rows are in the list {name!r}, and are made lines by: jq -c '.{name}[]' FILE"
+    return None
 
 
 def _columns(row: Mapping[str, Any]) -> str:

@@ -33,7 +33,7 @@ def parquet_rows(content: Content, column: str, cache_dir: Path, notes: Notes) -
             number += batch.num_rows
     except (pa.ArrowException, OSError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{place}: damaged, or not parquet ({reason})") from None
+        raise UserError(f"{place}: is damaged, or not parquet ({reason})") from None
     finally:
         if plain is not content.file:
             plain.close()

@@ -1,6 +1,7 @@
 """Tables in text: CSV, and the like with tabs, semicolons or bars between the columns, to lists of texts."""
 
 import csv
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from itertools import chain
@@ -12,6 +13,7 @@ from clm.data.sources.readers.columns import line_lists, no_column, sample
 from clm.errors import UserError
 
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+_SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\r?')
 _LOOKED_AT = 100  # rows of the beginning
 
 
@@ -28,6 +30,9 @@ def table_rows(
     delimiter = {"tab": "\t", "\\t": "\t"}.get(delimiter or "", delimiter)
     lists = line_lists(chunks)
     first = next(lists, [])
+    if first and (named := _SEPARATOR_LINE.fullmatch(first[0])):  # for Excel, and no part of the table
+        delimiter, first = delimiter or named[1], ["", *first[1:]]
+        notes.add(f"begins with a line that names {DELIMITERS.get(named[1], named[1])}, and was read so", place)
     if delimiter is None:
         delimiter = _delimiter(first, column, place)
         if delimiter != ",":
@@ -39,7 +44,7 @@ def table_rows(
         yield from _texts(reader, place, column, notes)
     except csv.Error as error:
         returns = "; its lines end in bare carriage returns: tr '\\r' '\\n' < FILE" if "new-line" in str(error) else ""
-        raise UserError(f"{place}, line {reader.line_num:,}: not CSV ({error}){returns}") from None
+        raise UserError(f"{place}, line {reader.line_num:,}: is not CSV ({error}){returns}") from None
 
 
 def _texts(reader: Any, place: str, column: str, notes: Notes) -> Iterator[list[str]]:
