@@ -64,6 +64,12 @@ def test_what_was_noted_is_said_once(workplace, capfd):
             assert said.count(line) == 1, (line, said)
 
 
+def test_a_marker_in_both_splits_is_said_once(workplace, capfd):
+    Path("text.txt").write_text(make_text().replace("\n", " <|endoftext|>\n"))
+    assert run("--max_steps", "1") == 0
+    assert "".join(capfd.readouterr()).count("spells out <|endoftext|>") == 1
+
+
 def test_the_advice_for_another_encoding_works(workplace, capfd):
     words = ["le", "café", "était", "fermé", "à", "midi", "où", "les", "élèves", "préfèrent", "manger", "des", "crêpes"]
     lines = (" ".join(random.Random(number).choices(words, k=20)) for number in range(60))
