@@ -180,7 +180,7 @@ def _in_samples(setup: Setup, known: dict[str, Any]) -> list[str]:
 
 def _end(setup: Setup, made: Forecast | None, what_if: Sequence[Outlook], single: bool) -> list[str]:
     lines = forecast_lines(made) if made is not None else [_why_no_forecast(setup, single)]
-    lines += [_what_if_line(each) for each in what_if]
+    lines += [what_if_line(each) for each in what_if]
     shown = ", ".join(f"{change:+.2f} nats at {epochs:.2g} epochs" for epochs, change in pairs("dropout"))
     lines.append(f"With dropout: can't say. In small runs that differ in nothing else, dropout 0.1 made {shown}.")
     return lines
@@ -202,7 +202,8 @@ def _why_no_forecast(setup: Setup, single: bool) -> str:
     )
 
 
-def _what_if_line(each: Outlook) -> str:
+def what_if_line(each: Outlook) -> str:
+    """Where a variant of the run would end, and whether that is any better."""
     interval = f", {each.low:.2f} to {each.high:.2f}" if each.low is not None else " (what references let expect)"
     if each.change >= -HELPS:
         no_help = f"; that is {each.change:.2f} higher" if each.change >= HELPS else "; that changes nothing"

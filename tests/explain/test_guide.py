@@ -10,12 +10,21 @@ from clm.explain import explain, forecast, references
 from clm.explain.advice.regularisation import KIM_DECAY
 from clm.explain.faults.evidence import PLATEAU_TOKENS
 from clm.explain.outlook import pairs
-from clm.explain.scaling import OVERFITTING, effective_tokens, usual_learning_rate
+from clm.explain.scaling import (
+    OVERFITTING,
+    REPEATED_EPOCHS,
+    REPEATED_RATIOS,
+    SATURATION,
+    effective_tokens,
+    usual_learning_rate,
+)
 from clm.files import read_json
+from tests.explain import test_quickstart as quickstart
 from tests.tiny import ROOT
 
 # Not worked out but quoted: the question, rates and dropouts of recipes, results of others, years and arXiv numbers.
 QUOTED = {"3.9", "3.0", "2.8", "3.09", "2.9", "0.1", "3e-4", "1.5"}
+FROZEN_THEN = "0.038, 0.033, 0.034 and 0.047 nats"  # of a forecast that is no more
 
 
 GROUPS = ("small", "25M to 400M", "124M to 1.5B")
@@ -87,9 +96,14 @@ def phrases() -> list[str]:
     dropouts = {run["recipe"]["resid_pdrop"] for run in runs}
     by_run, by_size = repeated["run left out"], repeated["size left out"]
     stays = [tokens_at_the_plateau(entry) for entry in references.entries("small_runs.json")]
+    ends = [quickstart.forecast_at(share).final for share in (0.25, 0.5, 0.75)]
+    *first, last = (f"{final:.2f} ({low:.2f} to {high:.2f})" for final, low, high in ends)
     return [
         *(row for name in GROUPS for row in table(name, scored[name]["at"])),
-        f"penalty too: {law.scale:.2f} (N / U)^{law.size_power:.1f} (E - 1)^{law.epochs_power:.1f}, with",
+        f"a penalty too: {law.scale:.3f} r^{law.size_power:.2f} (E - 1)^{law.epochs_power:.2f}, with",
+        f"r = R / (1 + R / {SATURATION:.0f}) of",
+        f"It is fitted to {len(runs)} runs of 1 to {REPEATED_EPOCHS:.0f} epochs",
+        f"outside {REPEATED_RATIOS[0]:g} to {REPEATED_RATIOS[1]:g} parameters for each token",
         f"e^-{law.decay:.1f} for each unit of learning rate",
         f"e^-{law.dropout:.1f} for each unit of dropout, and by e^-{law.adamw:.1f} under AdamW",
         f"weight decay {', '.join(map(str, decays[:-1]))} and {decays[-1]}; dropout 0 and {max(dropouts)};",
@@ -132,9 +146,14 @@ def phrases() -> list[str]:
         f"{errors(scored['25M to 400M, source left out'])} nats at 25, 33, 50 and 75 % for those from 25M to 400M",
         f"{errors(scored['124M to 1.5B, source left out'])} for those from 124M to 1.5B",
         f"hold {' and '.join(coverage(scored[f'{name}, source left out']) for name in GROUPS[1:])} of the ends",
-        f"by Muon: median errors of {errors(scored['held out'])} nats at 25, 33, 50 and 75 %, with intervals "
-        f"that hold {coverage(scored['held out'])} of the ends",
-        f"usual fall was as good ({scored['held out']['at'][3]['usual_fall_median_error']:.3f})",
+        FROZEN_THEN,
+        f"It ends at {quickstart.ENDED:.2f}, and its forecasts at 25, 50 and 75 % are {', '.join(first)} and {last}",
+        f"were known, has {errors(scored['held out'])}, and its intervals hold {coverage(scored['held out'])}",
+        f"by {scored['held out']['errors']['h-p-2x128-linear'][0]:.2f} nats at a quarter in one of them",
+        f"By AdamW the errors are {errors(scored['small, by adamw'])} nats",
+        f"by Muon {errors(scored['small, by muon'])}, with intervals that hold {coverage(scored['small, by muon'])}",
+        f"it is {errors(scored['small, logged as the quickstart'])} in small runs, and the intervals, which are wider "
+        f"then, hold {coverage(scored['small, logged as the quickstart'])}",
         f"{errors(scored['124M to 1.5B, training losses alone'])} in the runs of 124M to 1.5B",
         f"{errors(scored['small, training losses alone'])} in the small ones",
         f"fell {biggest(scored['124M to 1.5B'], 'gpt2-124m-fineweb-adamw-trapezoid'):.2f} nats further in its decay",

@@ -38,11 +38,11 @@ def situation(epochs: int, **changes: object) -> Situation:
 
 
 def test_the_penalty_worked_out_by_hand():
-    # 0.1 * 4^0.5 * (10 - 1)^1 = 1.8; weight decay, dropout and AdamW divide it by e each.
+    # 12 / (1 + 12 / 6) = 4; 0.1 * 4^0.5 * (10 - 1)^1 = 1.8; weight decay, dropout and AdamW divide it by e each.
     law = Overfitting(scale=0.1, size_power=0.5, epochs_power=1.0, decay=2.0, dropout=5.0, adamw=1.0)
-    assert law.penalty(4.0, 10.0, 0.0, 0.0, muon=True) == pytest.approx(1.8)
-    assert law.penalty(4.0, 10.0, 0.5, 0.2, muon=False) == pytest.approx(1.8 * math.exp(-3))
-    assert law.penalty(4.0, 1.0, 0.0, 0.0, muon=True) == 0
+    assert law.penalty(12.0, 10.0, 0.0, 0.0, muon=True) == pytest.approx(1.8)
+    assert law.penalty(12.0, 10.0, 0.5, 0.2, muon=False) == pytest.approx(1.8 * math.exp(-3))
+    assert law.penalty(12.0, 1.0, 0.0, 0.0, muon=True) == 0
 
 
 def test_it_rises_with_epochs_and_falls_with_weight_decay_and_dropout():

@@ -32,7 +32,7 @@ def decay(case: Case) -> Iterator[Advice]:
         kwargs = {"num_decay_steps": max(1, round(DECAY_SHARE * steps)), "min_lr_ratio": 0.0, "decay_type": "linear"}
         law = setup.law(steps, lr_scheduler_type="warmup_stable_decay", lr_scheduler_kwargs=kwargs, warmup_steps=0.02)
         cosine = case.gain(setup.law(steps, **COSINE)) or 0.0
-        also = f"; a cosine over all of them: {-cosine:+.2f}" if cosine >= SMALLEST_GAIN else ""
+        also = f"; a cosine over all of them gives {cosine:.2f} nats" if cosine >= SMALLEST_GAIN else ""
         why = (
             "a constant rate keeps noise in the weights; the gain is that of warmup_stable_decay over the last "
             f"{DECAY_SHARE:.0%} of these steps{also}"
