@@ -90,7 +90,8 @@ def explain_curve(setup: Setup, curve: Curve, shown: Evidence, unit_is_sure: boo
     made = end_of(curve, setup.total_steps, shown.lost_at) or (None if first else outlook.of_run(setup, curve))
     end = made.final[0] if made else loss
     what_if = [] if first else outlook.what_if_of_run(setup, curve, loss, end)
-    given = [] if first else advise(setup, setup.total_steps, loss, curve.noise_scale)
+    own = {each.title: -each.change for each in what_if}
+    given = [] if first else advise(setup, setup.total_steps, loss, curve.noise_scale, own=own)
     return {
         "step": step,
         "loss": loss,

@@ -16,8 +16,8 @@ from clm.runs.record import RunRecord, read_run
 
 EXPLANATION_FILE = "explanation.json"
 # {"verdict": {"label": "below" | "within" | "above" | "can't say", "sentence", "confidence"},
-#  "forecast": {"final": {"loss", "low", "high"}, "level", "of": "validation" | "training",
-#               "outside_the_evidence": [...], "curve": [[step, loss, low, high], ...]} or None,
+#  "forecast": {"final": {"loss", "low", "high"}, "level", "of": "validation" | "training", "by": "curve" | "one loss" |
+#               "measured", "outside_the_evidence": [...], "curve": [[step, loss, low, high], ...]} or None,
 #  "band": [[step, low, high], ...] or None, "advice": [{"title", "gain_nats", "cost", "text"}, ...],
 #  "findings": [{"name", "text"}, ...], "sections": [{"key", "title", "lines": [...]}, ...],
 #  "history": [what clm.explain.explain.standing gives, ...], "made_from", ...}

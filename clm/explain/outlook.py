@@ -15,6 +15,7 @@ from clm.runs.curve import Curve
 
 COSINE = {"lr_scheduler_type": "cosine_with_min_lr", "lr_scheduler_kwargs": {"min_lr_rate": 0.1}, "warmup_steps": 0.02}
 LARGER_BATCH = 2
+MANY_EPOCHS = 10  # of the longest run that is looked at
 LOSS_POINTS = 12  # of a forecast from one loss
 LOSS_WIDTH = 1.25  # what its interval needs to hold about 80 % of the ends of left-out runs (calibration/expected.py)
 # Reference runs that were made again with one change: dropout of 0.1, no warmup, no weight decay.
@@ -89,6 +90,10 @@ def variants(setup: Setup, loss: float, noise_scale: float | None, steps: int) -
     batch = setup.tokens_per_step
     worth = (1 + critical / batch) / (1 + critical / (LARGER_BATCH * batch))
     varied = [(f"twice the steps ({2 * steps:,})", setup.law(2 * steps), {})]
+    if not setup.text.never_repeated:
+        longer = round(MANY_EPOCHS * setup.text.tokens / batch)
+        if longer >= 2 * steps:
+            varied.append((f"{MANY_EPOCHS} epochs ({longer:,})", setup.law(longer), {}))
     if not decays(setup):
         varied.append(("cosine decay to a tenth instead", setup.law(steps, **COSINE), {}))
     larger = setup.law(steps, batch=LARGER_BATCH, worth=worth)

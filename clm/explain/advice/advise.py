@@ -1,7 +1,7 @@
 """All advice for a run, ranked."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -24,13 +24,19 @@ RULES: tuple[Callable[[Case], Iterator[Advice]], ...] = (
 
 
 def advise(
-    setup: Setup, steps: int, loss: float, noise_scale: float | None = None, least: float = 0.0
+    setup: Setup,
+    steps: int,
+    loss: float,
+    noise_scale: float | None = None,
+    least: float = 0.0,
+    own: Mapping[str, float] | None = None,
 ) -> list[dict[str, Any]]:
     """Advice for a run of so many steps whose loss is `loss`, by gain for an e-fold of time; what is unknown last.
 
-    No gain leads below `least`, a loss that no model of such a text has.
+    No gain leads below `least`, a loss that no model of such a text has. What the run's own curve says (`own`, as of a
+    Case) goes before what the references let expect.
     """
-    case = Case(setup, steps, loss, noise_scale)
+    case = Case(setup, steps, loss, noise_scale, own or {})
     given = [_bounded(advice, loss - least) for rule in RULES for advice in rule(case)]
     worth = [advice for advice in given if advice.gain_nats is None or advice.gain_nats >= SMALLEST_GAIN]
     worth.sort(key=lambda advice: -(advice.gain_nats or 0) / (1 + math.log(max(1.0, advice.time_factor))))

@@ -1,6 +1,7 @@
 """A set-up whose loss is to be lowered, the gain of a change to it, and a piece of advice."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from clm.explain import references
@@ -26,12 +27,16 @@ class Advice:
 
 @dataclass(frozen=True)
 class Case:
-    """A set-up at the end of `steps` steps, its loss now, and the gradient noise scale if it was measured, tokens."""
+    """A set-up at the end of `steps` steps, its loss now, and the gradient noise scale if it was measured, tokens.
+
+    `own` are gains that the run's own curve lets expect, by the words of outlook.variants.
+    """
 
     setup: Setup
     steps: int
     loss: float
     noise_scale: float | None
+    own: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def critical_batch(self) -> tuple[float, str]:

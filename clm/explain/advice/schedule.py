@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from clm.config.fields import MUON
 from clm.explain.advice.case import Advice, Case, of_pairs
 from clm.explain.forecast.facts import MUON_RATE
-from clm.explain.outlook import COSINE, decays
+from clm.explain.outlook import COSINE, MANY_EPOCHS, decays
 from clm.explain.scaling import TOKENS_PER_PARAMETER, usual_learning_rate
 from clm.training.schedule import warmup_steps
 
@@ -16,9 +16,10 @@ DECAY_SHARE = 0.2  # of the steps, for the decay that is advised
 def longer(case: Case) -> Iterator[Advice]:
     setup, steps, lengths = case.setup, case.steps, [(2 * case.steps, "twice the steps")]
     if not setup.text.never_repeated:
-        lengths.append((round(10 * setup.text.tokens / setup.tokens_per_step), "10 epochs"))
+        lengths.append((round(MANY_EPOCHS * setup.text.tokens / setup.tokens_per_step), f"{MANY_EPOCHS} epochs"))
     for longer, words in lengths:
         gain = case.gain(setup.law(longer)) if longer >= 2 * steps else None
+        gain = case.own.get(f"{words} ({longer:,})", gain)
         if gain is not None:
             factor, tokens = longer / steps, longer * setup.tokens_per_step
             epochs = "of new text" if setup.text.never_repeated else f"{tokens / setup.text.tokens:.1f} epochs"
@@ -53,9 +54,10 @@ def batch(case: Case) -> Iterator[Advice]:
             f"{batch:,} tokens a step are {batch / critical:.2g} of {critical:,.0f}, {source}: below that a larger "
             "batch saves steps almost in proportion; up to 256 or 1,024 sequences of 1,024 tokens are common"
         )
+        gain = case.gain(setup.law(case.steps, batch=larger), batch=larger)
         yield Advice(
             f"a batch {larger} times as large ({larger * setup.sequences_per_step:,} sequences), as many steps",
-            case.gain(setup.law(case.steps, batch=larger), batch=larger),
+            case.own.get(f"a batch {larger} times as large, as many steps", gain),
             float(larger),
             f"{larger} times the time on one device, none where more devices share it",
             why,
