@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS, PICTURES = ROOT / "benchmarks/results", ROOT / "docs/pictures"
 CURVE = RESULTS / "quickstart-curve.json"
 REPORT_SIZE = (1080, 1400)  # pixels: down to the end of the main chart
-SHARES = (0.25, 0.5, 0.75)  # of the steps, at which the end is forecast; at 0.25 too little is known
+SHARES = (0.25, 0.5, 0.75)  # of the steps, at which the end is forecast
 THEMES = {
     "light": {"paper": "#ffffff", "ink": "#1d1f23", "soft": "#5c616b", "line": "#dedfdb", "blue": "#1f5fbf",
               "green": "#17733a", "orange": "#c2410c", "card": "#f4f4f1"},
