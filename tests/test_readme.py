@@ -122,7 +122,7 @@ def test_a_log_of_any_trainer_is_explained(workplace, capsys):
     rows = [f"step {step}: loss {10.8 * step**-0.12:.4f}" for step in range(100, 5100, 100)]
     Path("main.log").write_text("\n".join(rows), "utf-8")
     assert clm(words(OF_A_LOG)[3:]) == 0
-    said = " ".join(capsys.readouterr().out.split())
+    said = " ".join(capsys.readouterr().out.split())  # it wraps its lines
     assert "50 of 50 lines" in said and "is to be expected" in said and "At step 19,560 the training loss" in said
 
 
