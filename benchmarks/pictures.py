@@ -27,7 +27,7 @@ from tests.browser import CHROMIUM, browser
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS, PICTURES = ROOT / "benchmarks/results", ROOT / "docs/pictures"
 CURVE = RESULTS / "quickstart-curve.json"
-REPORT_SIZE = (1080, 1400)  # pixels: down to the end of the main chart
+REPORT_SIZE = (1080, 1330)  # pixels: down to the end of the main chart
 SHARES = (0.25, 0.5, 0.75)  # of the steps, at which the end is forecast
 THEMES = {
     "light": {"paper": "#ffffff", "ink": "#1d1f23", "soft": "#5c616b", "line": "#dedfdb", "blue": "#1f5fbf",
