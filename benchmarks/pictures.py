@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS, PICTURES = ROOT / "benchmarks/results", ROOT / "docs/pictures"
 CURVE = RESULTS / "quickstart-curve.json"
 REPORT_SIZE = (1080, 1330)  # pixels: down to the end of the main chart
-SHARES = (0.25, 0.5, 0.75)  # of the steps, at which the end is forecast
+SHARES = (0.25, 0.5, 0.75)  # of the steps, at which the end is forecast, where enough is known
 THEMES = {
     "light": {"paper": "#ffffff", "ink": "#1d1f23", "soft": "#5c616b", "line": "#dedfdb", "blue": "#1f5fbf",
               "green": "#17733a", "orange": "#c2410c", "card": "#f4f4f1"},
@@ -62,7 +62,7 @@ def take_report(run_dir: Path) -> int:
     if CHROMIUM is None:
         print("the report's pictures stay as they are: there is no Chromium here")
         return 0
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:  # Chromium may still be writing its profile
         page = Path(name) / "report.html"
         write_report(run_dir, explanation.made_anew(read_run(run_dir)), page)
         with browser(Path(name) / "profile") as tab:
@@ -89,7 +89,7 @@ def quickstart(axes: Axes, theme: dict[str, str]) -> None:
         axes.annotate(f"at {forecast['step'] / total:.0%}", (x, top), (0, 6), textcoords="offset points", rotation=60,
                       color=theme["orange"], fontsize=9.5)  # fmt: skip
     axes.axvline(total, color=theme["line"], lw=1)
-    axes.set(ylim=(3.2, 6.6), xlim=(0, total * 1.2), xlabel="optimizer step", ylabel="loss, nats per token",
+    axes.set(ylim=(3.2, 6.6), xlim=(0, total * 1.22), xlabel="optimizer step", ylabel="loss, nats per token",
              xticks=np.linspace(0, total, 5))  # fmt: skip
 
 

@@ -74,7 +74,8 @@ def loss_chart(runs: Sequence[RunRecord], names: Sequence[str], explanation: dic
         _add(chart, Line(f"{prefix}training", "training", place, "line", _logged(run, "loss", axes)))
         _add(chart, Line(f"{prefix}validation", "validation", place, "dots", _logged(run, "eval_loss", axes)))
         if len(runs) == 1 and explanation:
-            forecast = (explanation.get("forecast") or {}).get("curve") or []
+            made = explanation.get("forecast") or {}
+            forecast = [] if made.get("by") == "measured" else made.get("curve") or []
             _add(chart, Line("expected", "expected", place, "band", axes.points(explanation.get("band") or [], 2)))
             _add(chart, Line("forecast", "forecast", place, "dashes", axes.points(forecast, 1)))
             low_and_high = [[row[0], *row[2:4]] for row in forecast if len(row) >= 4]

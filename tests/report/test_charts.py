@@ -54,6 +54,14 @@ def test_past_forecasts_lie_where_they_were_made_and_are_told_in_a_table(tmp_pat
     ]
 
 
+def test_an_end_that_was_measured_is_no_forecast(tmp_path):
+    run = read_run(make_run(tmp_path / "made"))
+    explained = explanation()
+    explained["forecast"] = explained["forecast"] | {"by": "measured"}
+    assert "forecast" not in points(loss_chart([run], ["made"], explained))
+    assert "forecast" in points(loss_chart([run], ["made"], explanation()))
+
+
 def test_several_runs_keep_their_names_apart(tmp_path):
     runs = [read_run(make_run(tmp_path / name)) for name in ("a", "b")]
     chart = loss_chart(runs, ["a", "b"])
