@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from clm.data.sources import packed
 from clm.data.sources.files import find_files
 from clm.errors import UserError
 from tests.data.reading import read, refusal, write
@@ -85,7 +86,9 @@ def test_utf16_without_a_mark_is_guessed_where_no_letter_is_latin(tmp_path, enco
     assert "so it isn't text" in refusal(write(tmp_path / "b.txt", noise))
 
 
-def test_a_named_encoding_whose_only_letter_of_its_own_is_the_last_byte(tmp_path):
+def test_a_named_encoding_whose_only_letter_of_its_own_is_the_last_byte(tmp_path, monkeypatch):
     # 0xe9 begins a letter of UTF-8, which never ends here
     assert read(write(tmp_path / "a.txt", b"un caf\xe9"), text_encoding="cp1252")[0] == ["un café"]
     assert read(write(tmp_path / "b.txt", "un café".encode()), text_encoding="cp1252")[0] == ["un café"]
+    monkeypatch.setattr(packed, "CHUNK_BYTES", 8)  # a block of four bytes, and then less
+    assert read(write(tmp_path / "c.txt", b"0000\xc2"), text_encoding="cp1252")[0] == ["0000Â"]

@@ -26,9 +26,13 @@ def read_utf8(content: Content, encoding: str | None, notes: Notes) -> Iterator[
     """
     found = _wide_encoding(content.head)
     if found is None and encoding is not None:
-        first, second = next(content.blocks, b""), next(content.blocks, b"")
-        content = content._replace(blocks=chain(filter(None, (first, second)), content.blocks))
-        utf8 = _is_utf8(first + second[:3], encoding, ends=not second)
+        blocks, ends = [], False
+        while not ends and sum(map(len, blocks)) <= formats.HEAD_BYTES:
+            block = next(content.blocks, b"")
+            blocks, ends = [*blocks, block], not block
+        first = b"".join(blocks)
+        content = content._replace(blocks=chain([first] if first else [], content.blocks))
+        utf8 = _is_utf8(first, encoding, ends)
         found = None if utf8 else encoding
         if utf8 and not first.isascii():
             notes.add(f"is UTF-8, and was read so; text_encoding {encoding} is for what isn't", content.place)
