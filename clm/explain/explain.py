@@ -66,12 +66,14 @@ def explain_run(run: RunRecord) -> dict[str, Any]:
     Raises:
         UserError: its folder has no recipe or no saved state, or its curve is too short.
     """
-    setup, curve = of_run(run), run.curve
+    setup = of_run(run)
+    curve = of_labels(run.curve, setup)
     if not run.histories:
         raise UserError(f"{run.folder}: the run has saved no state yet: no trainer_state.json, here or in a checkpoint")
     known = len(curve.train_losses) + len(curve.losses)
     if known < FEWEST_LOSSES:
-        raise UserError(f"{run.folder}: {known} losses are no curve yet: log at least {FEWEST_LOSSES} (logging_steps)")
+        key = "eval_steps, for a run with teachers" if setup.recipe.run.teachers else "logging_steps"
+        raise UserError(f"{run.folder}: {known} losses are no curve yet: log at least {FEWEST_LOSSES} ({key})")
     return explain_curve(setup, curve, evidence(setup, curve, run.histories))
 
 
@@ -116,7 +118,7 @@ def standing(setup: Setup, log_history: Sequence[Mapping[str, Any]]) -> dict[str
     As JSON: `step`, `loss`, `verdict` (its label), `band` ([low, high] or None), `forecast` ({"loss", "low",
     "high"} or None), `total_steps` and `findings` (names).
     """
-    curve = Curve.of(log_history)
+    curve = of_labels(Curve.of(log_history), setup)
     if not len(curve.losses):
         return None
     step, loss = int(curve.steps[-1]), float(curve.losses[-1])
@@ -176,6 +178,11 @@ def evidence(setup: Setup, curve: Curve, histories: Sequence[Sequence[dict[str, 
         usual_rate=usual_learning_rate(setup.non_embedding_parameters),
         histories=histories,
     )
+
+
+def of_labels(curve: Curve, setup: Setup) -> Curve:
+    """The losses that are nats of the labels. With teachers the training losses aren't: their target is a mixture."""
+    return curve.without_training() if setup.recipe.run.teachers else curve
 
 
 def latest(curve: Curve) -> tuple[int, float, str]:

@@ -58,6 +58,10 @@ class Curve:
             self.train_steps[trained], self.train_losses[trained], self.steps[seen], self.losses[seen], self.noise_scale
         )
 
+    def without_training(self) -> "Curve":
+        """The validation losses alone."""
+        return Curve(np.empty(0), np.empty(0), self.steps, self.losses, self.noise_scale)
+
     def train_at(self, step: float, width: float) -> float | None:
         """The training loss around `step`, a mean over those within `width` steps of it; None where there is none."""
         near = np.abs(self.train_middles - step) <= width

@@ -5,12 +5,13 @@ import pytest
 from clm.config.command_line import parse
 from clm.explain import references
 from clm.explain.expected import Model, Point
-from clm.explain.explain import end_of, explain_recipe, forecast_as_json
+from clm.explain.explain import end_of, explain_recipe, forecast_as_json, standing
 from clm.explain.floor import floor_of, guessed_bytes_per_token, least_loss_of
 from clm.explain.forecast import forecast
 from clm.explain.outlook import Outlook
 from clm.explain.perplexity import perplexity, shown_perplexity
 from clm.explain.sections import perplexity_line, what_if_line
+from clm.explain.setup import of_recipe
 from clm.runs.curve import Curve
 from tests.explain.test_forecast import COSINE, FACTS, law_of, made_up
 from tests.explain.test_repetition import EPOCH, situation
@@ -87,3 +88,12 @@ def test_what_the_runs_of_many_epochs_do_not_cover_is_said():
     large = situation(8, non_embedding_parameters=2_000_000)
     assert "8 epochs: what overfitting costs" in large.repetition_beyond(8 * EPOCH)
     assert large.repetition_beyond(4 * EPOCH) is None
+
+
+@pytest.mark.parametrize(("teachers", "named"), [((), True), (("--teachers", "runs/one"), False)])
+def test_training_losses_of_a_run_with_teachers_are_held_against_nothing(teachers, named):
+    # 2 nats above the validation losses: the validation text stands in the training text, unless teachers set the loss.
+    log = [{"step": step, "loss": 8.0 - step / 4000} for step in range(100, 4100, 100)]
+    log += [{"step": step, "eval_loss": 6.0 - step / 4000} for step in range(1000, 4100, 1000)]
+    setup = of_recipe(parse(["--config", str(ROOT / "recipes/wt103.json"), *teachers]), WORDS)
+    assert bool(standing(setup, sorted(log, key=lambda entry: entry["step"]))["findings"]) == named
