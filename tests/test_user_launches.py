@@ -111,7 +111,8 @@ def test_two_runs_at_once_share_a_cache(workplace):
     write_recipe(max_steps=1)
     script = [str(ROOT / "run_clm.py"), "--config", "tiny.json", "--output_dir"]
     starts = [[sys.executable, *script, "one"], [str(BIN / "torchrun"), "--nproc_per_node", "1", *script, "two"]]
-    both = [subprocess.Popen(words, stdout=-1, stderr=-1, text=True) for words in starts]
+    quiet = {**os.environ, "OMP_NUM_THREADS": "1"}  # without it accelerate warns, under torchrun
+    both = [subprocess.Popen(words, stdout=-1, stderr=-1, text=True, env=quiet) for words in starts]
     said = [process.communicate(timeout=300) for process in both]
     assert [process.returncode for process in both] == [0, 0] and [error for _, error in said] == ["", ""]
     assert sum("tokenizer: training" in out for out, _ in said) == 1  # the other one waits, and takes it

@@ -79,4 +79,5 @@ def test_the_base_recipes_own_values_are_a_trial_only_within_the_space(workplace
 def test_every_shipped_sweep_can_be_read(monkeypatch, path):
     monkeypatch.chdir(ROOT)
     sweep = read(path)
-    assert sweep.start() is not None and sweep.recipe(sweep.start()).training["max_steps"] > 1
+    assert (sweep.start() is None) == (path.stem == "members")  # of which each has an order of its own
+    assert sweep.recipe(sweep.start() or {"data_seed": 1}).training["max_steps"] > 1
