@@ -57,11 +57,14 @@ $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 
-# Without compiling: Python compiles what is imported when it is, and pip all of it, which takes longer than all else.
+# Without compiling: Python compiles what is imported when it is, and pip all of it, which takes longer than all else. But
+# where Python may not keep what it compiled, as in many containers, every start would compile anew: then pip does it.
+PIP_INSTALL := $(BIN)/python -m pip install -q $(if $(PYTHONDONTWRITEBYTECODE),,--no-compile) --disable-pip-version-check
+
 $(VENV)/.run: requirements.txt | $(BIN)/python
-	$(BIN)/python -m pip install -q --no-compile --disable-pip-version-check -r requirements.txt
+	$(PIP_INSTALL) -r requirements.txt
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.txt $(VENV)/.run
-	$(BIN)/python -m pip install -q --no-compile --disable-pip-version-check -r requirements-dev.txt
+	$(PIP_INSTALL) -r requirements-dev.txt
 	@touch $@
