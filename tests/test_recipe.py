@@ -14,8 +14,9 @@ from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from transformers.optimization import TYPE_TO_SCHEDULER_FUNCTION
 
 from clm.config.command_line import parse
-from clm.config.fields import CHOICES, RANGES, REFUSED, TRAINING_DEFAULTS
+from clm.config.fields import REFUSED, TRAINING_DEFAULTS
 from clm.config.keys import KEYS
+from clm.config.limits import CHOICES, RANGES, SCHEDULE_RANGES
 from clm.config.recipe import load
 from clm.config.training_keys import NEEDED_SETTINGS, PER_DEVICE_TRAIN_BATCH_SIZE, SCHEDULES, TRAINING
 from clm.config.values import parts
@@ -119,7 +120,19 @@ BAD_VALUES = [
     ({"lr_scheduler_kwargs": {"min_lr": 1e-5, "min_lr_rate": 0.1}}, ["not both"]),
     ({"lr_scheduler_kwargs": {"min_rate": 0.1}}, ["min_rate", "min_lr_rate"]),
     ({"lr_scheduler_kwargs": {"min_lr_rate": "0.1"}}, ["min_lr_rate", "number"]),
+    ({"lr_scheduler_kwargs": {"min_lr_rate": 2}}, ["min_lr_rate is 2", "from 0 to 1"]),
+    ({"learning_rate": 1e-3, "lr_scheduler_kwargs": {"min_lr": 1e-2}}, ["min_lr is 0.01", "below learning_rate 0.001"]),
     ({"lr_scheduler_type": "warmup_stable_decay"}, ["num_decay_steps"]),
+    (
+        {
+            "lr_scheduler_type": "warmup_stable_decay",
+            "lr_scheduler_kwargs": {"num_decay_steps": 9, "decay_type": "exp"},
+        },
+        ["decay_type", "linear, cosine or 1-sqrt"],
+    ),
+    ({"lr_scheduler_type": "polynomial", "lr_scheduler_kwargs": {"lr_end": "x"}}, ["lr_end", "number of 0 or more"]),
+    ({"lr_scheduler_type": "polynomial", "lr_scheduler_kwargs": {"power": None}}, ["power is null", "number above 0"]),
+    ({"lr_scheduler_type": "inverse_sqrt", "lr_scheduler_kwargs": {"timescale": 0}}, ["timescale is 0", "1 or more"]),
     ({"activation_checkpointing_kwargs": {"reentrant": True}}, ["use_reentrant"]),
     ({"dataloader_prefetch_factor": 2}, ["dataloader_num_workers"]),
     # files that aren't a recipe
@@ -421,6 +434,7 @@ def test_the_settings_of_schedules_are_those_of_the_installed_transformers():
         if without := tuple(name for name, p in free.items() if p.default is p.empty):
             needed[kind.value] = without
     assert theirs == SCHEDULES
+    assert set(SCHEDULE_RANGES) == {name for settings in theirs.values() for name in settings}
     assert needed == NEEDED_SETTINGS
 
 

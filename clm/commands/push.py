@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from clm.commands.arguments import CommandParser, truth
-from clm.config.fields import CHOICES
+from clm.config.limits import CHOICES
 from clm.config.recipe import load
 from clm.errors import UserError
 from clm.hub.access import MAIN, Target, client

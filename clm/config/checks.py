@@ -9,9 +9,10 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from clm.config.fields import DISTILLATION_WEIGHT
+from clm.config.limits import SCHEDULE_RANGES
 from clm.config.training_keys import NEEDED_SETTINGS, SCHEDULES
 from clm.config.values import allowed as allowed_values
-from clm.config.values import fits, show
+from clm.config.values import fits, parts, show
 
 
 def conflicts(r: Mapping[str, Any]) -> Iterator[str]:
@@ -104,6 +105,12 @@ def _schedule_conflicts(r: Mapping[str, Any]) -> Iterator[str]:
             yield f"lr_scheduler_kwargs has {show(name)}, but {kind} takes {names or 'nothing'}"
         elif not fits(value, allowed[name]):
             yield f"lr_scheduler_kwargs: {name} is {show(value)}; it must be {allowed_values(allowed[name], name)}"
+        elif value is None and type(None) in parts(allowed[name]):
+            continue
+        elif not SCHEDULE_RANGES[name][0](value):
+            yield f"lr_scheduler_kwargs: {name} is {show(value)}; it must be {SCHEDULE_RANGES[name][1]}"
+        elif name in ("min_lr", "lr_end") and value >= r["learning_rate"]:
+            yield f"lr_scheduler_kwargs: {name} is {show(value)}; it must be below learning_rate {r['learning_rate']}"
     missing = [name for name in NEEDED_SETTINGS.get(kind, ()) if name not in given]
     if missing:
         yield f"lr_scheduler_type {kind} needs lr_scheduler_kwargs with {', '.join(missing)}"

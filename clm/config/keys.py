@@ -1,13 +1,14 @@
 """The keys that a recipe may have, each with its type and what a value must be. Each fault is a UserError of one line.
 
-`fields.py` has this project's keys and all limits, `training_keys.py` the keys of TrainingArguments.
+`fields.py` has this project's keys, `training_keys.py` those of TrainingArguments, `limits.py` what both may be.
 """
 
 import difflib
 from collections.abc import Callable, Mapping
 from typing import Any, get_type_hints
 
-from clm.config.fields import CHOICES, RANGES, REFUSED, DataOptions, Flags, ModelOptions, RunOptions
+from clm.config.fields import REFUSED, DataOptions, Flags, ModelOptions, RunOptions
+from clm.config.limits import CHOICES, RANGES
 from clm.config.training_keys import TRAINING
 from clm.config.values import allowed, fits, parts, plain, read, show
 from clm.errors import UserError

@@ -7,7 +7,7 @@ import math
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
-from clm.config.fields import CHOICES, RANGES
+from clm.config.limits import CHOICES, RANGES
 
 
 def parts(hint: Any) -> tuple[Any, ...]:

@@ -12,7 +12,7 @@ from accelerate import PartialState
 from transformers import PreTrainedModel
 from transformers.utils import logging
 
-from clm.config.fields import RANGES
+from clm.config.limits import RANGES
 from clm.data.sources.files import FileSource, Reading, find_files
 from clm.data.sources.splits import Source, open_split, own_separator
 from clm.errors import MachineError, UserError
