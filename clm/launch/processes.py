@@ -20,6 +20,7 @@ GRACE = 30.0  # seconds that a process has to end by itself after another one fa
 _ENDED = "clm/ended"  # is in the store that a run's processes share once one of them has
 _store: distributed.Store | None = None  # that one, while the others are watched
 _ends = threading.Event()  # this process does, one way or the other
+_last_words: Callable[[BaseException], None] | None = None  # what is still to be done where another one ends this one
 _T = TypeVar("_T")
 
 
@@ -109,7 +110,21 @@ def _watch(store: distributed.Store) -> None:
     if _ends.wait(GRACE):  # where all is well, it does
         return
     what = "another process of this run has failed: look for its own message, then run the same command again"
-    _exit(report(signals.stopped() if signals.reason() else PeerFault(what)))
+    error = signals.stopped() if signals.reason() else PeerFault(what)
+    if _last_words:
+        _last_words(error)
+    _exit(report(error))
+
+
+@contextmanager
+def last_words(write: Callable[[BaseException], None]) -> Iterator[None]:
+    """Call `write` with the error where another process's end ends this one: no exception passes through the block."""
+    global _last_words
+    _last_words = write
+    try:
+        yield
+    finally:
+        _last_words = None
 
 
 def say_why(error: UserError | MachineError | Stopped) -> int:

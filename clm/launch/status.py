@@ -8,7 +8,7 @@ from pathlib import Path
 
 from clm.errors import Stopped
 from clm.files import read_json, write_json
-from clm.launch.processes import main_process
+from clm.launch.processes import last_words, main_process
 
 STATUS_FILE = "run_status.json"
 
@@ -19,16 +19,21 @@ def status_of(output_dir: Path, total_steps: int) -> Iterator[None]:
     if not main_process():
         yield
         return
-    output_dir.mkdir(parents=True, exist_ok=True)
-    write_status(output_dir, "running", total_steps)
-    try:
-        yield
-    except BaseException as error:
+
+    def ended(error: BaseException) -> None:
         exit_code = getattr(error, "exit_code", 1)
         reason = " ".join(str(error).split()) or type(error).__name__
         with suppress(OSError):  # on a full disk the reason itself has no room
             state = "stopped" if isinstance(error, Stopped) else "failed"
             write_status(output_dir, state, total_steps, exit_code, reason)
+
+    output_dir.mkdir(parents=True, exist_ok=True)
+    write_status(output_dir, "running", total_steps)
+    try:
+        with last_words(ended):
+            yield
+    except BaseException as error:
+        ended(error)
         raise
     write_status(output_dir, "finished", total_steps, exit_code=0)
 

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import torch
@@ -199,9 +200,10 @@ def test_the_others_wait_for_the_text_longer_than_for_a_message():
 # A process waits for one that fails, as within a kernel of NCCL's: nothing else wakes it. The first keeps the store.
 FAILING = """
 import os, sys, time
+from pathlib import Path
 from accelerate import PartialState
 from clm.errors import ProcessFault, exit_code_of
-from clm.launch import processes
+from clm.launch import processes, status
 
 processes.GRACE = 1.0
 
@@ -211,7 +213,8 @@ def program():
         processes.watch_others()
         if sys.argv[1] == os.environ["RANK"]:
             raise ProcessFault("the disk is full")
-        time.sleep(600)
+        with status.status_of(Path("out"), 5):
+            time.sleep(600)
 
 sys.exit(exit_code_of(program))
 """
@@ -224,13 +227,17 @@ sys.exit(exit_code_of(program))
         pytest.param("0", ["error: process 0 of 2: the disk is full", ""], marks=pytest.mark.slow),  # a machine's line
     ],
 )
-def test_a_process_that_waits_for_one_that_failed_ends_soon(failing, says):
+def test_a_process_that_waits_for_one_that_failed_ends_soon(tmp_path, monkeypatch, failing, says):
+    monkeypatch.chdir(tmp_path)
     both = start_processes(FAILING, 2, failing)
     said = [process.communicate(timeout=300)[1] for process in both]
     assert [process.returncode for process in both] == [74, 74], said
     for words, start in zip(said, says, strict=True):
         lines = [line for line in words.splitlines() if line.startswith("error")]
         assert len(lines) == bool(start) and all(line.startswith(start) for line in lines), said
+    if failing == "1":
+        written = json.loads(Path("out/run_status.json").read_text())
+        assert (written["state"], written["exit_code"]) == ("failed", 74) and "has failed" in written["reason"]
 
 
 @pytest.mark.slow
@@ -245,7 +252,7 @@ def test_the_launcher_of_another_machine_ends_too(tmp_path):
     launchers = [
         subprocess.Popen(
             [*command, "--node_rank", str(rank), str(tmp_path / "failing.py"), "1"],
-            env=environment, stdout=-1, stderr=-1, text=True,
+            env=environment, cwd=tmp_path, stdout=-1, stderr=-1, text=True,
         )
         for rank in range(2)
     ]  # fmt: skip
