@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from clm.training.checkpoint import hashed_file, manifest
+from clm.training.checkpoint import hashed_file, manifest, rng
 from clm.training.checkpoint import writer as checkpoint_writer
 from clm.training.checkpoint.snapshot import Snapshot, distinct, save, tensor_bytes, write_safetensors
 from clm.training.checkpoint.writer import CheckpointWriter, publish, rotate
@@ -129,6 +129,15 @@ def test_a_checkpoint_takes_the_place_of_one_by_its_name(tmp_path):
     (staging / "new").write_text("")
     publish(staging, tmp_path / "checkpoint-1")
     assert names(tmp_path) == ["checkpoint-1"] and names(tmp_path / "checkpoint-1") == ["new"]
+
+
+def test_a_run_on_the_cpu_leaves_the_machines_gpu_alone(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "_lazy_init", lambda: pytest.fail("a context on the GPU was made"))
+    state = rng.get()
+    assert state["cuda"] is None
+    rng.put(state | {"cuda": torch.get_rng_state()})  # of a checkpoint that a GPU wrote
+    assert torch.equal(Snapshot().take(torch.ones(2)), torch.ones(2))
 
 
 def test_a_snapshot_copies_tensors_and_keeps_all_else(tmp_path):

@@ -8,13 +8,13 @@ import torch
 
 
 def get() -> dict[str, Any]:
-    """How Python's, numpy's and torch's generators stand."""
+    """How Python's, numpy's and torch's generators stand; of a GPU where this process uses one."""
     name, keys, *rest = np.random.get_state()
     return {
         "python": random.getstate(),
         "numpy": [name, torch.from_numpy(keys.astype(np.int64)), *rest],
         "cpu": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None,
         "mps": torch.mps.get_rng_state() if torch.backends.mps.is_available() else None,
     }
 
@@ -25,7 +25,7 @@ def put(state: dict[str, Any]) -> None:
     random.setstate(state["python"])
     np.random.set_state((name, keys.numpy(), *rest))
     torch.set_rng_state(state["cpu"])
-    if state["cuda"] is not None and torch.cuda.is_available():
+    if state["cuda"] is not None and torch.cuda.is_initialized():
         torch.cuda.set_rng_state(state["cuda"])
     if state.get("mps") is not None and torch.backends.mps.is_available():  # older checkpoints have none
         torch.mps.set_rng_state(state["mps"])

@@ -23,7 +23,7 @@ class Snapshot:
     def take(self, tree: Any) -> Any:
         """`tree`, of dicts and lists, with a copy in the place of every tensor."""
         copied = self._copy(tree, ())
-        if torch.cuda.is_available():
+        if torch.cuda.is_initialized():
             torch.cuda.current_stream().synchronize()
         return copied
 
