@@ -136,6 +136,15 @@ def test_bare_carriage_returns_and_markup_are_said(tmp_path):
     assert refusal(write(tmp_path / "a.jsonl", '{"text": "a"}\r{"text": "b"}\r')).endswith(bare)
 
 
+def test_byte_order_marks_inside_a_text_are_said(tmp_path):
+    mark = "PATH: holds a byte order mark (U+FEFF) inside its text, where it is a letter as any other: "
+    _, (note,) = read(write(tmp_path / "a.txt", "\ufeffone\n\ufefftwo\n"))
+    assert note == mark + r"sed 's/\xef\xbb\xbf//g' FILE takes it out"
+    _, notes = read(write(tmp_path / "a.txt", "\ufeffone\n\ufefftwo\n".encode("utf-16-le")))
+    assert [line[: len(mark)] for line in notes if "UTF-16" not in line] == [mark]
+    assert read(write(tmp_path / "a.txt", "\ufeffone é\n")) == (["one é\n"], [])
+
+
 def test_the_share_of_control_characters_is_of_characters():
     assert encodings.control_share(b"ab\0\x01") == 0.5
     assert encodings.control_share("é\x80\ufffd…".encode()) == 0.5

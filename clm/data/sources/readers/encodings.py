@@ -11,6 +11,11 @@ from clm.data.sources.readers import formats
 from clm.data.sources.readers.compression import Content
 from clm.errors import UserError
 
+_MARK_INSIDE = (
+    "holds a byte order mark (U+FEFF) inside its text, where it is a letter as any other: "
+    "sed 's/\\xef\\xbb\\xbf//g' FILE takes it out"
+)
+
 
 def read_text(content: Content, encoding: str | None, notes: Notes) -> Iterator[str]:
     """As read_utf8, decoded."""
@@ -39,7 +44,16 @@ def read_utf8(content: Content, encoding: str | None, notes: Notes) -> Iterator[
     elif found is not None:
         notes.add(f"is {found.upper()}, and was read so", content.place)
     _note_lines(content, found, notes)
-    return _utf8_chunks(content) if found is None else _decoded(content, found)
+    chunks = _utf8_chunks(content) if found is None else _decoded(content, found)
+    return _with_marks_noted(chunks, content.place, notes)
+
+
+def _with_marks_noted(chunks: Iterator[bytes], place: str, notes: Notes) -> Iterator[bytes]:
+    """The same chunks; byte order marks in them, which joined files have where one begins, are noted."""
+    for chunk in chunks:
+        if not chunk.isascii() and (count := chunk.count(codecs.BOM_UTF8)):
+            notes.add(_MARK_INSIDE, place, count)
+        yield chunk
 
 
 def _utf8_chunks(content: Content) -> Iterator[bytes]:
