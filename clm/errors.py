@@ -5,11 +5,15 @@ to stderr and leave with `exit_code`; every other exception is a defect and keep
 `reported` says that the line is printed already.
 """
 
+import errno
 import os
 import select
 import sys
 from collections.abc import Callable
 from io import TextIOWrapper
+
+# What a path that a user names can be at fault in: no permission, too long, a link to itself, a file as a folder.
+_OF_A_PATH = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR)
 
 
 class UserError(Exception):
@@ -73,7 +77,18 @@ def exit_code_of(program: Callable[[], None]) -> int:
         return 0 if done else 141
     except (UserError, MachineError, Stopped) as error:
         return report(error)
+    except OSError as error:
+        if (fault := path_fault(error)) is None:
+            raise
+        return report(fault)
     return 0
+
+
+def path_fault(error: OSError) -> UserError | None:
+    """The user's fault, where that is why a path couldn't be used; it names the path."""
+    if error.errno not in _OF_A_PATH or error.filename is None:
+        return None
+    return UserError(f"{error.filename}: can't be used ({error.strerror}); name another file or folder, or allow it")
 
 
 def report(error: UserError | MachineError | Stopped) -> int:
@@ -83,14 +98,19 @@ def report(error: UserError | MachineError | Stopped) -> int:
     machine, because each machine has its own log, and a process's own fault by that process.
     """
     rank, processes = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
-    text = f"{'stopped' if isinstance(error, Stopped) else 'error'}: {error}"
+    text = f"{'stopped' if isinstance(error, Stopped) else 'error'}: {one_line(error)}"
     says_it = (os.environ.get("LOCAL_RANK", "0") if isinstance(error, MachineError) else rank) == "0"
     if isinstance(error, ProcessFault) and processes != "1":
-        text, says_it = f"error: process {rank} of {processes}: {error}", True
+        text, says_it = f"error: process {rank} of {processes}: {one_line(error)}", True
     if says_it and not error.reported:
         print(text, file=sys.stderr, flush=True)
     error.reported = True
     return error.exit_code
+
+
+def one_line(value: object) -> str:
+    """Its text, line ends as they are written in Python: a file's name may hold one."""
+    return str(value).replace("\n", "\\n").replace("\r", "\\r")
 
 
 def _nobody_reads() -> bool:

@@ -13,6 +13,7 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+import run_clm
 from clm.__main__ import main as clm_main
 from tests.hub_server import HubServer
 from tests.runs.run_folder import make_run
@@ -46,6 +47,23 @@ def refuses(capfd):
         return out
 
     return check
+
+
+# Paths
+
+
+@pytest.mark.parametrize("key", ["train_file", "output_dir", "cache_dir", "resume_from_checkpoint"])
+def test_a_path_that_no_file_system_takes(workplace, refuses, key):
+    refuses(f"--{key}", "a" * 300, says=["a" * 300, "name too long"])
+    refuses("--config", "a" * 300, says=["a" * 300, "name too long"], main=lambda *argv: run_clm.main(argv))
+
+
+def test_a_home_of_nobody(workplace, refuses):
+    refuses("--train_file", "~nobody-of-that-name/a.txt", says=["train_file", "no user of that name"])
+
+
+def test_a_line_end_in_a_files_name_stays_in_the_line(workplace, refuses):
+    refuses("--train_file", "a\nb.txt", says=["there is no file a\\nb.txt"])
 
 
 # The recipe

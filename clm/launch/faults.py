@@ -9,7 +9,7 @@ import torch
 from safetensors import SafetensorError
 from torch import distributed
 
-from clm.errors import MachineError, PeerFault, ProcessFault, UserError
+from clm.errors import MachineError, PeerFault, ProcessFault, UserError, path_fault
 from clm.launch import signals
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -95,7 +95,8 @@ def machine_faults() -> Iterator[None]:
         yield
     except (OSError, RuntimeError, MemoryError, SafetensorError) as error:
         line = _own_line(error)
-        fault = ProcessFault(line) if line else _fault_of_communication(error)
+        of_path = path_fault(error) if isinstance(error, OSError) else None
+        fault = ProcessFault(line) if line else of_path or _fault_of_communication(error)
         if fault is None:
             raise
         if signals.reason() and isinstance(fault, PeerFault):  # it was asked to stop, too, and did so sooner

@@ -9,7 +9,7 @@ import pytest
 from clm.data.sources import packed
 from clm.data.sources.files import find_files
 from clm.errors import UserError
-from tests.data.reading import read, refusal, write
+from tests.data.reading import read, refusal, source_of, write
 
 
 def found(*patterns):
@@ -92,3 +92,9 @@ def test_a_named_encoding_whose_only_letter_of_its_own_is_the_last_byte(tmp_path
     assert read(write(tmp_path / "b.txt", "un café".encode()), text_encoding="cp1252")[0] == ["un café"]
     monkeypatch.setattr(packed, "CHUNK_BYTES", 8)  # a block of four bytes, and then less
     assert read(write(tmp_path / "c.txt", b"0000\xc2"), text_encoding="cp1252")[0] == ["0000Â"]
+
+
+def test_a_line_end_in_a_files_name_breaks_no_message(tmp_path):
+    source = source_of(write(tmp_path / "a\nb.txt", "\ufeffone\ufeff\n"))
+    assert [text for batch in source.documents() for text in batch.texts] == ["one\ufeff\n"]
+    assert source.origin.endswith(r"/a\nb.txt") and "\n" not in "".join(source.notes.lines)

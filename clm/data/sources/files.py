@@ -18,7 +18,7 @@ from clm.data.sources.readers.json_lines import json_rows
 from clm.data.sources.readers.parquet import parquet_rows
 from clm.data.sources.readers.tables import table_rows
 from clm.data.sources.separators import NAMED_SEPARATORS
-from clm.errors import UserError
+from clm.errors import UserError, one_line
 
 PART_BYTES = 128 << 20  # of files that are read as one part, on disk
 READING_VERSION = 2  # raise it when the same files would give other documents
@@ -46,7 +46,7 @@ class FileSource:
         self.cache_dir = cache_dir
         first = paths[0]
         self.name = safe_name(first.name.split(".")[0] if len(paths) == 1 else first.parent.name) or "text"
-        self.origin = str(first) if len(paths) == 1 else f"{len(paths):,} files, {first} to {paths[-1].name}"
+        self.origin = one_line(first if len(paths) == 1 else f"{len(paths):,} files, {first} to {paths[-1].name}")
         self.size_bytes = sum(path.stat().st_size for path in paths)
         self.bytes_read = 0
         self.notes = Notes()
@@ -86,7 +86,7 @@ class FileSource:
             before = _state(path)
             try:
                 with path.open("rb") as file:
-                    content = opened(file, str(path), path.name, self.notes)
+                    content = opened(file, one_line(path), path.name, self.notes)
                     for one in members(content, self.notes):
                         looks = _Looks(one.place)
                         for batch in self._documents(one):
@@ -168,7 +168,10 @@ def find_files(patterns: str | list[str], key: str) -> Found:
     found: dict[Path, Path] = {}
     notes: list[str] = []
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
-        path = Path(pattern).expanduser()
+        try:
+            path = Path(pattern).expanduser()
+        except RuntimeError:
+            raise UserError(f"{key}: {pattern}: there is no user of that name here") from None
         where = "" if path.is_absolute() else f" in {Path.cwd()}, from where relative paths start"
         if path.is_dir():
             matches = _in_folder(path, key, notes)
