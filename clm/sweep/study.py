@@ -1,7 +1,7 @@
 """The search itself: Optuna's study in SQLite, which many processes share and which outlives all of them."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import optuna
@@ -9,6 +9,7 @@ from filelock import FileLock, Timeout
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from clm.config.keys import OPTIONS
 from clm.config.values import show
 from clm.errors import UserError
 from clm.sweep.definition import Sweep
@@ -88,7 +89,11 @@ class Study:
         ours, known = json.loads(json.dumps(self._sweep.described())), self.optuna.user_attrs.get("search")
         if known is None:
             self.optuna.set_user_attr("search", ours)
-        elif known != ours:
+            return
+        # A key that an earlier version didn't know had the value there that is its default now.
+        defaults = {key: value for options in OPTIONS for key, value in asdict(options()).items()}
+        known = known | {"recipe": defaults | known["recipe"]}
+        if known != ours:
             raise UserError(
                 f"{self._sweep.output_dir / STUDY_FILE}: made with another search: {_difference(ours, known)}: set "
                 f"another output_dir in {self._sweep.path}, or delete that folder"

@@ -107,6 +107,19 @@ def test_a_study_of_another_search_is_refused(workplace, changes, says):
     assert says in str(error.value) and "\n" not in str(error.value)
 
 
+def test_a_search_of_a_version_that_knew_fewer_keys_goes_on(workplace):
+    study = Study(make_sweep())
+    known = study.optuna.user_attrs["search"]
+    for key in ("csv_delimiter", "distillation_weight"):  # the one null by default, the other not
+        del known["recipe"][key]
+    study.optuna.set_user_attr("search", known)
+    assert Study(make_sweep()).trials == []
+    known["recipe"]["csv_delimiter"] = ";"
+    study.optuna.set_user_attr("search", known)
+    with pytest.raises(UserError, match='recipe csv_delimiter was ";" and is null'):
+        Study(make_sweep())
+
+
 def test_more_trials_go_on_from_there(workplace):
     run_through(Study(make_sweep(trials=2)), bowl)
     assert len(run_through(Study(make_sweep(trials=5)), bowl)) == 3
