@@ -43,6 +43,8 @@ def causal_attention(
     if attention_mask is not None:
         raise ValueError("this attention takes no mask: pad on the right")
     whole = query.shape[2] == key.shape[2]
+    if not whole and query.shape[2] > 1:
+        raise ValueError("this attention takes one new token at a time after those in a cache")
     if query.device.type == "cpu" and query.dtype == torch.bfloat16 and dropout == 0 and whole:
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
         out = _BlockwiseAttention.apply(*(states.flatten(0, 1) for states in (query, key, value)), scale)

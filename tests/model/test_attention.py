@@ -61,6 +61,8 @@ def test_with_a_cache_a_new_token_sees_all():
     whole = causal_attention(None, query, key, value, None)[0]
     last = causal_attention(None, query[:, :, -1:], key, value, None)[0]
     torch.testing.assert_close(last, whole[:, -1:])
+    with pytest.raises(ValueError, match="one new token at a time"):  # of two, the first would see the second
+        causal_attention(None, query[:, :, -2:], key, value, None)
 
 
 def test_a_mask_is_refused():
