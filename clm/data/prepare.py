@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # takes seconds to import
 
 TOKENIZERS = Path("tokenizer")
 DEFAULT_VOCAB_SIZE = 32_000
+MOST_HELD_OUT = 2  # times the share that was asked for, without a word
 LATER_OPTIONS = ("text_encoding", "csv_delimiter")  # of reading files, since 0.2.0
 
 
@@ -178,6 +179,17 @@ def _notes(text: splits.Splits, stores: dict[str, TokenStore]) -> Notes:
     return train
 
 
+def _too_much(percentage: float, stores: dict[str, TokenStore]) -> str | None:
+    """A line where the documents that were chosen for validation are far more of the text than was asked for."""
+    held, rest = stores["validation"].totals.bytes, stores["train"].totals.bytes
+    if held <= MOST_HELD_OUT * percentage / 100 * (held + rest):
+        return None
+    return (
+        f"warning: the validation text is {held / (held + rest):.0%} of the text instead of {percentage:g} %, as a few "
+        "documents in it are long: give validation_file, or a document_separator that cuts them up"
+    )
+
+
 def prepare(options: DataOptions, text: splits.Splits, verify: bool, say: Say, rollback: Rollback) -> Prepared:
     """Tokenizer and token ids of a text. What is there already is used if its fingerprint is the same.
 
@@ -199,6 +211,8 @@ def prepare(options: DataOptions, text: splits.Splits, verify: bool, say: Say, r
         say(line)
     if text.note:  # exact only now that the text was read
         say(text.note)
+    if isinstance(text.validation, Side) and (line := _too_much(text.validation.holdout.percentage, stores)):
+        say(line)
     identity = {
         **known_identity(options, text),
         "vocab_size": len(tok),

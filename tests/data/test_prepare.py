@@ -43,6 +43,23 @@ def run(options=OPTIONS, verify=False, seed=42):
     return prepare.prepare(options, text, verify, said.append, Rollback()), said
 
 
+def test_a_validation_text_that_is_far_too_large_is_said():
+    lines = [f"line {number} " + "".join(mixed_text(60, seed=number).split()) for number in range(20)]
+    longest = max(map(len, lines))
+    lines[7] *= 30
+    Path("text.txt").write_text("\n".join(lines), "utf-8")
+
+    def holds_long_one(seed):
+        batches = prepare.open_text(OPTIONS, seed).validation.documents()
+        return any(len(text) > longest for batch in batches for text in batch.texts)
+
+    for expected in (True, False):
+        seed = next(seed for seed in range(100) if holds_long_one(seed) is expected)
+        warnings = [line for line in run(seed=seed)[1] if line.startswith("warning: the validation text is")]
+        assert len(warnings) == expected
+        assert all("instead of 10 %" in line and "give validation_file" in line for line in warnings)
+
+
 def mustnt(*_, **__):
     raise AssertionError("done again")
 
