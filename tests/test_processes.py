@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.chaos import ends, start
-from tests.tiny import ROOT, history, launch, muon_in_fp32, run, write_recipe
+from tests.tiny import ROOT, cut_off, history, launch, muon_in_fp32, run, write_recipe
 
 # The epoch ends within a step, so that one process has rows of padding in its last batch. No dropout, which draws by
 # process.
@@ -30,16 +30,6 @@ def two(output_dir: str) -> str:
     Path("log.txt").unlink(missing_ok=True)
     assert set(ends(start(Path.cwd(), output_dir, 2))) == {0}, Path("log.txt").read_text()
     return Path("log.txt").read_text()
-
-
-def cut_off(source: str, folder: str, step: int = 3) -> None:
-    """`source` as it was after the checkpoint of `step`."""
-    shutil.copytree(source, folder)
-    for name in ("run_status.json", "model.safetensors", "trainer_state.json", "all_results.json"):
-        Path(folder, name).unlink()
-    for path in Path(folder).glob("checkpoint-*"):
-        if int(path.name.removeprefix("checkpoint-")) > step:
-            shutil.rmtree(path)
 
 
 def same(ours: str, theirs: str, weights: float = 1e-4) -> None:

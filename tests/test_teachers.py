@@ -17,8 +17,8 @@ from clm.sweep.space import combinations
 from tests.chaos import differences
 from tests.evaluation.saved import save, small_model
 from tests.test_bad_input import refuses  # noqa: F401 (a fixture)
-from tests.test_processes import RECIPE, cut_off, same, two
-from tests.tiny import ROOT, history, make_text, run, write_recipe
+from tests.test_processes import RECIPE, same, two
+from tests.tiny import ROOT, cut_off, history, make_text, run, write_recipe
 
 TEACHERS = ONE, OTHER = ["members/trial-0", "members/trial-1"]
 OWN_VALIDATION = {"validation_split_percentage": None, "validation_file": "validation.txt"}

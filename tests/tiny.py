@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import socket
 import subprocess
 import sys
@@ -84,6 +85,16 @@ def start_processes(code: str, count: int, *argv: str) -> list[subprocess.Popen]
         subprocess.Popen([sys.executable, "-c", code, *argv], env={**os.environ, **shared, **own}, **how)
         for own in places
     ]
+
+
+def cut_off(source: str, folder: str, step: int = 3) -> None:
+    """Copy the run in `source` to `folder` as it was after the checkpoint of `step`."""
+    shutil.copytree(source, folder)
+    for name in ("run_status.json", "model.safetensors", "trainer_state.json", "all_results.json"):
+        Path(folder, name).unlink()
+    for path in Path(folder).glob("checkpoint-*"):
+        if int(path.name.removeprefix("checkpoint-")) > step:
+            shutil.rmtree(path)
 
 
 def history(folder: str, key: str) -> list[float]:

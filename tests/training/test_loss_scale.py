@@ -2,7 +2,6 @@
 
 import json
 import math
-import shutil
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from transformers import Trainer
 
 from clm.launch import hardware
 from clm.training.trainer import ClmTrainer
-from tests.tiny import history, run, start_processes, write_recipe
+from tests.tiny import cut_off, history, run, start_processes, write_recipe
 
 SCHEDULE = {"lr_scheduler_type": "linear", "lr_scheduler_kwargs": None, "logging_steps": 1}
 
@@ -120,16 +119,6 @@ def test_what_overflows_without_a_scale_too_stops_the_run(workplace, capsys, car
     # 65,536 is halved 17 times to a half.
     assert "error: the gradients overflow fp16 at step 18 (" in err and "--bf16 false" in err
     assert not list(Path("out").glob("checkpoint-*"))
-
-
-def cut_off(source: str, folder: str, step: int) -> None:
-    """`source` as it was after the checkpoint of `step`."""
-    shutil.copytree(source, folder)
-    for name in ("run_status.json", "model.safetensors", "trainer_state.json", "all_results.json"):
-        Path(folder, name).unlink()
-    for path in Path(folder).glob("checkpoint-*"):
-        if int(path.name.removeprefix("checkpoint-")) > step:
-            shutil.rmtree(path)
 
 
 @pytest.mark.parametrize("optim", ["adamw_torch_fused", "muon"])
