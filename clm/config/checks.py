@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
@@ -10,9 +11,9 @@ from huggingface_hub.utils import validate_repo_id
 
 from clm.config.fields import DISTILLATION_WEIGHT
 from clm.config.limits import SCHEDULE_RANGES
-from clm.config.training_keys import NEEDED_SETTINGS, SCHEDULES
+from clm.config.training_keys import DEFAULT_OPTIMIZER, NEEDED_SETTINGS, OPTIMIZER_SETTINGS, SCHEDULES
 from clm.config.values import allowed as allowed_values
-from clm.config.values import fits, parts, show
+from clm.config.values import fits, parts, read, show
 
 
 def conflicts(r: Mapping[str, Any]) -> Iterator[str]:
@@ -24,10 +25,7 @@ def conflicts(r: Mapping[str, Any]) -> Iterator[str]:
     yield from _schedule_conflicts(r)
     yield from _hub_conflicts(r)
     yield from _teacher_conflicts(r)
-    if any(pair.count("=") != 1 for pair in (r.get("optim_args") or "a=b").split(",")):
-        yield f"optim_args is {show(r['optim_args'])}; it must be name=value pairs with commas between"
-    if r.get("optim_args") and r.get("optim") == "muon":
-        yield "optim_args is given, but optim muon takes none: leave it out"
+    yield from _optimizer_conflicts(r)
     if not r.get("dataloader_num_workers"):
         for key in ("dataloader_prefetch_factor", "dataloader_persistent_workers"):
             if r.get(key):
@@ -69,6 +67,28 @@ def _hub_conflicts(r: Mapping[str, Any]) -> Iterator[str]:
             f"resume_from_checkpoint hub needs hub_strategy checkpoint or all_checkpoints; with "
             f"{r['hub_strategy']} none is ever pushed"
         )
+
+
+def _optimizer_conflicts(r: Mapping[str, Any]) -> Iterator[str]:
+    text, kind = r.get("optim_args"), r.get("optim") or DEFAULT_OPTIMIZER
+    if not text:
+        return
+    allowed, pairs = OPTIMIZER_SETTINGS.get(kind), [pair.split("=") for pair in text.replace(" ", "").split(",")]
+    if not allowed:
+        yield f"optim_args is given, but optim {kind} takes none: leave it out"
+        return
+    if any(len(pair) != 2 for pair in pairs):
+        yield f"optim_args is {show(text)}; it must be name=value pairs with commas between"
+        return
+    given = {name: read(value, allowed.get(name, str)) for name, value in pairs}
+    for name, value in given.items():
+        if name not in allowed:
+            yield f"optim_args has {show(name)}, but {kind} takes {', '.join(allowed)}"
+        elif not fits(value, allowed[name]) or not 0 <= value < math.inf:
+            what = "true or false" if allowed[name] is bool else "a number of 0 or more"
+            yield f"optim_args: {name} is {show(value)}; it must be {what}"
+    if given.get("nesterov") is True and (not given.get("momentum") or given.get("dampening")):
+        yield "optim_args: nesterov needs a momentum above 0, and no dampening"
 
 
 def _teacher_conflicts(r: Mapping[str, Any]) -> Iterator[str]:

@@ -83,6 +83,14 @@ TRAINING: dict[str, Any] = {
 }
 
 PER_DEVICE_TRAIN_BATCH_SIZE = 8  # where a recipe says nothing of the batch
+DEFAULT_OPTIMIZER = "adamw_torch_fused"  # where it says nothing of that
+
+# What optim_args may hold for each optimizer that reads any. Its weight_decay would go unread, and is a key of its own.
+OPTIMIZER_SETTINGS: dict[str, dict[str, Any]] = {
+    "sgd": {"momentum": float, "dampening": float, "nesterov": bool},
+    "adagrad": {"lr_decay": float, "eps": float},
+    "rmsprop": {"momentum": float, "alpha": float, "eps": float, "centered": bool},
+}
 
 # What lr_scheduler_kwargs may hold for each schedule.
 SCHEDULES: dict[str, dict[str, Any]] = {

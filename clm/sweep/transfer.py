@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from clm.config.recipe import Recipe, load, merge, read_object
+from clm.config.training_keys import DEFAULT_OPTIMIZER
 from clm.errors import UserError
 from clm.explain.setup import of_recipe
 from clm.files import write_json
@@ -84,7 +85,7 @@ def write(sweep: Sweep, found: Findings, target: Recipe) -> tuple[Path, list[Cha
 
 def changes(small: Recipe, target: Recipe, values: dict[str, Any]) -> list[Change]:
     """What becomes of each of the `values` found with the `small` recipe."""
-    optim = values.get("optim", target.training.get("optim", "adamw_torch_fused"))
+    optim = values.get("optim", target.training.get("optim", DEFAULT_OPTIMIZER))
     ours, theirs = _size(small, small.training["max_steps"]), _size(target, of_recipe(target).total_steps, optim)
     if ours.optim != theirs.optim:
         raise UserError(
@@ -106,7 +107,7 @@ def changes(small: Recipe, target: Recipe, values: dict[str, Any]) -> list[Chang
 
 
 def _size(recipe: Recipe, steps: int, optim: str | None = None) -> Size:
-    optim = optim or recipe.training.get("optim", "adamw_torch_fused")
+    optim = optim or recipe.training.get("optim", DEFAULT_OPTIMIZER)
     return Size(recipe.model.n_embd, recipe.model.n_layer, tokens_per_step(recipe), steps, optim)
 
 
