@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from clm.__main__ import main
+from clm.evaluation.evaluate import recipe_of
 from clm.evaluation.scoring import Score
 from clm.launch import hardware
 from tests.data.small import small_tokenizer
@@ -263,3 +264,9 @@ def test_places_where_no_result_can_be_written(says):
     says("--output", "model", expect=["--output model: is a folder"])
     says("--output", "no/such.json", expect=["--output no/such.json: there is no folder no"])
     says("--bf16", "maybe", expect=["--bf16", "'maybe' is neither true nor false"])
+
+
+def test_a_recipe_json_that_is_another_programs_says_nothing(tmp_path):
+    others = {"block_size": "16", "document_separator": 5, "dataset_name": "a/b", "lr": 1}
+    (tmp_path / "recipe.json").write_text(json.dumps(others))
+    assert recipe_of(str(tmp_path)) == {"dataset_name": "a/b"}

@@ -53,6 +53,15 @@ def checked(
     return dict(values)
 
 
+def is_allowed(key: str, value: Any) -> bool:
+    """Whether there is such a key, and it may have this value."""
+    try:
+        check_value(key, value, hint_of(key, ""), "")
+    except UserError:
+        return False
+    return True
+
+
 def check_value(key: str, value: Any, hint: Any, where: str) -> None:
     """UserError unless `value` has the type and the range that `key` wants."""
     wrong = not (fits(value, hint) and plain(value))

@@ -12,6 +12,7 @@ from accelerate import PartialState
 from transformers import PreTrainedModel
 from transformers.utils import logging
 
+from clm.config.keys import is_allowed
 from clm.config.limits import RANGES
 from clm.data.sources.files import FileSource, Reading, find_files
 from clm.data.sources.splits import Source, open_split, own_separator
@@ -89,9 +90,9 @@ def run(args: argparse.Namespace) -> None:
 
 
 def recipe_of(name: str) -> dict[str, Any]:
-    """The recipe in a run's folder; empty where there is none."""
+    """The keys of the recipe in a run's folder; none where there is no recipe, or a file of that name is another's."""
     recipe = read_json(Path(name) / "recipe.json")
-    return recipe if isinstance(recipe, dict) else {}
+    return {key: value for key, value in recipe.items() if is_allowed(key, value)} if isinstance(recipe, dict) else {}
 
 
 def open_source(args: argparse.Namespace, recipe: dict[str, Any], say: Say) -> tuple[Source, str | None]:

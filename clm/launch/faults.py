@@ -17,6 +17,9 @@ _SHARED_MEMORY = ("/dev/shm", "shared memory segment", "(shm)", "</torch_", "Bus
 # In what NCCL raises where it is a process that it talks to that has ended. gloo raises little else.
 _GONE = ("closed by", "reset by", "Broken pipe", "ncclRemoteError", "refused", "likely closed")
 _SILENT = ("imed out", "imeout")
+# Where it isn't torch's allocator that found no memory: a context, and the workspaces of cuBLAS and cuDNN.
+_NO_MEMORY = ("DefaultCPUAllocator", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC")
+_BROKEN_GPU = ("uncorrectable ECC", "unspecified launch failure", "hardware stack error", "busy or unavailable")
 
 
 def disk_fault(error: BaseException) -> str | None:
@@ -41,11 +44,16 @@ def _own_line(error: BaseException) -> str | None:
         )
     if fault := disk_fault(error):
         return f"{fault}: free some space, then run the same command again; what was saved before is intact"
-    no_memory = isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in text
+    no_memory = isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(word in text for word in _NO_MEMORY)
     if no_memory or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return (
             "out of memory: lower per_device_train_batch_size (with global_batch_size set, the run stays the same), or "
             "set activation_checkpointing"
+        )
+    if isinstance(error, torch.AcceleratorError) and any(word in text for word in _BROKEN_GPU):
+        return (
+            f"the GPU failed, or another program holds it ({' '.join(text.splitlines()[0].split())[:200]}): look at "
+            "nvidia-smi and the kernel's log (Xid), then run the same command again"
         )
     if "DataLoader timed out" in text:
         return (

@@ -24,6 +24,12 @@ from tests.tiny import ROOT, start_processes
     [
         (torch.OutOfMemoryError("CUDA out of memory"), "lower per_device_train_batch_size"),
         (RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"), "out of memory"),
+        (torch.AcceleratorError("CUDA error: out of memory\nSearch for `cudaErrorMemoryAllocation'"), "out of memory"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), "out of memory"),
+        (
+            torch.AcceleratorError("CUDA error: uncorrectable ECC error encountered\nCUDA kernel errors might be"),
+            r"the GPU failed.*\(CUDA error: uncorrectable ECC error encountered\): look at nvidia-smi",
+        ),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), "lower per_device_train_batch_size"),
         (SafetensorError("I/O error: No space left on device (os error 28)"), "the disk is full"),
         (RuntimeError("PytorchStreamWriter failed writing file data/0"), "the disk took no more"),
