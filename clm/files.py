@@ -56,3 +56,9 @@ def read_json(path: Path) -> Any | None:
         return json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
         return None
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """The JSON object at `path`; empty where there is none that can be read."""
+    value = read_json(path)
+    return value if isinstance(value, dict) else {}

@@ -16,7 +16,7 @@ from clm.data.sources.holdout import Side
 from clm.data.store import builder, token_store
 from clm.data.store.token_store import TokenStore
 from clm.errors import UserError
-from clm.files import read_json
+from clm.files import read_json_object
 from clm.progress import Say
 from clm.rollback import Rollback
 
@@ -137,7 +137,7 @@ def store_of_dataset(options: DataOptions, vocab_size: int) -> TokenStore | None
     """A training store of the recipe's Hub dataset that an earlier run has built; needs no network."""
     wanted = (options.dataset_name, options.dataset_config_name, "train")
     for path in sorted((Path(options.cache_dir) / "tokens").glob("*/store.json")):
-        fingerprint = (read_json(path) or {}).get("fingerprint", {})
+        fingerprint = read_json_object(path).get("fingerprint", {})
         documents = fingerprint.get("documents", {})
         found = tuple(documents.get(key) for key in ("repository", "config", "split"))
         if found == wanted and fingerprint.get("version") == token_store.STORE_VERSION:

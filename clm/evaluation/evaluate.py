@@ -24,7 +24,7 @@ from clm.evaluation.intervals import bootstrap
 from clm.evaluation.members import load_members
 from clm.evaluation.scoring import Documents, Score, document_nats, precision
 from clm.evaluation.text import EncodedText, encode
-from clm.files import read_json, write_json
+from clm.files import read_json_object, write_json
 from clm.launch import hardware, preflight
 from clm.launch.writable import check_output
 from clm.model.loading import first_token
@@ -91,8 +91,8 @@ def run(args: argparse.Namespace) -> None:
 
 def recipe_of(name: str) -> dict[str, Any]:
     """The keys of the recipe in a run's folder; none where there is no recipe, or a file of that name is another's."""
-    recipe = read_json(Path(name) / "recipe.json")
-    return {key: value for key, value in recipe.items() if is_allowed(key, value)} if isinstance(recipe, dict) else {}
+    recipe = read_json_object(Path(name) / "recipe.json")
+    return {key: value for key, value in recipe.items() if is_allowed(key, value)}
 
 
 def open_source(args: argparse.Namespace, recipe: dict[str, Any], say: Say) -> tuple[Source, str | None]:

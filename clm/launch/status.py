@@ -7,8 +7,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from clm.errors import Stopped
-from clm.files import read_json, write_json
+from clm.files import read_json_object, write_json
 from clm.launch.processes import last_words, main_process
+from clm.numbers import count
 
 STATUS_FILE = "run_status.json"
 
@@ -57,5 +58,5 @@ def write_status(
 
 def finished_steps(output_dir: Path) -> int | None:
     """The planned steps of the run that finished in `output_dir`; None if none did."""
-    status = read_json(output_dir / STATUS_FILE) or {}
-    return status.get("total_steps") if status.get("state") == "finished" else None
+    status = read_json_object(output_dir / STATUS_FILE)
+    return count(status.get("total_steps")) if status.get("state") == "finished" else None

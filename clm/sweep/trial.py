@@ -10,7 +10,7 @@ from pathlib import Path
 
 from clm.config.recipe import Recipe
 from clm.errors import Stopped
-from clm.files import read_json, write_json
+from clm.files import read_json_object, write_json
 from clm.launch import lock_file
 from clm.launch.signals import FOLLOW_PARENT
 from clm.launch.status import STATUS_FILE
@@ -75,7 +75,7 @@ def _outcome(folder: Path, code: int, pruned: bool, seconds: float) -> Outcome:
     if code == Stopped.exit_code:
         reason = "its forecast was above the best loss"
         return Outcome("pruned", None, reason, **known, forecasts=pruning.forecasts(folder))
-    reason = (read_json(folder / STATUS_FILE) or {}).get("reason") or _last_line(folder) or f"exit code {code}"
+    reason = read_json_object(folder / STATUS_FILE).get("reason") or _last_line(folder) or f"exit code {code}"
     return Outcome("diverged" if "isn't finite" in reason else "failed", None, reason, **known)
 
 

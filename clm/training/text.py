@@ -14,7 +14,7 @@ from clm.data.prepare import Prepared, known_identity, open_text, prepare
 from clm.data.sources.downloads import hub_cache
 from clm.data.steps import count_steps, total_steps
 from clm.errors import UserError
-from clm.files import read_json
+from clm.files import read_json_object
 from clm.launch import acceleration, processes
 from clm.model.teachers import Teacher, check_tokenizers, load_teachers
 from clm.progress import Say
@@ -96,7 +96,7 @@ def _introduce(teachers: Sequence[Teacher], recipe: Recipe, identity: dict[str, 
     names, weight = ", ".join(teacher.name for teacher in teachers), recipe.run.distillation_weight
     say(f"target: {weight:g} x the mean probabilities of {names}; {1 - weight:g} x the labels")
     for teacher in teachers:
-        text = (read_json(Path(teacher.name) / IDENTITY_FILE) or {}).get("text")
+        text = read_json_object(Path(teacher.name) / IDENTITY_FILE).get("text")
         if text not in (None, identity["text"]):
             say(
                 f"warning: {teacher.name} was trained on another text, or another part of this one; if that held some "

@@ -16,7 +16,7 @@ from accelerate.utils import gather_object
 from transformers import TrainingArguments
 
 from clm.config.recipe import Recipe
-from clm.files import read_json
+from clm.files import read_json_object
 from clm.launch import acceleration, processes
 from clm.launch.environment import ENVIRONMENT_FILE, device_name
 from clm.training.checkpoint import rng
@@ -77,7 +77,7 @@ def _micro_batch(
 
 def _of_checkpoint(folder: Path, device: torch.device) -> int | None:
     """None where the run is known to have been on another device: the sums are rounded otherwise anyway."""
-    before = (read_json(folder.resolve().parent / ENVIRONMENT_FILE) or {}).get("device")
+    before = read_json_object(folder.resolve().parent / ENVIRONMENT_FILE).get("device")
     if before not in (None, device_name(device)):
         return None
     return json.loads((folder / "trainer_state.json").read_text("utf-8")).get("train_batch_size")

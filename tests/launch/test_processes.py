@@ -154,6 +154,9 @@ def test_the_status_follows_the_run(tmp_path):
         raise MachineError("the disk\nis full")
     assert (written()["state"], written()["exit_code"], written()["reason"]) == ("failed", 74, "the disk is full")
     assert status.finished_steps(tmp_path) is None
+    for content in ("[1]", '{"state": "finished", "total_steps": "x"}'):
+        (tmp_path / "run_status.json").write_text(content)
+        assert status.finished_steps(tmp_path) is None
 
 
 def test_an_accelerate_file_in_the_launchers_command_is_named(monkeypatch):

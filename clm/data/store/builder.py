@@ -24,7 +24,7 @@ from clm.cores import usable_cores
 from clm.data.sources.documents import NoText, Source
 from clm.data.store.writer import token_dtype, write_part
 from clm.errors import MachineError, UserError
-from clm.files import read_json, write_bytes, write_json
+from clm.files import read_json, read_json_object, write_bytes, write_json
 from clm.progress import Say, StepProgress
 from clm.rollback import Rollback, lock_file
 
@@ -34,8 +34,7 @@ if TYPE_CHECKING:  # takes seconds to import
 
 def is_built(folder: Path, fingerprint: dict) -> bool:
     """Whether there is a whole store at `folder` with this fingerprint."""
-    about = read_json(folder / "store.json")
-    return isinstance(about, dict) and about.get("fingerprint") == fingerprint
+    return read_json_object(folder / "store.json").get("fingerprint") == fingerprint
 
 
 def build(

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from clm.errors import UserError
-from clm.files import read_json
+from clm.files import read_json_object
 from clm.progress import Say
 from clm.training.checkpoint import manifest
 from clm.training.checkpoint.folders import best_of, folders_in, is_name, step_of
@@ -83,7 +83,7 @@ def announce(folder: Path, total_steps: int, processes: int, say: Say) -> None:
     Raises:
         UserError: the checkpoint is already past `total_steps`.
     """
-    step, before = step_of(folder.resolve()), (read_json(folder / IDENTITY_FILE) or {}).get("total_steps")
+    step, before = step_of(folder.resolve()), read_json_object(folder / IDENTITY_FILE).get("total_steps")
     if step > total_steps:
         raise UserError(
             f"{folder} is at step {step:,}, past the {total_steps:,} steps asked for: set a higher max_steps"

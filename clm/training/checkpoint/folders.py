@@ -4,7 +4,7 @@ import re
 import shutil
 from pathlib import Path
 
-from clm.files import STAGED_FILES, read_json
+from clm.files import STAGED_FILES, read_json_object
 
 EXPORT_STAGING = ".export.tmp"
 STAGED_FOLDERS = ".*.tmp"
@@ -28,7 +28,7 @@ def folders_in(output_dir: Path) -> list[Path]:
 
 def best_of(folder: Path) -> Path | None:
     """The checkpoint of the best model, as the one in `folder` remembers it: its neighbour, wherever that now is."""
-    step = (read_json(folder / "trainer_state.json") or {}).get("best_global_step")
+    step = read_json_object(folder / "trainer_state.json").get("best_global_step")
     return folder.parent / f"checkpoint-{step}" if isinstance(step, int) and step else None
 
 

@@ -8,7 +8,7 @@ from transformers import TrainingArguments
 
 from clm.config.recipe import DataOptions, ModelOptions
 from clm.errors import UserError
-from clm.files import read_json
+from clm.files import read_json_object
 
 IDENTITY_FILE = "run_identity.json"
 # TrainingArguments that shape the weights. What may differ from start to start isn't here.
@@ -60,7 +60,7 @@ def refuse_other_run(folder: Path, identity: dict[str, Any]) -> None:
     Raises:
         UserError: it names each key that differs, with both values.
     """
-    theirs = read_json(folder / IDENTITY_FILE) or {}
+    theirs = read_json_object(folder / IDENTITY_FILE)
     differing = [key for key in identity if theirs.get(key) != identity[key]]
     if differing:
         shown = "; ".join(f"{key} was {theirs.get(key)!r}, is {identity[key]!r}" for key in differing[:4])

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from clm.files import read_json, sync, write_json
+from clm.files import read_json_object, sync, write_json
 
 MANIFEST = "checkpoint.json"
 
@@ -38,8 +38,7 @@ def _flushed(path: Path) -> dict[str, Any]:
 
 def manifest_of(folder: Path) -> dict[str, Any]:
     """What the manifest in `folder` says; empty where there is none that can be read."""
-    manifest = read_json(folder / MANIFEST)
-    return manifest if isinstance(manifest, dict) else {}
+    return read_json_object(folder / MANIFEST)
 
 
 def fault(folder: Path) -> str | None:
