@@ -4,7 +4,7 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, NoReturn, TypeVar
@@ -15,10 +15,12 @@ from transformers import TrainingArguments
 
 from clm.errors import MachineError, PeerFault, Stopped, UserError, report
 from clm.launch import signals
+from clm.launch.faults import machine_faults
 
 GRACE = 30.0  # seconds that a process has to end by itself after another one failed; a launcher gives its own as many
 _ENDED = "clm/ended"  # is in the store that a run's processes share once one of them has
 _store: distributed.Store | None = None  # that one, while the others are watched
+_waits = 0  # how often this process has waited by way of it
 _ends = threading.Event()  # this process does, one way or the other
 _last_words: Callable[[BaseException], None] | None = None  # what is still to be done where another one ends this one
 _T = TypeVar("_T")
@@ -30,7 +32,10 @@ def main_process() -> bool:
 
 
 def on_main(work: Callable[[], _T]) -> _T:
-    """What `work` returns or raises on the main process, the only one that does it, on every process."""
+    """What `work` returns or raises on the main process, the only one that does it, on every process.
+
+    The others wait for it for a day if need be: a checkpoint may come from the Hub, or all of it be hashed.
+    """
     outcome: list = [None, None]
     if main_process():
         try:
@@ -38,11 +43,25 @@ def on_main(work: Callable[[], _T]) -> _T:
         except (UserError, MachineError) as error:
             outcome = [None, error]
     if PartialState().num_processes > 1:
+        _wait_for([0])
         distributed.broadcast_object_list(outcome)
     result, error = outcome
     if error:
         raise error
     return result
+
+
+def _wait_for(ranks: Sequence[int]) -> None:
+    """Return once the processes of these ranks have called this as often as this one has.
+
+    That may take a day, where messages between processes may take ddp_timeout.
+    """
+    global _waits
+    if _store is None:
+        return
+    _waits += 1
+    _store.set(f"clm/wait-{_waits}/{distributed.get_rank()}", "")
+    _store.wait([f"clm/wait-{_waits}/{rank}" for rank in ranks], timedelta(days=1))
 
 
 def join_on_cpu(training: dict[str, Any]) -> None:
@@ -86,7 +105,8 @@ def processes() -> Iterator[None]:
         elif distributed.is_initialized() and distributed.get_world_size() > 1:
             _leave(error)
         raise
-    _end_group()
+    with machine_faults():
+        _end_group()
 
 
 def watch_others() -> None:
@@ -146,6 +166,7 @@ def _end_group() -> None:
     global _store
     if not distributed.is_initialized():
         return
+    _wait_for(range(distributed.get_world_size()))  # the main one may have to finish a push
     distributed.barrier()
     _ends.set()
     if _store:

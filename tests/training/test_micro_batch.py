@@ -12,6 +12,7 @@ from transformers import Trainer, TrainerCallback
 
 from clm.model.gpt2 import GPT2LMHeadModel
 from clm.training.micro_batch import MicroBatchTrainer
+from clm.training.resumable import ResumableTrainer
 from clm.training.trainer import ClmTrainer
 from tests.tiny import run, write_recipe
 
@@ -105,6 +106,18 @@ def test_modules_are_walked_through_and_parameters_counted_once_not_in_every_mic
     weights = 2 * (816 + 272 + 1_088 + 1_040 + 64) + 32
     state = json.loads(Path("out/trainer_state.json").read_text())
     assert state["total_flos"] == 6 * weights * MICRO_BATCHES * 4 * 16
+
+
+def test_the_pass_that_adds_up_gradients_counts_no_label_and_draws_nothing(monkeypatch):
+    """A resumed run begins with such passes, where the undisturbed one has none: dropout would go other ways."""
+    seen = []
+    stock = lambda trainer, model, inputs, labels: seen.append((inputs, torch.rand(3)))  # noqa: E731
+    monkeypatch.setattr(ResumableTrainer, "training_step", stock, raising=False)
+    trainer, before = object.__new__(MicroBatchTrainer), torch.get_rng_state()
+    trainer._parts = 2
+    trainer._add_up_gradients(None, {"input_ids": torch.ones(3, 4), "labels": torch.ones(3, 4)}, 12)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert seen[0][0]["input_ids"].shape == (2, 4) and (seen[0][0]["labels"] == -100).all()
 
 
 def test_a_model_is_put_into_another_mode_whole():
