@@ -67,6 +67,7 @@ BAD_VALUES = [
     ({"bf16": "false"}, ["bf16", "drop the quotes"]),
     ({"lr_scheduler_type": "cosin"}, ["lr_scheduler_type", "cosine_with_min_lr", "warmup_stable_decay"]),
     ({"optim": "galore_adamw"}, ["optim", "adamw_torch_fused"]),
+    ({"ddp_static_graph": True}, ["ddp_static_graph is not taken"]),
     ({"optim_args": "momentum=0.9"}, ["optim adamw_torch_fused takes none"]),
     ({"optim": "sgd", "optim_args": "momentum"}, ["name=value pairs"]),
     ({"optim": "sgd", "optim_args": "alpha=1"}, ['"alpha"', "sgd takes momentum, dampening, nesterov"]),

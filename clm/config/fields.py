@@ -160,6 +160,7 @@ REFUSED: dict[str, str] = _each(
     ("full_determinism", "use deterministic, which doesn't wait for every kernel"),
     ("logging_nan_inf_filter debug", "a loss that isn't finite is never hidden; it stops the run"),
     ("ddp_find_unused_parameters", "every parameter is used"),
+    ("ddp_static_graph", "DDP can't do it where gradients are added up before they are sent, as here"),
     ("ignore_data_skip", "a resumed run continues at the next sample, at no cost"),
     ("save_only_model restore_callback_states_from_checkpoint", "checkpoints hold all that resuming needs"),
     ("enable_jit_checkpoint", "what it saves between optimizer steps can't be continued exactly"),

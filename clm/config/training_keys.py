@@ -76,7 +76,6 @@ TRAINING: dict[str, Any] = {
     "dataloader_multiprocessing_context": str | None,
     "ddp_bucket_cap_mb": int | None,
     "ddp_broadcast_buffers": SWITCH,
-    "ddp_static_graph": SWITCH,
     "ddp_backend": str | None,
     "ddp_timeout": int,
     "skip_memory_metrics": bool,
