@@ -22,7 +22,7 @@ from calibration.fit import HELD_OUT as HELD_OUT_FILE
 from calibration.table import HELD_OUT, RUNS, Run
 from clm.config.recipe import load
 from clm.data.prepare import open_text, prepare
-from clm.evaluation.scoring import unigram_loss
+from clm.explain.scaling import unigram_loss
 from clm.files import read_json, write_text
 from clm.rollback import Rollback
 

@@ -36,6 +36,8 @@ def imported_by(words: list[str]) -> list:
         ["plan", "--config", "recipes/quickstart.json", "--device", "h100"],
         ["plan", "--config", "recipes/wt103.json", "--processes", "32", "--device", "h100"],
         ["runs", "docs"],
+        ["report", "--help"],
+        ["explain", "--config", "recipes/wt103-seed.json", "--step", "3000", "--loss", "3.9"],
     ],
     ids=" ".join,
 )

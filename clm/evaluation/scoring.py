@@ -185,15 +185,3 @@ def score_store(
     if nats is None:
         return None
     return Score(float(nats.sum()), int(text.lengths.sum()), store.totals.words, store.totals.bytes)
-
-
-def unigram_loss(train: TokenStore, validation: TokenStore) -> float:
-    """What a model scores that knows only how often each id occurs in training, in nats a token of validation.
-
-    Add-one smoothing; end-of-text, which is never a scored target, is left out on both sides. A trained model must be
-    well below it.
-    """
-    seen, scored = train.counts + 1.0, validation.counts.astype(np.float64)
-    seen[train.end_of_text] = scored[train.end_of_text] = 0.0
-    present = scored > 0
-    return float(-(scored[present] * np.log(seen[present] / seen.sum())).sum() / scored.sum())

@@ -1,9 +1,15 @@
 """What theory says of a loss: pure functions, each with its source. Losses in nats a token."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from clm.data.store.token_store import TokenStore
 
 REPEAT_HALF_LIFE = 15.39  # R_D* of Muennighoff et al. 2023: repetitions after which new ones are worth 1/e
 TOKENS_PER_PARAMETER = 20.0  # the compute-optimal ratio, Hoffmann et al. 2022 (arXiv 2203.15556), table 3
@@ -144,6 +150,18 @@ def unigram_entropy(counts: np.ndarray) -> float:
     """Entropy of a text's tokens in nats: what a model scores that knows only how often each occurs in that text."""
     shares = counts[counts > 0] / counts.sum()
     return float(-(shares * np.log(shares)).sum())
+
+
+def unigram_loss(train: TokenStore, validation: TokenStore) -> float:
+    """What a model scores that knows only how often each id occurs in training, in nats a token of validation.
+
+    Add-one smoothing; end-of-text, which is never a scored target, is left out on both sides. A trained model must be
+    well below it.
+    """
+    seen, scored = train.counts + 1.0, validation.counts.astype(np.float64)
+    seen[train.end_of_text] = scored[train.end_of_text] = 0.0
+    present = scored > 0
+    return float(-(scored[present] * np.log(seen[present] / seen.sum())).sum() / scored.sum())
 
 
 def typical_unigram_entropy(vocab_size: int) -> float:

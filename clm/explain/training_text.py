@@ -11,8 +11,7 @@ from clm.data import text_size
 from clm.data.description import counts_of_splits
 from clm.data.prepare import Prepared
 from clm.errors import UserError
-from clm.evaluation.scoring import unigram_loss
-from clm.explain.scaling import unigram_entropy
+from clm.explain.scaling import unigram_entropy, unigram_loss
 from clm.numbers import count, number
 
 # Words of well-known training splits, as WikiText's published figures count them: (dataset, configuration) -> words.

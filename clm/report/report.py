@@ -12,8 +12,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from jinja2 import ChainableUndefined, Environment, FileSystemLoader
-
 from clm.errors import UserError
 from clm.explain.explanation import Explanation
 from clm.files import write_bytes
@@ -141,6 +139,8 @@ def render(template: str, charts: Sequence[Chart], **values: Any) -> str:
     )
     drawn = _rounded([asdict(chart) for chart in charts if chart.lines])
     data = json.dumps(drawn, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    from jinja2 import ChainableUndefined, Environment, FileSystemLoader  # not for an explanation without a page
+
     pages = Environment(
         loader=FileSystemLoader(PAGE),
         autoescape=True,

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from clm.data.store.token_store import TokenStore
 from clm.data.store.writer import Totals
 from clm.evaluation.forward import from_hidden_states
-from clm.evaluation.scoring import Documents, Score, document_nats, score_store, unigram_loss
+from clm.evaluation.scoring import Documents, Score, document_nats, score_store
 from clm.evaluation.text import EncodedText
 from tests.tiny import ROOT
 
@@ -146,13 +146,6 @@ def test_a_text_without_words_has_no_figures_of_words():
     metrics = Score(nats=3000.0, tokens=100, words=2, bytes=101).metrics()  # one word in more than 50 bytes
     assert not of_words & set(metrics) and metrics["bits_per_byte"] == pytest.approx(3000 / math.log(2) / 101)
     assert not of_words & set(Score(nats=1.0, tokens=1, words=0, bytes=1).metrics())
-
-
-def test_the_unigram_model_by_hand(tmp_path):
-    train = store_at(tmp_path / "train", [[1, 1, 1, 2]], vocab_size=3)
-    validation = store_at(tmp_path / "validation", [[1, 2]], vocab_size=3)
-    # Counts 3 and 1, one added to each: 4/6 and 2/6; end-of-text plays no part.
-    assert unigram_loss(train, validation) == pytest.approx(-(math.log(4 / 6) + math.log(2 / 6)) / 2)
 
 
 def test_the_evaluate_module_gives_the_same_numbers():

@@ -1,6 +1,7 @@
 """The formulas against values worked out by hand."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -53,3 +54,10 @@ def test_the_rates_are_those_that_the_trainer_sets():
     training = {"lr_scheduler_type": "linear", "learning_rate": 1e-3, "warmup_steps": 0.1}
     assert learning_rates(training, 100, [1, 10, 55, 100]) == pytest.approx([1e-4, 1e-3, 5e-4, 0])
     assert learning_rates({"lr_scheduler_type": "reduce_lr_on_plateau", "learning_rate": 1}, 9, [1]) is None
+
+
+def test_the_unigram_model_by_hand():
+    train = SimpleNamespace(counts=np.array([1, 3, 1]), end_of_text=0)
+    validation = SimpleNamespace(counts=np.array([1, 1, 1]), end_of_text=0)
+    # Counts 3 and 1, one added to each: 4/6 and 2/6; end-of-text plays no part.
+    assert scaling.unigram_loss(train, validation) == pytest.approx(-(math.log(4 / 6) + math.log(2 / 6)) / 2)

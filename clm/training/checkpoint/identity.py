@@ -1,14 +1,17 @@
 """Which run a checkpoint belongs to."""
 
+from __future__ import annotations
+
 from enum import Enum
 from pathlib import Path
-from typing import Any
-
-from transformers import TrainingArguments
+from typing import TYPE_CHECKING, Any
 
 from clm.config.recipe import DataOptions, ModelOptions
 from clm.errors import UserError
 from clm.files import read_json_object
+
+if TYPE_CHECKING:  # takes seconds to import, and reading a run has no use for it
+    from transformers import TrainingArguments
 
 IDENTITY_FILE = "run_identity.json"
 # TrainingArguments that shape the weights. What may differ from start to start isn't here.
