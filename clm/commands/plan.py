@@ -12,6 +12,7 @@ from clm.files import write_json
 from clm.launch.writable import check_output
 from clm.plan import devices, page, plan
 from clm.plan.devices import Device
+from clm.plan.this_machine import this_device
 
 SHAPED_AFTER = Path("recipes/wt103.json")  # the recipe of everything but the shape, if none is given
 
@@ -44,7 +45,7 @@ def _shapes(args: argparse.Namespace, recipe_words: Sequence[str], device: Devic
     from clm.plan import shapes  # takes seconds to import: it expects a loss of each shape
 
     recipe = parse(recipe_words) if recipe_words else load(SHAPED_AFTER)
-    device = device or plan.this_device(recipe, 1)[0]
+    device = device or this_device(recipe, 1)[0]
     found = shapes.for_budget(recipe, device, args.budget, args.parameters, args.dataset_tokens)
     print(shapes.shapes_table(found, recipe, device))
     if args.output:

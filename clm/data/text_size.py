@@ -1,7 +1,8 @@
 """How many tokens a recipe's training text has: counted, known, or estimated. Downloads and builds nothing."""
 
-from clm.config.recipe import Recipe
+from clm.config.recipe import DataOptions, Recipe
 from clm.data.prepare import existing_store, open_text, store_of_dataset
+from clm.data.sources.splits import DEFAULT_PERCENTAGE
 from clm.data.store.token_store import TokenStore
 from clm.errors import UserError
 
@@ -12,6 +13,8 @@ KNOWN_TOKENS = {
         "known of a 32,000-id byte-level BPE trained on that split; another one differs by some tenths of a percent",
     ),
 }
+PYTHON_DOCS_BYTES = 2_510_553  # of Python 3.11.7, Debian's 3.11.2 has 2,219,209; to parse its modules takes seconds
+PYTHON_DOCS_PER_TOKEN = {2048: 2.99}  # bytes a token, by vocabulary
 BYTES_PER_TOKEN = 4.2  # English under a BPE of tens of thousands of ids: an assumption, said where it is used
 
 
@@ -32,7 +35,9 @@ def tokens_of_text(recipe: Recipe, vocab_size: int) -> tuple[int, str]:
     data, store = recipe.data, find_store(recipe, vocab_size)
     if store is not None:
         return store.tokens, f"the token store at {store.folder}"
-    if data.dataset_name not in (None, "python-docs"):
+    if data.dataset_name == "python-docs":
+        return _of_python_docs(data, vocab_size)
+    if data.dataset_name is not None:
         known = KNOWN_TOKENS.get((data.dataset_name, data.dataset_config_name, vocab_size))
         if known is None:
             raise UserError(f"{recipe.path}: how long {data.dataset_name} is isn't known; say it: --dataset_tokens N")
@@ -40,3 +45,11 @@ def tokens_of_text(recipe: Recipe, vocab_size: int) -> tuple[int, str]:
     train = open_text(data, recipe.training["seed"]).train
     size = train.size_bytes or sum(len(text.encode()) for batch in train.documents() for text in batch.texts)
     return int(size / BYTES_PER_TOKEN), f"estimate: {size:,} bytes at {BYTES_PER_TOKEN} bytes a token (assumed)"
+
+
+def _of_python_docs(data: DataOptions, vocab_size: int) -> tuple[int, str]:
+    held_out = 0.0 if data.validation_file else data.validation_split_percentage or DEFAULT_PERCENTAGE
+    size, per_token = PYTHON_DOCS_BYTES * (1 - held_out / 100), PYTHON_DOCS_PER_TOKEN.get(vocab_size)
+    found = f"{per_token} bytes a token (measured)" if per_token else f"{BYTES_PER_TOKEN} bytes a token (assumed)"
+    why = f"estimate: {size:,.0f} bytes of Python 3.11's documentation, others have a tenth less or more, at {found}"
+    return int(size / (per_token or BYTES_PER_TOKEN)), why

@@ -5,10 +5,12 @@ assumptions, round figures of clouds at the end of 2025, to be replaced by one's
 """
 
 import os
+import time
 from dataclasses import dataclass
 
 from clm.errors import UserError
 from clm.model.flops import PEAKS, UTILISATION, known_peak
+from clm.numbers import duration
 
 DEVICES_PER_MACHINE = 8  # assumed, as in every maker's large machine
 
@@ -22,7 +24,7 @@ class Device:
         memory: bytes.
         link: bytes a second to the other devices of its machine, one direction; None where nothing is known of it.
         network: bytes a second from its machine to others, its own share of that.
-        measured: whether `flops` were measured on this machine.
+        measured: when `flops` were measured on this machine, in Unix time; 0 where a data sheet has them.
         cuda: whether the loss is cut as on CUDA, in large parts that take more memory.
     """
 
@@ -33,7 +35,7 @@ class Device:
     link: float | None = None
     network: float | None = None
     price: float = 0.0
-    measured: bool = False
+    measured: float = 0.0
     cuda: bool = False
 
 
@@ -81,9 +83,10 @@ def this_one(device: str, half: bool, processes: int) -> Device:
 
     name = hardware.device_name(device)
     rate = known_peak(name) if device == "cuda" and half else None
-    measured = rate is None
+    measured = 0.0
     if rate is None:
         rate = measured_matmul_rate(device, half_dtype(device) if half else torch.float32)
+        measured = time.time()
     if device == "cuda":
         memory = float(torch.cuda.get_device_properties(0).total_memory)
     else:
@@ -95,7 +98,10 @@ def this_one(device: str, half: bool, processes: int) -> Device:
 
 def assumptions(device: Device, processes: int) -> dict[str, str]:
     """What the estimates for these devices rest on."""
-    rate = "matmuls measured here just now" if device.measured else "the data sheet's dense matmuls in half precision"
+    rate = "the data sheet's dense matmuls in half precision"
+    if device.measured:
+        age = time.time() - device.measured
+        rate = f"matmuls measured here {'just now' if age < 60 else f'{duration(age)} ago'}"
     reached = "measured at 12 x 768; a small model reaches less" if device.name == "this CPU" else "assumed"
     notes = {
         "memory": "estimate: fp32 weights, gradients and optimizer states, and the tensors that a block keeps for its "

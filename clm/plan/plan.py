@@ -1,4 +1,4 @@
-"""What a recipe will need, before it runs: parameters, steps, memory, time, money. Trains nothing, writes nothing."""
+"""What a recipe will need, before it runs: parameters, steps, memory, time, money. Trains nothing."""
 
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -15,6 +15,7 @@ from clm.plan.devices import Device
 from clm.plan.launches import Launch, launches
 from clm.plan.memory import Shape
 from clm.plan.teachers import forward_flops
+from clm.plan.this_machine import this_device
 
 
 @dataclass(frozen=True)
@@ -118,15 +119,6 @@ def _open_micro_batch(recipe: Recipe, processes: int) -> dict[str, str]:
         "micro_batch": f"the recipe leaves it open: a CPU takes {recipe.micro_batch(processes):,}; on a GPU the run "
         "tries more at its start, takes the most that fits, and needs more memory than is said here"
     }
-
-
-def this_device(recipe: Recipe, processes: int) -> tuple[Device, bool]:
-    """What this machine has to train the recipe on, and whether that will be in half precision."""
-    from clm.launch import hardware  # imports torch, which a plan for another device doesn't need
-
-    fitted = hardware.fit(recipe.training).training
-    half = bool(fitted["bf16"] or fitted.get("fp16"))
-    return devices.this_one(hardware.device_type(fitted), half, processes), half
 
 
 def _shape(recipe: Recipe, parameters: Parameters, vocab_size: int, processes: int, bf16: bool) -> Shape:
