@@ -59,12 +59,15 @@ SATURATION = 6.0  # parameters a token; 3 and 6 do equally well on left-out size
 class Overfitting:
     """What repeating a text costs beside what its tokens are worth, in nats.
 
-    scale r^size_power (E - 1)^epochs_power exp(-decay L - dropout P - adamw A), where r is R / (1 + R / SATURATION) of
-    the R non-embedding parameters for each token of the text, E its epochs counted at the peak rate, L the learning
-    rate times weight decay times the steps of an epoch, P the dropout and A 1 under AdamW, 0 under Muon. A model that
-    can hold the text gains little by being larger, hence r. After Lovelace et al. 2026
-    (arXiv 2605.01640), who add a penalty to the loss, and Kim et al. 2025 (arXiv 2509.14786), whose weight decay
-    moves the best epochs; the form is ours, and chosen by left-out runs (calibration/repetition.py).
+    scale r^size_power (E - 1)^epochs_power exp(-decay L - dropout P - adamw A) + (decay_cost L + dropout_cost P) ln E
+
+    r is R / (1 + R / SATURATION) of the R non-embedding parameters for each token of the text, E its epochs counted at
+    the peak rate, L the learning rate times weight decay times the steps of an epoch, P the dropout and A 1 under
+    AdamW, 0 under Muon. A model that can hold the text gains little by being larger, hence r. What holds overfitting
+    back holds learning back too, which is the second part: where text is ample, much decay and dropout cost more than
+    they save. After Lovelace et al. 2026 (arXiv 2605.01640), who add a penalty to the loss, and Kim et al. 2025 (arXiv
+    2509.14786), whose weight decay moves the best epochs; the form is ours, and chosen by left-out runs
+    (calibration/repetition.py).
     """
 
     scale: float
@@ -73,18 +76,32 @@ class Overfitting:
     decay: float
     dropout: float
     adamw: float
+    decay_cost: float
+    dropout_cost: float
 
     def penalty(self, parameters_per_token: float, epochs: float, decayed: float, dropout: float, muon: bool) -> float:
         """In nats; `decayed` is L. Nothing within the first epoch."""
+        if epochs <= 1:
+            return 0.0
         lessened = self.decay * decayed + self.dropout * dropout + self.adamw * (not muon)
         size = parameters_per_token / (1 + parameters_per_token / SATURATION)
-        growth = size**self.size_power * max(0.0, epochs - 1) ** self.epochs_power
-        return self.scale * growth * math.exp(-lessened)
+        growth = size**self.size_power * (epochs - 1) ** self.epochs_power
+        held_back = (self.decay_cost * decayed + self.dropout_cost * dropout) * math.log(epochs)
+        return self.scale * growth * math.exp(-lessened) + held_back
 
 
 # Fitted by `python -m calibration.repetition` to models of 12,288 to 786,432 non-embedding parameters; larger ones pay
 # nothing. Beyond these epochs and parameters for each token of the text it is an extrapolation.
-OVERFITTING = Overfitting(scale=0.029, size_power=0.967, epochs_power=1.171, decay=2.231, dropout=4.760, adamw=0.884)
+OVERFITTING = Overfitting(
+    scale=0.041,
+    size_power=0.716,
+    epochs_power=1.138,
+    decay=2.208,
+    dropout=9.226,
+    adamw=0.976,
+    decay_cost=0.075,
+    dropout_cost=0.365,
+)
 OVERFITTING_LIMIT = 1e6
 REPEATED_EPOCHS, REPEATED_RATIOS = 64.0, (0.6, 39.0)
 

@@ -41,7 +41,9 @@ def explained(*words: str) -> dict:
 
 
 def test_a_log_gets_the_page_the_json_and_the_report(log, capsys):
-    made = explained(log, "--config", "config.json", "--until", "9780", "--report", "r.html")
+    made = explained(
+        log, "--config", "config.json", "--until", "9780", "--report", "r.html", "--dataset_name", "fineweb"
+    )
     page = capsys.readouterr().out
     final = made["forecast"]["final"]
     assert set(final) == {"loss", "low", "high"} and final["low"] < final["loss"] < final["high"]
@@ -53,6 +55,19 @@ def test_a_log_gets_the_page_the_json_and_the_report(log, capsys):
     report = Path("r.html").read_text()
     assert f"{final['loss']:.3f}" in report and "124 M parameters (12 layers, 768 wide" in report
     assert "The machine" not in report and "To do it again" not in report and "What was read" in report
+
+
+def test_a_loss_on_an_unnamed_text_is_called_normal_by_nobody_and_abnormal_where_it_is(log):
+    made = explained(log, "--config", "config.json", "--until", "9780")["verdict"]
+    assert made["label"] == "can't say" and "(--dataset_name)" in made["sentence"]
+    lines = [line for line in Path(log).read_text().splitlines()]
+    raised = [
+        ",".join([step, *(str(float(each) + 2) if each else "" for each in losses)])
+        for step, *losses in (line.split(",") for line in lines[1:])
+    ]
+    Path("raised.csv").write_text("\n".join([lines[0], *raised]) + "\n")
+    made = explained("raised.csv", "--config", "config.json", "--until", "9780")["verdict"]
+    assert made["label"] == "above"
 
 
 def test_keys_may_come_from_the_command_line_alone_and_stand_anywhere(log):

@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from calibration import repetition_regime
 from clm.config.recipe import load
 from clm.explain import explain, forecast, references
 from clm.explain.advice.regularisation import KIM_DECAY
@@ -24,6 +25,7 @@ from tests.tiny import ROOT
 
 # Not worked out but quoted: the question, rates and dropouts of recipes, results of others, years and arXiv numbers.
 QUOTED = {"3.9", "3.0", "2.8", "3.09", "2.9", "0.1", "3e-4", "1.5"}
+QUOTED |= {"0.02", "0.7", "4.6", "0.2", "0.3", "3.2", "1.6", "0.4"}  # settings and sizes of docs/data-limited.md
 FROZEN_THEN = "0.038, 0.033, 0.034 and 0.047 nats"  # of a forecast that is no more
 
 
@@ -39,6 +41,21 @@ def table(name: str, rows: list[dict]) -> list[str]:
         f"{100 * row['coverage_high']:.0f}) |"
         for row in rows
     ]
+
+
+REPETITION = [
+    (which, key, words, left_out)
+    for which, words in (("one text", "one little text"), ("regime", "data-limited.md's"))
+    for key, left_out in (("size", "a size"), ("weights a token", "weights a token"))
+]
+
+
+def repetition_row(words: str, left_out: str, scored: dict) -> str:
+    """A row of the table of what repeating the text costs."""
+    nats = [scored[f"{which}, {kind}"] for kind in ("error", "of changes") for which in ("with penalty", "without")]
+    shares = [scored[f"{which}, pairs in order"] for which in ("with penalty", "without")]
+    cells = [*(f"{each:.2f}" for each in nats), *(f"{100 * each:.0f} %" for each in shares)]
+    return f"| {words} | {left_out} | {' | '.join(cells)} |"
 
 
 def errors(scored: dict) -> str:
@@ -94,7 +111,9 @@ def phrases() -> list[str]:
     law, runs = OVERFITTING, references.entries("repeated_runs.json")
     decays = sorted({run["recipe"]["weight_decay"] for run in runs})
     dropouts = {run["recipe"]["resid_pdrop"] for run in runs}
-    by_run, by_size = repeated["run left out"], repeated["size left out"]
+    kept = {entry["name"] for entry in repetition_regime.entries()}
+    fitted = read_json(repetition_regime.RESULTS)["runs"][: repetition_regime.FITTED]
+    seeds = sum(f"{run['size']}: {run['row']}" in kept for run in fitted)
     stays = [tokens_at_the_plateau(entry) for entry in references.entries("small_runs.json")]
     ends = [quickstart.forecast_at(share).final for share in (0.25, 0.5, 0.75)]
     *first, last = (f"{final:.2f} ({low:.2f} to {high:.2f})" for final, low, high in ends)
@@ -102,19 +121,16 @@ def phrases() -> list[str]:
         *(row for name in GROUPS for row in table(name, scored[name]["at"])),
         f"a penalty too: {law.scale:.3f} r^{law.size_power:.2f} (E - 1)^{law.epochs_power:.2f}, with",
         f"r = R / (1 + R / {SATURATION:.0f}) of",
-        f"It is fitted to {len(runs)} runs of 1 to {REPEATED_EPOCHS:.0f} epochs",
+        f"{len(runs)} are over one little text, 44 kB of WikiText (one: 24 kB), of 1 to {REPEATED_EPOCHS:.0f} epochs",
         f"outside {REPEATED_RATIOS[0]:g} to {REPEATED_RATIOS[1]:g} parameters for each token",
-        f"e^-{law.decay:.1f} for each unit of learning rate",
-        f"e^-{law.dropout:.1f} for each unit of dropout, and by e^-{law.adamw:.1f} under AdamW",
+        f"e^-{law.decay:.1f} for each unit of L,",
+        f"e^-{law.dropout:.1f} for each unit of dropout P, and by e^-{law.adamw:.1f} under AdamW",
+        f"({law.decay_cost:.3f} L + {law.dropout_cost:.3f} P) ln E is added",
         f"weight decay {', '.join(map(str, decays[:-1]))} and {decays[-1]}; dropout 0 and {max(dropouts)};",
-        f"The longest overfitted to {max(run['validation'][-1][1] for run in runs):.2f}, above the uniform baseline",
-        f"(means: {by_run['with_penalty_mean_error_at_end']:.2f} and {by_run['without_mean_error_at_end']:.2f})",
+        f"longest overfitted to {max(run['validation'][-1][1] for run in runs):.2f}, above the uniform baseline",
+        f"{len(repetition_regime.entries())} curves, from {seeds} runs,",
         f"a weight decay of {KIM_DECAY}, and at 8 with 0.1 (Kim et al. 2025)",
-        f"final loss is {by_run['with_penalty_median_error_at_end']:.2f} nats with the penalty and "
-        f"{by_run['without_median_error_at_end']:.2f} without",
-        f"and {by_run['better_at_end']} of {by_run['runs']} are nearer",
-        f"With a whole size left out it is {by_size['with_penalty_median_error_at_end']:.2f} and "
-        f"{by_size['without_median_error_at_end']:.2f}, and {by_size['better_at_end']} of {by_size['runs']} are nearer",
+        *(repetition_row(*words, repeated[f"{which}, {key} left out"]) for which, key, *words in REPETITION),
         f"ln(32,000) = {known['uniform_loss']:.2f}",
         f"3.9 is {known['perplexity']:.1f}, 3.0 is {math.exp(3):.1f}, 2.8 is {math.exp(2.8):.1f}",
         f"| {known['full_steps_per_epoch']:,} full steps |",
