@@ -60,7 +60,7 @@ def test_a_log_gets_the_page_the_json_and_the_report(log, capsys):
 def test_a_loss_on_an_unnamed_text_is_called_normal_by_nobody_and_abnormal_where_it_is(log):
     made = explained(log, "--config", "config.json", "--until", "9780")["verdict"]
     assert made["label"] == "can't say" and "(--dataset_name)" in made["sentence"]
-    lines = [line for line in Path(log).read_text().splitlines()]
+    lines = Path(log).read_text().splitlines()
     raised = [
         ",".join([step, *(str(float(each) + 2) if each else "" for each in losses)])
         for step, *losses in (line.split(",") for line in lines[1:])
