@@ -206,6 +206,12 @@ def test_a_damaged_file_of_weights(says):
     says(expect=["model: no causal language model could be loaded"])
 
 
+def test_a_damaged_config(says):
+    config = json.loads(Path("model/config.json").read_text())
+    Path("model/config.json").write_text(json.dumps(config | {"n_layer": "two"}))
+    says(expect=["model: no causal language model could be loaded", "'n_layer' expected int"])
+
+
 def test_weights_that_are_not_numbers(says):
     weights = load_file("model/model.safetensors")
     weights["transformer.h.1.mlp.c_fc.weight"][0, 0] = math.nan

@@ -103,7 +103,9 @@ def load(path_or_repo: str, cache_dir: str) -> PreTrainedTokenizerBase:
             cache_dir=hub_cache(cache_dir),
             local_files_only=bool(unreachable),
         )
-    except (OSError, ValueError, KeyError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # the packages raise all kinds for a damaged file, tokenizers Exception itself
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if unreachable:
             reason = f"the Hub can't be reached: {unreachable}; offline, give a folder or leave tokenizer_path out"

@@ -136,6 +136,10 @@ def not_json(folder):
     (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}))
 
 
+def cut_short(folder):
+    (folder / "tokenizer.json").write_text('{"added_tokens": [], "model": {"type": "BPE"}}')
+
+
 def own_code(folder):
     auto_map = {"AutoTokenizer": ["code.Tokenizer", "code.Tokenizer"]}
     (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "Tokenizer", "auto_map": auto_map}))
@@ -149,6 +153,7 @@ def own_code(folder):
         (slow_tokenizer, r"not a fast tokenizer \(no tokenizer.json\)"),
         (no_end, r"it has no end-of-text token \(eos_token\)"),
         (not_json, "no tokenizer could be loaded from there"),
+        (cut_short, r"no tokenizer could be loaded from there \(Missing vocab/merges"),
         (own_code, "no tokenizer could be loaded from there"),
     ],
 )
