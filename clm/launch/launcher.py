@@ -16,7 +16,7 @@ def asks_for(engine: str) -> bool:
 def _launcher() -> list[str]:
     """The command that started this process, from `accelerate` on; empty if it is another one or can't be seen."""
     try:
-        words = Path(f"/proc/{os.getppid()}/cmdline").read_text().split("\0")
+        words = Path(f"/proc/{os.getppid()}/cmdline").read_text(errors="replace").split("\0")
     except OSError:
         return []
     names = ("accelerate", "accelerate-launch", "accelerate.commands.launch")

@@ -23,7 +23,8 @@ _ASKED_BY = {
 }
 _SECOND = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 _PR_SET_PDEATHSIG = 1
-FOLLOW_PARENT = "CLM_FOLLOW_PARENT"  # in the environment of a run that is to stop when its parent dies
+FOLLOW_PARENT = "CLM_FOLLOW_PARENT"  # in the environment of a run that is to stop when its parent dies: who that is
+_LAUNCHERS = ("accelerate", "torchrun", "torch.distributed", "torch/distributed")  # in a launcher's command
 
 _reason: str | None = None
 _asked_at = 0.0
@@ -131,6 +132,19 @@ def _follow_launcher() -> None:
         return
     parent = os.getppid()
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(_LAUNCHER_ENDED), 0, 0, 0)
-    orphaned = parent == 1 and "accelerate" not in Path("/proc/1/cmdline").read_text()
-    if orphaned or os.getppid() != parent:  # it died before it could be followed
+    if _orphaned(parent) or os.getppid() != parent:  # it died before it could be followed
         os.kill(os.getpid(), _LAUNCHER_ENDED)
+
+
+def _orphaned(parent: int) -> bool:
+    """Whether this parent isn't the one that started the process. In a container a launcher may be process 1 itself."""
+    expected = os.environ.get(FOLLOW_PARENT)
+    if expected:
+        return str(parent) != expected
+    if parent != 1:
+        return False
+    try:
+        command = Path("/proc/1/cmdline").read_text(errors="replace")
+    except OSError:  # hidden from us
+        return False
+    return not any(name in command for name in _LAUNCHERS)

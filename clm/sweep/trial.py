@@ -44,7 +44,7 @@ def run(recipe: Recipe, hopeless: Callable[[Path], bool]) -> Outcome:
             [*PROGRAM, "--config", str(config)],
             stdout=log,
             stderr=subprocess.STDOUT,
-            env={**os.environ, FOLLOW_PARENT: "1"},
+            env={**os.environ, FOLLOW_PARENT: str(os.getpid())},
             start_new_session=True,
         )
         try:

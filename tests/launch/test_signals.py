@@ -30,6 +30,24 @@ def test_a_signal_stops_at_once_outside_training_and_waits_within_it(number):
     assert reached == [signal.Signals(number).name]
 
 
+@pytest.mark.parametrize(
+    ("parent", "process_1", "started_by", "orphaned"),
+    [
+        (1, "/sbin/init\0", "", True),
+        (1, "python\0/bin/accelerate\0launch\0", "", False),  # in a container the launcher may be process 1
+        (1, "python\0/bin/torchrun\0--nproc_per_node\0", "", False),
+        (1, "python\0-m\0clm\0sweep\0", "1", False),
+        (1, "/sbin/init\0", "40", True),
+        (40, "/sbin/init\0", "40", False),
+        (40, "/sbin/init\0", "", False),
+    ],
+)
+def test_a_process_knows_whether_its_launcher_is_gone(monkeypatch, parent, process_1, started_by, orphaned):
+    monkeypatch.setenv(signals.FOLLOW_PARENT, started_by)
+    monkeypatch.setattr(signals.Path, "read_text", lambda *_, **__: process_1)
+    assert signals._orphaned(parent) is orphaned
+
+
 def test_the_handlers_are_put_back():
     before = signal.getsignal(signal.SIGTERM)
     with signals.caught():
