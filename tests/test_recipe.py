@@ -67,6 +67,7 @@ BAD_VALUES = [
     ({"bf16": "false"}, ["bf16", "drop the quotes"]),
     ({"lr_scheduler_type": "cosin"}, ["lr_scheduler_type", "cosine_with_min_lr", "warmup_stable_decay"]),
     ({"optim": "galore_adamw"}, ["optim", "adamw_torch_fused"]),
+    ({"gradient_checkpointing": True}, ["its name is activation_checkpointing"]),
     ({"ddp_static_graph": True}, ["ddp_static_graph is not taken"]),
     ({"optim_args": "momentum=0.9"}, ["optim adamw_torch_fused takes none"]),
     ({"optim": "sgd", "optim_args": "momentum"}, ["name=value pairs"]),
@@ -141,6 +142,7 @@ BAD_VALUES = [
     ({"lr_scheduler_type": "polynomial", "lr_scheduler_kwargs": {"power": None}}, ["power is null", "number above 0"]),
     ({"lr_scheduler_type": "inverse_sqrt", "lr_scheduler_kwargs": {"timescale": 0}}, ["timescale is 0", "1 or more"]),
     ({"activation_checkpointing_kwargs": {"reentrant": True}}, ["use_reentrant"]),
+    ({"activation_checkpointing_kwargs": {"use_reentrant": "no"}}, ['"use_reentrant": true or false']),
     ({"dataloader_prefetch_factor": 2}, ["dataloader_num_workers"]),
     # files that aren't a recipe
     ('{"n_layer": 2,\n "n_head" 2}', ["line 2, column 11"]),

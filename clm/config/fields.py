@@ -168,6 +168,8 @@ REFUSED: dict[str, str] = _each(
     ("hub_always_push", "an upload that is still under way is finished at the end"),
     # Names that transformers has dropped or is dropping
     ("evaluation_strategy", "its name is eval_strategy"),
+    ("gradient_checkpointing", "its name is activation_checkpointing"),
+    ("gradient_checkpointing_kwargs", "its name is activation_checkpointing_kwargs"),
     ("warmup_ratio", "use warmup_steps; below 1 it is a share of all steps"),
     ("overwrite_output_dir", "a run resumes in its output_dir; for a new run give another output_dir"),
     ("no_cuda use_mps_device", "use use_cpu"),

@@ -109,7 +109,7 @@ RANGES: dict[str, Range] = dict(
         *_range("train_file validation_file", lambda v: v != [], "a path, a folder, a glob, or a list of them"),
         *_range(
             "activation_checkpointing_kwargs",
-            lambda v: set(v) <= {"use_reentrant"},
+            lambda v: set(v) <= {"use_reentrant"} and all(isinstance(value, bool) for value in v.values()),
             '{"use_reentrant": true or false}',
         ),
         *_range(

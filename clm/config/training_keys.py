@@ -29,8 +29,6 @@ TRAINING: dict[str, Any] = {
     "tf32": SWITCH,
     "activation_checkpointing": SWITCH,
     "activation_checkpointing_kwargs": dict[str, Any] | None,
-    "gradient_checkpointing": SWITCH,
-    "gradient_checkpointing_kwargs": dict[str, Any] | None,
     "torch_compile": bool,
     "torch_compile_backend": str | None,
     "torch_compile_mode": str | None,
