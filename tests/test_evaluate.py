@@ -206,6 +206,16 @@ def test_a_damaged_file_of_weights(says):
     says(expect=["model: no causal language model could be loaded"])
 
 
+def test_a_model_that_does_not_fit_into_a_gpu(place, capfd, monkeypatch):
+    def fails(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(transformers.GPT2LMHeadModel, "to", fails)
+    assert evaluate("--text_file", "wiki.txt") == 74
+    err = capfd.readouterr().err
+    assert err.startswith("error: out of memory: lower --per_device_eval_batch_size") and err.count("\n") == 1
+
+
 def test_a_damaged_config(says):
     config = json.loads(Path("model/config.json").read_text())
     Path("model/config.json").write_text(json.dumps(config | {"n_layer": "two"}))

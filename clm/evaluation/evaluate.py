@@ -2,7 +2,8 @@
 
 import argparse
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,10 @@ def run(args: argparse.Namespace) -> None:
     if not text.tokens.any():
         raise UserError(f"{source.origin}: its tokenizer makes no token of it")
     bf16 = bool(decision.training["bf16"])
-    nats = score([model.to(state.device) for model in models], args, text, first_id, block_size, stride, bf16)
+    with _enough_memory():
+        for model in models:
+            model.to(state.device)
+        nats = score(models, args, text, first_id, block_size, stride, bf16)
     sums = (text.tokens, text.words, text.bytes)
     metrics = Score(float(nats.sum()), *(int(counts.sum()) for counts in sums)).metrics()
     parameters, alone = sum(model.num_parameters() for model in models), trained_alone(recipes)
@@ -144,13 +148,20 @@ def score(
 ) -> Any:
     """Nats of each document, (documents,) float64."""
     documents, device = Documents(text, text.starts, text.tokens, first_id), models[0].device
+    with precision(device):
+        losses = mean_of([probe(model, name) for model, name in zip(models, args.model, strict=True)])
+    with precision(device, bf16):
+        return document_nats(losses, documents, block_size, stride, args.per_device_eval_batch_size, device)
+
+
+@contextmanager
+def _enough_memory() -> Iterator[None]:
     try:
-        with precision(device):
-            losses = mean_of([probe(model, name) for model, name in zip(models, args.model, strict=True)])
-        with precision(device, bf16):
-            return document_nats(losses, documents, block_size, stride, args.per_device_eval_batch_size, device)
+        yield
     except torch.OutOfMemoryError:
-        raise MachineError("out of memory: lower --per_device_eval_batch_size or --block_size") from None
+        raise MachineError(
+            "out of memory: lower --per_device_eval_batch_size or --block_size, or set ACCELERATE_USE_CPU=true"
+        ) from None
 
 
 def which_text(args: argparse.Namespace, metrics: dict[str, Any]) -> published.Wikitext103 | None:
