@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from clm.__main__ import COMMANDS
 from tests.test_docs import ROOT
 
 SLOW = ("torch", "transformers", "datasets", "matplotlib", "jinja2", "optuna", "scipy")
@@ -32,11 +33,10 @@ def imported_by(words: list[str]) -> list:
     "words",
     [
         ["--help"],
-        ["plan", "--help"],
         ["plan", "--config", "recipes/quickstart.json", "--device", "h100"],
         ["plan", "--config", "recipes/wt103.json", "--processes", "32", "--device", "h100"],
         ["runs", "docs"],
-        ["report", "--help"],
+        *([command, "--help"] for command in COMMANDS),
         ["explain", "--config", "recipes/wt103-seed.json", "--step", "3000", "--loss", "3.9"],
     ],
     ids=" ".join,

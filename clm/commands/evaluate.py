@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clm.commands.arguments import CommandParser, count, truth
-from clm.evaluation import evaluate
-from clm.launch.processes import processes
 
 
 def run(words: Sequence[str]) -> None:
@@ -30,5 +28,9 @@ def run(words: Sequence[str]) -> None:
     parser.add_argument("--cache_dir", default=".cache", help="for datasets of the Hub")
     parser.add_argument("--output", type=Path, metavar="FILE", help="also write it as JSON")
     args = parser.parse(words)
+    # These take seconds to import, so not before the command line is right.
+    from clm.evaluation import evaluate
+    from clm.launch.processes import processes
+
     with processes():
         evaluate.run(args)

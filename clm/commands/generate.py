@@ -2,11 +2,7 @@
 
 from collections.abc import Sequence
 
-from transformers.utils.logging import disable_progress_bar
-
 from clm.commands.arguments import CommandParser, count
-from clm.model.generation import continue_prompts
-from clm.model.loading import load_model
 
 
 def run(words: Sequence[str]) -> None:
@@ -17,6 +13,12 @@ def run(words: Sequence[str]) -> None:
     parser.add_argument("--max_new_tokens", type=count, default=60)
     parser.add_argument("--seed", type=int, default=0, help="of what is sampled")
     args = parser.parse(words)
+    # These take seconds to import, so not before the command line is right.
+    from transformers.utils.logging import disable_progress_bar
+
+    from clm.model.generation import continue_prompts
+    from clm.model.loading import load_model
+
     disable_progress_bar()
     model, tokenizer = load_model(args.model)
     for sample in continue_prompts(model, tokenizer, args.prompt, args.max_new_tokens, args.seed):

@@ -9,10 +9,6 @@ from clm.commands.arguments import CommandParser, truth
 from clm.config.limits import CHOICES
 from clm.config.recipe import load
 from clm.errors import UserError
-from clm.hub.access import MAIN, Target, client
-from clm.hub.artifacts import push_dataset, push_tokenizer
-from clm.hub.background import with_retries
-from clm.hub.push import push
 
 
 def run(words: Sequence[str]) -> None:
@@ -29,6 +25,12 @@ def run(words: Sequence[str]) -> None:
     args = parser.parse(words)
     if not (args.run_dir / "recipe.json").is_file():
         raise UserError(f"{args.run_dir}: not a run's folder: it has no recipe.json")
+    # These take seconds to import, so not before the command line is right.
+    from clm.hub.access import MAIN, Target, client
+    from clm.hub.artifacts import push_dataset, push_tokenizer
+    from clm.hub.background import with_retries
+    from clm.hub.push import push
+
     keys = ("hub_model_id", "hub_revision", "hub_private_repo", "hub_strategy")
     given = {key: value for key in keys if (value := getattr(args, key)) is not None}
     target = Target.of({**load(args.run_dir / "recipe.json").training, **given})

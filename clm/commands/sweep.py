@@ -6,8 +6,6 @@ from pathlib import Path
 
 from clm.commands.arguments import CommandParser
 from clm.config.recipe import load
-from clm.sweep import definition, transfer
-from clm.sweep import run as sweep_run
 
 
 def run(words: Sequence[str]) -> None:
@@ -21,6 +19,10 @@ def run(words: Sequence[str]) -> None:
         help="a larger recipe, to be written with the values found",
     )
     args = parser.parse(words)
+    # These take seconds to import, so not before the command line is right.
+    from clm.sweep import definition, transfer
+    from clm.sweep import run as sweep_run
+
     sweep = definition.read(args.sweep)
     target = load(args.transfer_to) if args.transfer_to else None
     say = partial(print, flush=True)

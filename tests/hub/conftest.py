@@ -28,7 +28,6 @@ def hub(monkeypatch):
             return HfApi(endpoint=server.url, token=WRITE_TOKEN)
 
         monkeypatch.setattr(access, "client", client)
-        monkeypatch.setattr("clm.commands.push.client", client)
         address = server.url + "/{repo_id}/resolve/{revision}/{filename}"
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
         monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", address)
