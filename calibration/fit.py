@@ -10,9 +10,9 @@ import numpy as np
 
 from clm.explain import references
 from clm.explain.forecast import NORMAL_QUANTILE, PLATEAU, Facts, Law, forecast
-from clm.explain.forecast.facts import INPUTS, inputs, largeness, ranges
-from clm.explain.forecast.posterior import ALPHAS, SLOPE_OF_ALPHA, Observations
-from clm.explain.forecast.prior import Knowledge, Prior
+from clm.explain.forecast.facts import INPUTS, TEXTS, inputs, largeness, ranges
+from clm.explain.forecast.posterior import ALPHAS, Observations
+from clm.explain.forecast.prior import CONSTANTS, TEXT_SPREAD, Knowledge, Prior
 from clm.files import read_json
 from clm.runs.curve import Curve
 
@@ -22,7 +22,11 @@ LATE_SHARE = 0.03
 ROUNDS = 25  # of expectation and maximisation; the likelihood has settled by then
 ROUNDS_AFTER = 4  # where a few runs are taken out of a fit
 COEFFICIENT_SD = 1.0  # of each input but the constant one: without evidence a constant may be e times as large
-LEAST_SPREAD = {"alpha": 0.05, "slope": 0.08, "decay": 0.15, "repeat": 0.06}
+LEAST_SPREAD = {"alpha": 0.05, "slope": 0.08, "decay": 0.15, "repeat": 0.03}
+LEAST = (0.01, 0.02)  # nats, of slope and decay
+WITHOUT_EVIDENCE = np.eye(len(CONSTANTS))  # correlations; large runs are too few, and of too few sources, to tell them
+WITHOUT_EVIDENCE[0, 1] = WITHOUT_EVIDENCE[1, 0] = -0.5  # who flattens sooner falls more slowly at the end
+UNCORRELATED = 0.1  # the share by which correlations are drawn to none
 START = {"alpha": 0.45, "slope": math.log(0.25), "decay": math.log(0.2), "repeat": 0.1}
 START_SPREAD = {"alpha": 0.2, "slope": 0.5, "decay": 0.4, "repeat": 0.06}
 FLOORS = {"small": 0.01, "large": 0.007}  # nats: what no forecast is surer than
@@ -105,8 +109,10 @@ def fit(runs: Sequence[Reference], start: Knowledge | None = None, rounds: int =
     """
     known = replace(start or _ignorant(), ranges=ranges([run.facts for run in runs]))
     rows = np.array([inputs(run.facts) for run in runs])
+    nothing = {name: np.zeros((len(INPUTS), len(INPUTS))) for name in CONSTANTS}
     for _ in range(rounds):
-        known = _regressed(known, rows, [_constants(run.whole, known.prior(run.facts)) for run in runs])
+        certain = replace(known, covariances=nothing)
+        known = _regressed(known, rows, [_constants(run.whole, certain.prior(run.facts)) for run in runs])
     return known
 
 
@@ -114,47 +120,50 @@ def _ignorant() -> Knowledge:
     count = len(INPUTS)
     coefficients = {name: np.array([value] + [0.0] * (count - 1)) for name, value in START.items()}
     covariances = {name: np.zeros((count, count)) for name in START}
-    return Knowledge(coefficients, covariances, START_SPREAD, {}, {"small": (1.0, 0.0), "large": (1.0, 0.0)})
+    starts = (list(START_SPREAD.values()), WITHOUT_EVIDENCE, (1.0, 0.0))
+    spreads, correlations, widths = ({"small": each, "large": each} for each in starts)
+    return Knowledge(coefficients, covariances, spreads, correlations, {}, widths)
 
 
-def _constants(observations: Observations, prior: Prior) -> dict[str, tuple[float, float]]:
-    """Mean and variance of a run's alpha, slope, decay and repeat."""
+def _constants(observations: Observations, prior: Prior) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and covariance of CONSTANTS in a run; slope and decay in logarithms."""
     made = observations.fit(prior)
-    weights = made.weights
-    alphas = weights.sum(axis=0)
-    alpha = float(alphas @ ALPHAS)
-    found = {"alpha": (alpha, float(alphas @ (ALPHAS - alpha) ** 2))}
-    for i, name in enumerate(("slope", "decay", "repeat"), 1):
-        means, variances = made.coefficients[..., i], made.covariances[..., i, i]
-        mean = float((weights * means).sum())
-        found[name] = (mean, float((weights * (variances + (means - mean) ** 2)).sum()))
-    return found
+    alphas = np.broadcast_to(ALPHAS, made.weights.shape)[..., None]
+    each = np.concatenate((alphas, made.coefficients[..., 1:4]), axis=2)
+    mean = np.einsum("sa,sai->i", made.weights, each)
+    covariance = np.einsum("sa,sai,saj->ij", made.weights, each - mean, each - mean)
+    covariance[1:, 1:] += np.einsum("sa,saij->ij", made.weights, made.covariances[..., 1:4, 1:4])
+    kept = np.maximum(mean[1:3], LEAST)
+    scale = np.array([1.0, *(1 / kept), 1.0])
+    mean[1:3] = np.log(kept)
+    return mean, covariance * np.outer(scale, scale)
 
 
-def _regressed(known: Knowledge, rows: np.ndarray, constants: Sequence[dict]) -> Knowledge:
-    """The maximisation: slope and decay in logarithms, the slope without what goes with its run's alpha."""
-    values = {name: np.array([each[name][0] for each in constants]) for name in START}
-    variances = {name: np.array([each[name][1] for each in constants]) for name in START}
-    for name, least in (("slope", 0.01), ("decay", 0.02)):
-        kept = np.maximum(values[name], least)
-        values[name], variances[name] = np.log(kept), variances[name] / kept**2
-    coefficients, covariances, spreads = {}, {}, {}
-    for name in START:
-        if name == "slope":
-            off = values["alpha"] - rows @ coefficients["alpha"]
-            values[name] = values[name] - SLOPE_OF_ALPHA * off
-            variances[name] = np.maximum(
-                variances[name] - SLOPE_OF_ALPHA**2 * variances["alpha"], 0.2 * variances[name]
-            )
-        precision = rows.T @ rows / known.spreads[name] ** 2 + np.diag(
-            [1e-6] + [COEFFICIENT_SD**-2] * (len(INPUTS) - 1)
-        )
-        covariances[name] = np.linalg.inv(precision)
-        coefficients[name] = covariances[name] @ (rows.T @ values[name]) / known.spreads[name] ** 2
-        misfit = (values[name] - rows @ coefficients[name]) ** 2 + variances[name]
-        spreads[name] = max(LEAST_SPREAD[name], math.sqrt(float(misfit.mean())))
-    spreads["repeat"] = LEAST_SPREAD["repeat"]
-    return replace(known, coefficients=coefficients, covariances=covariances, spreads=spreads)
+def _regressed(known: Knowledge, rows: np.ndarray, constants: Sequence[tuple[np.ndarray, np.ndarray]]) -> Knowledge:
+    """The maximisation."""
+    means, within = (np.array(each) for each in zip(*constants, strict=True))
+    large = np.array(rows[:, INPUTS.index("large")] == 1)
+    coefficients, covariances, off = {}, {}, np.zeros_like(means)
+    for i, name in enumerate(CONSTANTS):
+        others = len(INPUTS) - 1 - len(TEXTS)
+        sds = np.array([1e3] + [COEFFICIENT_SD] * others + [TEXT_SPREAD[name]] * len(TEXTS))
+        weighted = rows / np.where(large, known.spreads["large"][i], known.spreads["small"][i])[:, None] ** 2
+        covariances[name] = np.linalg.inv(rows.T @ weighted + np.diag(sds**-2))
+        coefficients[name] = covariances[name] @ (weighted.T @ means[:, i])
+        off[:, i] = means[:, i] - rows @ coefficients[name]
+    squares = off[:, :, None] * off[:, None, :] + within
+    spreads, correlations = dict(known.spreads), dict(known.correlations)
+    for size, of_size in (("small", ~large), ("large", large)):
+        if not of_size.any():
+            continue
+        covariance = squares[of_size].mean(axis=0)
+        sds = np.sqrt(np.diag(covariance))
+        spreads[size] = np.maximum(sds, [LEAST_SPREAD[name] for name in CONSTANTS])
+        if size == "small":
+            correlated = covariance / np.outer(sds, sds)
+            correlations[size] = (1 - UNCORRELATED) * correlated + UNCORRELATED * np.eye(len(CONSTANTS))
+    found = {"coefficients": coefficients, "covariances": covariances}
+    return replace(known, **found, spreads=spreads, correlations=correlations)
 
 
 def outcome(run: Reference, known: Knowledge) -> np.ndarray:

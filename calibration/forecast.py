@@ -5,7 +5,7 @@
 
 Every run is forecast with constants fitted to the others (leave-one-run-out); runs that share a part of their curves,
 or differ in one setting only, are left out together. The large runs are forecast once more without anything of their
-source (leave-one-source-out): so it does on a kind of run that it has never seen. The runs that are held out of every
+source (leave-one-source-out), the small ones without any run on their text. The runs that are held out of every
 fit are forecast with the shipped constants, and reported apart.
 """
 
@@ -31,6 +31,7 @@ from calibration.fit import (
     width,
 )
 from calibration.runs import CURVES
+from calibration.table import HELD_OUT_FIRST, HELD_OUT_SECOND
 from clm.explain.forecast import NORMAL_QUANTILE, Knowledge
 from clm.explain.forecast.posterior import SKIPPED_SHARE
 from clm.files import read_json, write_json
@@ -201,6 +202,9 @@ def main() -> None:
     for group in GROUPS[1:]:
         picked = [i for i, run in enumerate(large) if run.group == group]
         report(f"{group}, source left out", [large[i] for i in picked], scaled_large[picked])
+    strange = [replace(run, facts=replace(run.facts, text=None)) for run in runs if not run.large]
+    by_text = fits_without([run for run in runs if not run.large], runs, lambda run: run.facts.text or run.origin)
+    report("small, text left out", strange, widened(outcomes_of(strange, by_text), strange), each=False)
     trained = [i for i, run in enumerate(runs) if len(run.curve.train_losses)]
     alone = [by_training_alone(runs[i]) for i in trained]
     outcomes = widened(outcomes_of(alone, [fits[i] for i in trained]), alone)
@@ -211,8 +215,10 @@ def main() -> None:
     sparse = [sparsely_logged(runs[i]) for i in small]
     outcomes = widened(outcomes_of(sparse, [fits[i] for i in small]), sparse)
     report("small, logged as the quickstart", sparse, outcomes, each=False)
-    held_out, ships = runs_held_out(), Knowledge.of(read_json(SHIPPED))
-    report("held out", held_out, outcomes_of(held_out, [ships] * len(held_out)))
+    ships = Knowledge.of(read_json(SHIPPED))
+    for name, chosen in (("held out", HELD_OUT_FIRST), ("held out, made after the freeze", HELD_OUT_SECOND)):
+        if held_out := [run for run in runs_held_out() if run.name in chosen]:
+            report(name, held_out, outcomes_of(held_out, [ships] * len(held_out)))
     write_json(RESULTS, result)
 
 

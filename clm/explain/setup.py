@@ -101,11 +101,7 @@ class Setup:
     @property
     def text_name(self) -> str | None:
         """The name by which the reference runs know this text, if they do."""
-        data = self.recipe.data
-        if (data.dataset_config_name or "").startswith("wikitext-103"):
-            return "wikitext-103"
-        name = (data.dataset_name or "").lower()
-        return name if name == "python-docs" else "fineweb" if "fineweb" in name else None
+        return training_text.name_of(self.recipe)
 
     def law(
         self, total_steps: int | None = None, batch: float = 1.0, worth: float = 1.0, **training: Any

@@ -34,6 +34,14 @@ class Text:
     never_repeated: bool = False
 
 
+def name_of(recipe: Recipe) -> str | None:
+    """The name by which the reference runs know a recipe's text, if they do."""
+    if (recipe.data.dataset_config_name or "").startswith("wikitext-103"):
+        return "wikitext-103"
+    name = (recipe.data.dataset_name or "").lower()
+    return name if name == "python-docs" else "fineweb" if "fineweb" in name else None
+
+
 def text_in_figures(data: Prepared) -> dict[str, Any]:
     """What data.json holds: counts of both splits, and what a unigram model of the text scores, nats a token."""
     scores = {

@@ -120,7 +120,7 @@ def test_facts_beyond_the_references_count_as_the_nearest_ones():
     facts = Facts(parameters=1e9 * math.e, tokens=1e9 * math.e * 50, steps=10000)
     near, farther = nearest(facts, ranges)
     assert near.parameters == 1e9 and near.tokens == pytest.approx(50e9) and farther == pytest.approx(1)
-    assert nearest(near, ranges)[1] == pytest.approx(0) and len(inputs(near)) == 11
+    assert nearest(near, ranges)[1] == pytest.approx(0) and len(inputs(near)) == 14
 
 
 def test_what_is_fitted_to_large_runs_is_what_their_decays_brought():

@@ -11,10 +11,12 @@ from clm.explain.scaling import usual_learning_rate
 SMALL, LARGE = 2e6, 2.5e7  # non-embedding parameters: up to the one all is small, from the other on large
 MUON_RATE = 4.0  # Muon's usual peak rate in those of AdamW, in the reference runs
 SEEN = (("adamw", "muon"), ("adamw", "muon", "soap"))  # optimizers of the small and of the large reference runs
+TEXTS = ("english", "python-docs", "wikitext")  # of the small reference runs; a name may begin with one of these
 # The regressions' inputs, in the order of their coefficients; `small` and `large` go from 0 to 1.
 INPUTS = (
     "one", "large", "small parameters", "large parameters", "small ratio", "large ratio", "small muon",
     "small muon parameters", "small rate", "small steps", "small epochs",
+    *(f"small {text}" for text in TEXTS),
 )  # fmt: skip
 QUANTITIES = ("non-embedding parameters", "tokens a parameter", "steps", "peak rate over the usual one", "epochs")
 
@@ -26,7 +28,7 @@ class Facts:
     """What is known of a run besides its curve; None where it isn't.
 
     `parameters` are without embeddings; `tokens` are what the whole run trains on, repeats counted; `optimizer` may be
-    any name; `epochs` are those of the whole run over its text, 1 where it doesn't repeat.
+    any name; `epochs` are those of the whole run over its text, 1 where it doesn't repeat; `text` is its name.
     """
 
     parameters: float | None
@@ -35,12 +37,18 @@ class Facts:
     optimizer: str | None = "adamw"
     peak_rate: float | None = None
     epochs: float = 1.0
+    text: str | None = None
 
     @property
     def family(self) -> str | None:
         """`adamw`, `muon`, `soap`, or None for another or an unknown optimizer."""
         name = (self.optimizer or "").lower()
         return next((family for part, family in _FAMILIES.items() if part in name), None)
+
+    @property
+    def knows_text(self) -> bool:
+        """Whether small reference runs have its text."""
+        return (self.text or "").startswith(TEXTS)
 
     @property
     def stranger(self) -> bool:
@@ -65,7 +73,7 @@ def inputs(facts: Facts) -> np.ndarray:
     return np.array([
         1.0, large, small * (size - 12.6), large * (size - 18.4) / 2, small * (ratio - 2), large * (ratio - 4) / 2,
         small * muon, small * muon * (size - 12.6), small * math.log(rate), small * (math.log(facts.steps) - 6.6),
-        small * math.log(max(1.0, facts.epochs)),
+        small * math.log(max(1.0, facts.epochs)), *(small * (facts.text or "").startswith(text) for text in TEXTS),
     ])  # fmt: skip
 
 

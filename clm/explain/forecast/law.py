@@ -8,15 +8,16 @@ from clm.explain.forecast.facts import largeness
 from clm.explain.scaling import annealed
 
 MEMORY_SHARE = 0.025  # of all steps at the peak rate: how long a fall of the learning rate takes to take effect
-PROGRESS_POWER = 0.5  # of the learning rate: at a tenth of the peak a step still brings a third. Chosen by the score
-SMALL_NOISE_POWER = 0.7  # in a small model the last of a decay brings more than in proportion. Chosen by the score
+PROGRESS_POWERS = (0.7, 0.5)  # of the learning rate, in small and large models: at a tenth of the peak, a step still
+# brings a fifth or a third. Chosen by the score, as the noise powers
+NOISE_POWERS = (0.7, 1.0)  # in a small model the last of a decay brings more than in proportion
 GRID = 300
 
 
-def noise_power(parameters: float | None) -> float:
-    """The power of the learning rate that the noise which a decay takes out goes with."""
+def by_size(powers: tuple[float, float], parameters: float | None) -> float:
+    """The power for a model of this size, from those of small and large models."""
     large = largeness(parameters) if parameters else 1.0
-    return SMALL_NOISE_POWER + (1 - SMALL_NOISE_POWER) * large
+    return (1 - large) * powers[0] + large * powers[1]
 
 
 class Law:
@@ -52,9 +53,9 @@ class Law:
         rates = np.asarray(rates_at(self.grid), float)
         at_peak = rates / rates.max()
         memory = MEMORY_SHARE * float((at_peak * spacing).sum())
-        self.lr_sum, self.lr_annealed = annealed(at_peak, spacing, memory, noise_power(parameters))
+        self.lr_sum, self.lr_annealed = annealed(at_peak, spacing, memory, by_size(NOISE_POWERS, parameters))
         self.lr_sum *= worth
-        self._progress = worth * np.cumsum(at_peak**PROGRESS_POWER * spacing)
+        self._progress = worth * np.cumsum(at_peak ** by_size(PROGRESS_POWERS, parameters) * spacing)
         self.warmup_end = int(self.grid[int((at_peak > 0.99).argmax())])
 
     def terms(self, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -11,16 +11,15 @@ from clm.runs.curve import Curve
 
 ALPHAS = np.arange(0.05, 1.26, 0.05)
 NOISES = np.array([1.0, 2.0, 4.0, 8.0])  # times the prior's smallest
-SLOPE_OF_ALPHA = (
-    -1.0
-)  # ln(slope) an alpha: of two runs alike, the one that flattens sooner falls more slowly at its end
 SKIPPED_SHARE = 0.08  # of all steps; the warmup is skipped too
 STRETCHES = 14  # into which a curve is averaged, equally long in ln(step): more points of one tell little more
 AGEING = 5.0  # a law that is a little wrong should fit best near the end: noise grows by so much an e-fold of age
 TRAIN_NOISE = 3.0  # times that of validation: each training loss is of another text
 FEWEST = 3  # stretches
 FEWEST_MEASURED = 1  # of which so many are of the losses that are forecast
+DISTANCE_SD = 1.0  # nats: of training losses from those of validation
 NO_IDEA = 30.0  # nats: the prior standard deviation of L0
+FARTHEST = 1.5  # of ln(slope), ln(decay) and repeat: no exponent moves them further
 TEMPERED = 0.3  # the power of the evidence by which priors are weighed: a curve's losses aren't independent
 TERMS = 5  # L0, slope, decay, repeat, and the distance of training losses
 
@@ -65,26 +64,40 @@ class Observations:
 
     def fit(self, prior: Prior) -> "Mixture":
         """The law's coefficients given the curve, for every noise level and exponent."""
-        slope = prior.slope * np.exp(np.clip(SLOPE_OF_ALPHA * (ALPHAS - prior.alpha), -1.5, 1.5))
-        mean, sd = np.zeros((2, len(ALPHAS), TERMS))
-        mean[:, 0], sd[:, 0] = self._losses[0], NO_IDEA
-        mean[:, 1], sd[:, 1] = slope, slope * prior.slope_sd / prior.slope
-        mean[:, 2], sd[:, 2] = prior.decay, prior.decay_sd
-        mean[:, 3], sd[:, 3] = prior.repeat, prior.repeat_sd
-        sd[:, 4] = 1.0
+        mean, spread = self._expected(prior)
+        sureness = np.linalg.inv(spread)
+        expected = np.einsum("aij,aj->ai", sureness, mean)
         noise = (prior.noise * NOISES)[:, None, None]
-        precision = self._gram / noise[..., None] ** 2 + (sd**-2)[:, :, None] * np.eye(TERMS)
+        precision = self._gram / noise[..., None] ** 2 + sureness
         covariance = np.linalg.inv(precision)
-        moment = self._moment / noise**2 + mean / sd**2
+        moment = self._moment / noise**2 + expected
         coefficients = np.einsum("saij,saj->sai", covariance, moment)
-        misfit = ((self._losses / self._noise) ** 2).sum() / noise[..., 0] ** 2 + (mean**2 / sd**2).sum(axis=1)
+        misfit = ((self._losses / self._noise) ** 2).sum() / noise[..., 0] ** 2 + (mean * expected).sum(axis=1)
         misfit = misfit - (coefficients * moment).sum(axis=2)
-        evidence = -0.5 * (misfit + np.linalg.slogdet(precision)[1]) - np.log(sd).sum(axis=1)
+        evidence = -0.5 * (misfit + np.linalg.slogdet(precision)[1] + np.linalg.slogdet(spread)[1])
         evidence = evidence - len(self._losses) * np.log(noise[..., 0])
-        by_alpha = -0.5 * ((ALPHAS - prior.alpha) / prior.alpha_sd) ** 2
+        by_alpha = -0.5 * ((ALPHAS - prior.alpha) / prior.sds[0]) ** 2
         return Mixture(
             evidence + by_alpha - np.logaddexp.reduce(by_alpha), coefficients, covariance, noise[:, 0, 0], prior
         )
+
+    def _expected(self, prior: Prior) -> tuple[np.ndarray, np.ndarray]:
+        """Mean (alphas, TERMS) and covariance (alphas, TERMS, TERMS) of the coefficients before the curve is seen.
+
+        Slope, decay and repeat are what goes with each exponent, as they are correlated over runs.
+        """
+        sds, correlations = np.array(prior.sds), np.array(prior.correlations)
+        with_alpha = correlations[0, 1:]
+        moved = np.clip((ALPHAS - prior.alpha)[:, None] / sds[0] * with_alpha * sds[1:], -FARTHEST, FARTHEST)
+        units = np.array([prior.slope, prior.decay, 1.0]) * np.exp(moved * [1, 1, 0])
+        mean = np.zeros((len(ALPHAS), TERMS))
+        mean[:, 0] = self._losses[0]
+        mean[:, 1:3], mean[:, 3] = units[:, :2], prior.repeat + moved[:, 2]
+        left = (correlations[1:, 1:] - np.outer(with_alpha, with_alpha)) * np.outer(sds[1:], sds[1:])
+        spread = np.zeros((len(ALPHAS), TERMS, TERMS))
+        spread[:, 0, 0], spread[:, 4, 4] = NO_IDEA**2, DISTANCE_SD**2
+        spread[:, 1:4, 1:4] = left * units[:, :, None] * units[:, None, :]
+        return mean, spread
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ it may have are tried, and the run's curve tells how likely each is.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import product
@@ -18,31 +19,32 @@ import numpy as np
 from clm.explain.forecast.facts import Facts, Ranges, inputs, largeness, nearest
 from clm.files import read_json
 
+CONSTANTS = ("alpha", "slope", "decay", "repeat")  # slope and decay in logarithms
 SIZES = (1e5, 1e6, 1e7, 1e8, 1e9)  # non-embedding parameters, tried where they are unknown
 RATIOS = (1.0, 10.0, 100.0)  # tokens a parameter, tried where they are unknown
 FARTHER = 0.15  # an e-fold beyond the references adds so much to the relative uncertainty of a constant
 STRANGER = 0.15  # and so much an optimizer that none of them has
+TEXT_SPREAD = {"alpha": 0.04, "slope": 0.2, "decay": 0.2, "repeat": 0.06}  # what a text makes of the constants
 ALPHA_LIMITS = (0.1, 1.1)
 SMALLEST_NOISE = (0.016, 0.002)  # nats by which a smooth law misses a loss at least, of small and of large models
 
 
 @dataclass(frozen=True)
 class Prior:
-    """Mean and standard deviation (`_sd`) of each of the law's constants; nats, but for alpha.
+    """What is expected of the law's constants; nats, but for alpha.
 
     `slope` is what an e-fold of progress brings at the end, `decay` the whole peak rate's annealing, `repeat` an e-fold
-    of passes over the text. `noise` is the least by which a smooth law misses a loss. An interval's standard deviation
-    is multiplied by `width`, and never below `floor`.
+    of passes over the text. `sds` and `correlations` are those of CONSTANTS: alpha, ln(slope), ln(decay) and repeat.
+    `noise` is the least by which a smooth law misses a loss. An interval's standard deviation is multiplied by `width`,
+    and never below `floor`.
     """
 
     alpha: float
-    alpha_sd: float
     slope: float
-    slope_sd: float
     decay: float
-    decay_sd: float
     repeat: float
-    repeat_sd: float
+    sds: tuple[float, ...]
+    correlations: tuple[tuple[float, ...], ...]
     noise: float
     width: float = 1.0
     floor: float = 0.0
@@ -50,13 +52,16 @@ class Prior:
 
 @dataclass(frozen=True)
 class Knowledge:
-    """The regressions: coefficients of INPUTS for alpha, ln slope, ln decay and repeat, their covariances, the spread
-    of runs around them, the ranges of the references' facts, and (width, floor) of small and of large models.
+    """The regressions: coefficients of INPUTS for each of CONSTANTS, and their covariances.
+
+    Of small and of large models: the spreads of runs around them, in the order of CONSTANTS, and their correlations;
+    the ranges of the references' facts; and (width, floor) of the intervals.
     """
 
     coefficients: dict[str, np.ndarray]
     covariances: dict[str, np.ndarray]
-    spreads: dict[str, float]
+    spreads: dict[str, Sequence[float]]
+    correlations: dict[str, Sequence[Sequence[float]]]
     ranges: dict[str, Ranges]
     widths: dict[str, tuple[float, float]]
 
@@ -64,38 +69,45 @@ class Knowledge:
     def of(cls, kept: dict[str, Any]) -> "Knowledge":
         """From forecast_constants.json."""
         arrays = ({name: np.array(values) for name, values in kept[part].items()} for part in _ARRAYS)
-        return cls(*arrays, kept["spreads"], kept["ranges"], kept["widths"])
+        return cls(*arrays, kept["ranges"], kept["widths"])
 
     def kept(self) -> dict[str, Any]:
         """As forecast_constants.json keeps it."""
         numbers = {part: {k: np.round(v, 5).tolist() for k, v in getattr(self, part).items()} for part in _ARRAYS}
-        return numbers | {"spreads": self.spreads, "ranges": self.ranges, "widths": self.widths}
+        return numbers | {"ranges": self.ranges, "widths": self.widths}
 
     def prior(self, facts: Facts) -> Prior:
         """For a run whose size and tokens are known."""
         near, farther = nearest(facts, self.ranges)
         row, large = inputs(near), largeness(near.parameters)
         mean = {name: float(row @ coefficients) for name, coefficients in self.coefficients.items()}
-        sd = {
-            name: math.sqrt(self.spreads[name] ** 2 + float(row @ covariance @ row) + (FARTHER * farther) ** 2)
-            for name, covariance in self.covariances.items()
-        }
-        slope, decay = math.exp(mean["slope"]), math.exp(mean["decay"])
-        widths = np.array([self.widths["small"], self.widths["large"]])
-        width, floor = (1 - large) * widths[0] + large * widths[1]
+        unknown = 0.0 if facts.knows_text else 1 - large
+        beyond = dict.fromkeys(CONSTANTS[:3], FARTHER * farther)  # relative to the constant, or of alpha
+        sds = (
+            math.hypot(
+                spread,
+                math.sqrt(float(row @ self.covariances[name] @ row)),
+                unknown * TEXT_SPREAD[name],
+                beyond.get(name, 0.0),
+            )
+            for name, spread in zip(CONSTANTS, self._between(self.spreads, large), strict=True)
+        )
+        width, floor = self._between(self.widths, large)
         return Prior(
             alpha=min(max(mean["alpha"], ALPHA_LIMITS[0]), ALPHA_LIMITS[1]),
-            alpha_sd=sd["alpha"],
-            slope=slope,
-            slope_sd=slope * sd["slope"],
-            decay=decay,
-            decay_sd=decay * sd["decay"],
+            slope=math.exp(mean["slope"]),
+            decay=math.exp(mean["decay"]),
             repeat=max(mean["repeat"], 0.0),
-            repeat_sd=self.spreads["repeat"],
+            sds=tuple(sds),
+            correlations=tuple(map(tuple, self._between(self.correlations, large))),
             noise=SMALLEST_NOISE[0] ** (1 - large) * SMALLEST_NOISE[1] ** large,
             width=float(width),
             floor=float(floor),
         )
+
+    @staticmethod
+    def _between(known: dict[str, Any], large: float) -> np.ndarray:
+        return (1 - large) * np.array(known["small"]) + large * np.array(known["large"])
 
     def priors(self, facts: Facts) -> list[Prior]:
         """One for every value that an unknown fact may have."""
@@ -109,16 +121,12 @@ class Knowledge:
         return list(dict.fromkeys(made))
 
 
-_ARRAYS = ("coefficients", "covariances")
+_ARRAYS = ("coefficients", "covariances", "spreads", "correlations")
 
 
 def _wider(prior: Prior, relative: float) -> Prior:
-    return replace(
-        prior,
-        alpha_sd=math.hypot(prior.alpha_sd, relative),
-        slope_sd=math.hypot(prior.slope_sd, relative * prior.slope),
-        decay_sd=math.hypot(prior.decay_sd, relative * prior.decay),
-    )
+    *sds, of_repeat = prior.sds
+    return replace(prior, sds=(*(math.hypot(sd, relative) for sd in sds), of_repeat))
 
 
 @cache

@@ -117,7 +117,7 @@ class Given:
             tokens = self.steps * self.recipe.data.block_size * self._global_batch_size
         rate = self.recipe.training["learning_rate"] if "learning_rate" in self.given else None
         epochs = max(1.0, tokens / self.text.tokens) if tokens and self.text else 1.0
-        return Facts(parameters, tokens, self.steps, self.optimizer, rate, epochs)
+        return Facts(parameters, tokens, self.steps, self.optimizer, rate, epochs, training_text.name_of(self.recipe))
 
     @property
     def setup(self) -> Setup | None:

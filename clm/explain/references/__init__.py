@@ -55,7 +55,7 @@ def small_facts(entry: dict[str, Any]) -> Facts:
     steps, optimizer = recipe["max_steps"], recipe.get("optim", "adamw")
     tokens = _tokens(recipe) * steps
     epochs = max(1.0, tokens / entry["dataset_tokens"])
-    return Facts(_parameters(recipe), tokens, steps, optimizer, recipe["learning_rate"], epochs)
+    return Facts(_parameters(recipe), tokens, steps, optimizer, recipe["learning_rate"], epochs, entry["text"])
 
 
 def large_law(entry: dict[str, Any]) -> Law:
