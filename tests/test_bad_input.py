@@ -54,8 +54,8 @@ def refuses(capfd):
 
 @pytest.mark.parametrize("key", ["train_file", "output_dir", "cache_dir", "resume_from_checkpoint"])
 def test_a_path_that_no_file_system_takes(workplace, refuses, key):
-    refuses(f"--{key}", "a" * 300, says=["a" * 300, "name too long"])
-    refuses("--config", "a" * 300, says=["a" * 300, "name too long"], main=lambda *argv: run_clm.main(argv))
+    refuses(f"--{key}", "a" * 300, says=["a" * 300])
+    refuses("--config", "a" * 300, says=["a" * 300], main=lambda *argv: run_clm.main(argv))
 
 
 def test_a_home_of_nobody(workplace, refuses):
