@@ -67,7 +67,7 @@ def train(recipe: Recipe, args: TrainingArguments, output_dir: Path, say: Say) -
     """The run, in an output_dir that is its own."""
     request, needs_best = recipe.run.resume_from_checkpoint, bool(args.load_best_model_at_end)
     if request == "hub":
-        processes.on_main(lambda: fetch(output_dir, recipe.training, needs_best, say))
+        processes.on_main(lambda: fetch(output_dir, recipe.training, needs_best, say), patient=True)
     earlier = resume.look(output_dir, request, needs_best, say)
     text = prepare_text(recipe, args, earlier.folders, say)
     if earlier.is_all(text.total_steps, args.world_size, say):

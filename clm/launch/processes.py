@@ -31,10 +31,11 @@ def main_process() -> bool:
     return PartialState().is_main_process
 
 
-def on_main(work: Callable[[], _T]) -> _T:
+def on_main(work: Callable[[], _T], patient: bool = False) -> _T:
     """What `work` returns or raises on the main process, the only one that does it, on every process.
 
-    The others wait for it for a day if need be: a checkpoint may come from the Hub, or all of it be hashed.
+    Args:
+        patient: whether the others wait for a day if need be, as for a download, and not only for ddp_timeout.
     """
     outcome: list = [None, None]
     if main_process():
@@ -43,7 +44,8 @@ def on_main(work: Callable[[], _T]) -> _T:
         except (UserError, MachineError) as error:
             outcome = [None, error]
     if PartialState().num_processes > 1:
-        _wait_for([0])
+        if patient:
+            _wait_for([0])
         distributed.broadcast_object_list(outcome)
     result, error = outcome
     if error:

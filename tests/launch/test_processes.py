@@ -189,13 +189,13 @@ with processes.processes():
         if state.is_local_main_process:
             time.sleep(3)
         print("at", round(time.monotonic(), 2), flush=True)
-    processes.on_main(lambda: time.sleep(3))
+    processes.on_main(lambda: time.sleep(3), patient=True)
     if state.is_main_process:
         time.sleep(3)
 """
 
 
-def test_the_others_wait_for_the_text_a_download_and_a_push_longer_than_for_a_message():
+def test_the_others_wait_longer_for_work_than_for_a_message():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
