@@ -1,8 +1,10 @@
 """A command imports only what it needs: torch and transformers take seconds, and some questions need neither."""
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -21,10 +23,11 @@ print(json.dumps([code, [name for name in {slow!r} if name in sys.modules]]))
 """
 
 
-def imported_by(words: list[str]) -> list:
+def imported_by(words: list[str], cache: Path | None = None) -> list:
     """The exit code of `python -m clm WORDS` in a process of its own, and which slow packages it imported."""
     asked = ASK.format(words=words, slow=SLOW)
-    done = subprocess.run([sys.executable, "-c", asked], cwd=ROOT, capture_output=True, text=True)
+    env = os.environ | ({"XDG_CACHE_HOME": str(cache)} if cache else {})
+    done = subprocess.run([sys.executable, "-c", asked], cwd=ROOT, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -46,7 +49,7 @@ def test_it_imports_nothing_that_takes_seconds(words):
 
 
 def test_a_plan_for_this_machine_measures_it_with_torch_alone_and_once(tmp_path):
-    words = ["plan", "--config", "recipes/wt103.json", "--cache_dir", str(tmp_path)]
-    code, imported = imported_by(words)
+    words = ["plan", "--config", "recipes/wt103.json"]
+    code, imported = imported_by(words, tmp_path)
     assert code == 0 and "torch" in imported and "transformers" not in imported
-    assert imported_by(words) == [0, []]
+    assert imported_by(words, tmp_path) == [0, []]

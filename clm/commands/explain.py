@@ -20,9 +20,10 @@ from clm.runs.logs.as_run import record_of
 from clm.runs.logs.read import STANDARD_INPUT, read_log
 from clm.runs.record import read_run
 
-EPILOG = """Give the folder of a run (and --output or --report). Or give a log of any run, a file, a folder of
-TensorBoard's or - for standard input, with what is known of it: --config RECIPE, of which a part is enough, and --key
-value. Or give --config RECIPE --step N --loss X."""
+EPILOG = """There are three ways to ask. `explain RUN_DIR` explains the run in a folder. `explain LOG --key value ...`
+explains the log of any trainer: LOG is a file, a folder of TensorBoard or - for standard input. The keys of a recipe,
+one by one or by --config RECIPE, say what is known of the run. `explain --config RECIPE --step N --loss X` explains one
+loss."""
 
 
 def run(words: Sequence[str]) -> None:
@@ -30,7 +31,11 @@ def run(words: Sequence[str]) -> None:
     parser = CommandParser("explain", __doc__, epilog=EPILOG)
     parser.add_argument("--step", type=count, help="optimizer steps done")
     parser.add_argument("--loss", type=float, help="the training loss there, nats a token")
-    parser.add_argument("--dataset_tokens", type=count, help="tokens of the training text, if nothing tells")
+    parser.add_argument(
+        "--dataset_tokens",
+        type=count,
+        help="tokens of the training text; by default found out or estimated",
+    )
     parser.add_argument("--until", type=count, metavar="STEP", help="read a log up to this step")
     parser.add_argument("--output", type=Path, metavar="FILE", help="also write it as JSON")
     parser.add_argument("--report", type=Path, metavar="FILE", help="also write it as a page with its curve")

@@ -20,7 +20,11 @@ SHAPED_AFTER = Path("recipes/wt103.json")  # the recipe of everything but the sh
 def run(words: Sequence[str]) -> None:
     """Print the plan of the recipe in `words`, or the shapes of a budget."""
     parser = CommandParser("plan", __doc__, epilog="Anything else is the recipe's: --config RECIPE [--key value ...]")
-    parser.add_argument("--dataset_tokens", type=count, help="tokens of the training text, if nothing tells")
+    parser.add_argument(
+        "--dataset_tokens",
+        type=count,
+        help="tokens of the training text; by default found out or estimated",
+    )
     parser.add_argument("--processes", type=count, default=1, help="how many train together")
     parser.add_argument("--device", help=f"one of {', '.join(devices.GPUS)}; default: this machine")
     parser.add_argument("--output", type=Path, metavar="FILE", help="also write it as JSON")

@@ -1,4 +1,4 @@
-"""What a recipe will need, before it runs: parameters, steps, memory, time, money. Trains nothing."""
+"""What a recipe will need, before it runs: parameters, steps, memory, time, money. Trains nothing, writes nothing."""
 
 from dataclasses import asdict, dataclass, replace
 from typing import Any

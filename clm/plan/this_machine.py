@@ -1,6 +1,7 @@
 """This machine as the device of a plan. What torch finds out about it is kept for an hour.
 
-To import torch and time its matmuls takes two seconds, where the rest of a plan takes half of one.
+To import torch and time its matmuls takes two seconds, where the rest of a plan takes half of one. It is kept in the
+user's cache, not in the project: there a plan writes nothing.
 """
 
 import hashlib
@@ -35,17 +36,26 @@ def this_device(recipe: Recipe, processes: int) -> tuple[Device, bool]:
     """
     known = _identity(recipe, processes)
     name = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
-    file = Path(recipe.data.cache_dir) / f"machine-{name}.json"
-    kept = read_json(file) if known["boot"] else None
+    cache = _cache() if known["boot"] else None
+    kept = read_json(cache / f"machine-{name}.json") if cache else None
     with suppress(KeyError, TypeError):  # a file that isn't ours
         if 0 <= time.time() - kept["device"]["measured"] < KEPT:
             return Device(**kept["device"]), kept["half"]
     device, half = _found_out(recipe, processes)
-    if device.measured and known["boot"]:
+    if device.measured and cache:
         with suppress(OSError):  # then the next plan measures, too
-            file.parent.mkdir(parents=True, exist_ok=True)
-            write_json(file, {"device": asdict(device), "half": half})
+            cache.mkdir(parents=True, exist_ok=True)
+            write_json(cache / f"machine-{name}.json", {"device": asdict(device), "half": half})
     return device, half
+
+
+def _cache() -> Path | None:
+    """Where programs of this user may keep what they can find out again; None for a user without a home."""
+    if given := os.environ.get("XDG_CACHE_HOME"):
+        return Path(given) / "clm"
+    with suppress(RuntimeError):
+        return Path.home() / ".cache" / "clm"
+    return None
 
 
 def _found_out(recipe: Recipe, processes: int) -> tuple[Device, bool]:

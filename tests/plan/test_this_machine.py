@@ -23,11 +23,11 @@ def ask(tmp_path, monkeypatch):
 
     def asked(processes=1, **training):
         recipe = load(ROOT / "recipes" / "quickstart.json")
-        recipe.data.__dict__["cache_dir"] = str(tmp_path / "cache")
         recipe.training.update(training)
         return this_machine.this_device(recipe, processes)[0].flops
 
     monkeypatch.setattr(this_machine, "_found_out", found_out)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     (tmp_path / "boot").write_text("one\n")
     monkeypatch.setattr(this_machine, "_BOOT", tmp_path / "boot")
     return asked
@@ -47,7 +47,7 @@ def test_what_it_depends_on_is_measured_anew(ask, tmp_path, monkeypatch):
 
 def test_after_an_hour_it_is_measured_anew(ask, tmp_path):
     assert ask() == 1
-    (file,) = (tmp_path / "cache").iterdir()
+    (file,) = (tmp_path / "clm").iterdir()
     kept = json.loads(file.read_text())
     kept["device"]["measured"] -= 3590
     file.write_text(json.dumps(kept))
@@ -60,15 +60,15 @@ def test_after_an_hour_it_is_measured_anew(ask, tmp_path):
 @pytest.mark.parametrize("content", ["", "[]", '{"device": null}', '{"device": {"measured": 1e99}, "half": true}'])
 def test_a_file_that_is_not_its_own_is_measured_over(ask, tmp_path, content):
     assert ask() == 1
-    (file,) = (tmp_path / "cache").iterdir()
+    (file,) = (tmp_path / "clm").iterdir()
     file.write_text(content)
     assert [ask(), ask()] == [2, 2]
 
 
 def test_nothing_is_kept_where_nothing_can_be(ask, tmp_path):
-    (tmp_path / "cache").write_text("no folder")
+    (tmp_path / "clm").write_text("no folder")
     assert [ask(), ask()] == [1, 2]
-    (tmp_path / "cache").unlink()
+    (tmp_path / "clm").unlink()
     (tmp_path / "boot").unlink()
     assert [ask(), ask()] == [3, 4]
 
