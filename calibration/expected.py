@@ -5,32 +5,92 @@
 Each run is left out in turn, with all its points, and expected from the others; runs that share a part of their curves,
 or differ in one setting only, are left out together. Then each text is left out with all its runs, and they are
 expected as runs on a text that no reference knows.
+
+A forecast from one training loss is what the expected loss makes of it. It is scored on the same left-out runs, at
+shares of their steps: the loss that the log has there leads to the end, which is the mean of the last ENDS of the log.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from calibration.fit import origin
-from clm.explain.expected import Expectation, Model, Point
-from clm.explain.references import points as reference_points
+from clm.explain import references
+from clm.explain.expected import Expectation, Model, Point, Situation
+from clm.explain.forecast import NORMAL_QUANTILE
+from clm.explain.outlook import half_interval_of_loss
 from clm.files import write_json
 
 RESULTS = Path(__file__).parent / "results" / "expected.json"
 
+LARGE = 1e7  # parameters
+ONE_LOSS_AT = (0.2, 0.4, 0.6)  # of the steps
+ENDS, FEWEST = 3, 10  # training losses that the end is the mean of, and that a log has at least
+
 Row = tuple[Point, Expectation]
 
 
-def left_out(points: Sequence[Point]) -> list[Row]:
-    """Every point, expected from the runs of other origins."""
-    rows = []
+@dataclass(frozen=True)
+class OneLoss:
+    """A forecast from one loss: of a large model or not, made where, its error, and half its interval, in nats."""
+
+    large: bool
+    share: float
+    error: float
+    half: float
+    bare_half: float  # before it is widened
+    fall: float  # from the loss to the end
+
+
+def left_out(points: Sequence[Point]) -> tuple[list[Row], list[OneLoss]]:
+    """Every point, expected from the runs of other origins; and what one loss of each run lets forecast."""
+    rows, forecasts, logs = [], [], training_logs()
     for name in dict.fromkeys(origin(point.run) for point in points):
         model = Model([point for point in points if origin(point.run) != name])
         mine = [point for point in points if origin(point.run) == name]
         rows += [(point, model.expect(point.situation, point.step)) for point in mine]
-    return rows
+        for point in {point.run: point for point in mine}.values():
+            forecasts += from_one_loss(model, point.situation, logs.get(point.run, []))
+    return rows, forecasts
+
+
+def training_logs() -> dict[str, list[tuple[float, float]]]:
+    """The training losses of the reference runs, by step."""
+    entries = [*references.entries("small_runs.json"), *references.entries("large_runs.json")]
+    return {e["name"]: e["validation"] if e.get("loss") == "training" else e["train"] for e in entries}
+
+
+def from_one_loss(model: Model, situation: Situation, log: Sequence[tuple[float, float]]) -> list[OneLoss]:
+    """Forecasts of the end from the last loss before each share of the steps, where the references reach both."""
+    if len(log) < FEWEST:
+        return []
+    end, total = float(np.mean([loss for _, loss in log[-ENDS:]])), situation.law.total_steps
+    parameters, made = situation.non_embedding_parameters, []
+    for share in ONE_LOSS_AT:
+        shown = max((tuple(pair) for pair in log if pair[0] <= share * total), default=(0, 0.0))
+        if shown[0] < 0.5 * share * total or not model.expect(situation, shown[0], of_training=True).covered:
+            continue
+        then = model.expect_after(situation, shown, total, of_training=True)
+        if then.covered:
+            half = half_interval_of_loss(parameters, then.sd)
+            bare, large = NORMAL_QUANTILE * then.sd, parameters > LARGE
+            made.append(OneLoss(large, share, then.loss - end, float(half), bare, shown[1] - end))
+    return made
+
+
+def score_one_loss(forecasts: Sequence[OneLoss]) -> dict:
+    """Errors in nats, and how many ends lie in the interval, before and after it is widened."""
+    errors = np.array([abs(each.error) for each in forecasts])
+    return {
+        "runs": len(forecasts),
+        "median_error": float(np.median(errors)),
+        "last_value_median_error": float(np.median([abs(each.fall) for each in forecasts])),
+        "median_half_interval": float(np.median([each.half for each in forecasts])),
+        "coverage": float(np.mean(errors <= [each.half for each in forecasts])),
+        "coverage_before_widening": float(np.mean(errors <= [each.bare_half for each in forecasts])),
+    }
 
 
 def text_left_out(points: Sequence[Point]) -> list[Row]:
@@ -57,8 +117,8 @@ def score(rows: Sequence[Row]) -> dict:
 
 
 def main() -> None:
-    points = reference_points()
-    rows, unknown = left_out(points), text_left_out(points)
+    points = references.points()
+    (rows, forecasts), unknown = left_out(points), text_left_out(points)
     for run in dict.fromkeys(point.run for point in points):
         mine = [row for row in rows if row[0].run == run]
         point, expected = mine[-1]
@@ -70,7 +130,7 @@ def main() -> None:
         )
 
     def large(row: Row) -> bool:
-        return row[0].situation.non_embedding_parameters > 1e7
+        return row[0].situation.non_embedding_parameters > LARGE
 
     result = {
         "all": score(rows),
@@ -87,6 +147,16 @@ def main() -> None:
             f"{name}: {each['points']} points of {each['runs']} runs: {each['inside_80_band']:.0%} inside the 80 % "
             f"band (±{each['median_half_band']:.2f}), median error {each['median_error']:.3f} nats"
         )
+    for size, is_large in (("small", False), ("published", True)):
+        for share in ONE_LOSS_AT:
+            scored = score_one_loss([each for each in forecasts if each.large == is_large and each.share == share])
+            result[f"{size}, from one loss at {share:.0%}"] = scored
+            print(
+                f"{size}, from one training loss at {share:.0%}: {scored['runs']} runs: median error "
+                f"{scored['median_error']:.3f} nats, as it was {scored['last_value_median_error']:.3f}; the interval "
+                f"(±{scored['median_half_interval']:.2f}) holds {scored['coverage']:.0%}, before it was widened "
+                f"{scored['coverage_before_widening']:.0%}"
+            )
     write_json(RESULTS, result)
 
 

@@ -55,7 +55,7 @@ def explain_recipe(recipe: Recipe, step: int, loss: float, dataset_tokens: int |
         "what_if": [vars(each) for each in what_if],
         "advice": given,
         "findings": found,
-        "numbers": sections.numbers(setup, step, loss),
+        "numbers": sections.numbers(setup, step, loss, "training"),
         "sections": sections.all_of(setup, step, loss, "training", verdict, made, what_if, given, found, True),
     }
 
@@ -104,7 +104,7 @@ def explain_curve(setup: Setup, curve: Curve, shown: Evidence, unit_is_sure: boo
         "what_if": [vars(each) for each in what_if],
         "advice": given,
         "findings": found,
-        "numbers": sections.numbers(setup, step, loss) | {"gradient_noise_scale": curve.noise_scale},
+        "numbers": sections.numbers(setup, step, loss, kind) | {"gradient_noise_scale": curve.noise_scale},
         "sections": [
             {**section, "lines": section["lines"] + [note]} if note and section["key"] == "normal" else section
             for section in sections.all_of(setup, step, loss, kind, verdict, made, what_if, given, found)

@@ -22,20 +22,21 @@ HELPS = 0.005  # nats: what changes less changes nothing that is shown
 _NOT_YET = "Can't say before what is wrong is mended: it would be said of another run."
 
 
-def numbers(setup: Setup, step: int, loss: float) -> dict[str, float | None]:
-    """The figures behind the sentences, under their names."""
+def numbers(setup: Setup, step: int, loss: float, kind: str) -> dict[str, float | None]:
+    """The figures behind the sentences, under their names, of a loss of this `kind`, training or validation."""
     text, tokens = setup.text, setup.tokens_at(step)
     samples = step * setup.sequences_per_step
     count = setup.samples(setup.recipe.data.sampling)
     holding = setup.block_size if setup.recipe.data.sampling == "windows" else 1
     distinct = distinct_share(min(samples, count), count, holding) * text.tokens
-    words = text.words and (not text.bytes or has_words(text.words, text.bytes))
+    own, _ = text.sizes_for(kind)
+    words = own.words and (not own.bytes or has_words(own.words, own.bytes))
     return {
         "perplexity": perplexity(loss),
         "uniform_loss": math.log(setup.vocab_size),
         "unigram_entropy": text.unigram_entropy,
-        "bits_per_byte": loss / math.log(2) * text.tokens / text.bytes if text.bytes else None,
-        "nats_per_word": loss * text.tokens / text.words if words else None,
+        "bits_per_byte": loss / math.log(2) * own.tokens / own.bytes if own.bytes else None,
+        "nats_per_word": loss * own.tokens / own.words if words else None,
         "tokens": tokens,
         "epochs": None if text.never_repeated else tokens / text.tokens,
         "samples": samples,
@@ -64,10 +65,10 @@ def all_of(
 
     A fault that comes first is first.
     """
-    known, first = numbers(setup, step, loss), comes_first(findings)
+    known, first = numbers(setup, step, loss, kind), comes_first(findings)
     wrong = ["Nothing that one loss can show."] if single and not findings else findings_lines(findings, step)
     parts = (
-        ("meaning", f"What a {kind} loss of {loss:.2f} means", _meaning(setup, loss, known)),
+        ("meaning", f"What a {kind} loss of {loss:.2f} means", _meaning(setup, loss, kind, known)),
         ("seen", "How much it has seen", _seen(setup, step, known)),
         ("normal", "Is it normal?", [verdict.sentence, f"How sure: {verdict.confidence}."]),
         ("end", "Where it will end", [_NOT_YET] if first else _end(setup, made, what_if, single)),
@@ -84,8 +85,9 @@ def targets(setup: Setup) -> Sequence[float]:
     return WIKITEXT_TARGETS if setup.text_name == "wikitext-103" and small else ()
 
 
-def _meaning(setup: Setup, loss: float, known: dict[str, Any]) -> list[str]:
+def _meaning(setup: Setup, loss: float, kind: str, known: dict[str, Any]) -> list[str]:
     uniform, text = known["uniform_loss"], setup.text
+    own, which = text.sizes_for(kind)
     lines = [
         perplexity_line(loss),
         f"It started near the uniform baseline, ln({setup.vocab_size:,}) = {uniform:.2f}.",
@@ -108,9 +110,9 @@ def _meaning(setup: Setup, loss: float, known: dict[str, Any]) -> list[str]:
             f"tokens: at {BYTES_PER_TOKEN} bytes a token the same model would show about {BYTES_PER_TOKEN * loss:.2f}."
         )
     elif known["bits_per_byte"]:
-        size = text.bytes / text.tokens
+        size = own.bytes / own.tokens
         lines.append(
-            f"At the training text's {size:.2f} bytes a token it is {known['bits_per_byte']:.3f} bits per byte."
+            f"At the {which} text's {size:.2f} bytes a token it is {known['bits_per_byte']:.3f} bits per byte."
         )
     else:
         guess = loss / math.log(2) / BYTES_PER_TOKEN
@@ -122,9 +124,9 @@ def _meaning(setup: Setup, loss: float, known: dict[str, Any]) -> list[str]:
             "text, can."
         )
     if known["nats_per_word"]:
-        nats, size = known["nats_per_word"], text.tokens / text.words
+        nats, size = known["nats_per_word"], own.tokens / own.words
         lines.append(
-            f"At {size:.2f} tokens a word it is {nats:.2f} nats per word, a word perplexity of "
+            f"At the {which} text's {size:.2f} tokens a word it is {nats:.2f} nats per word, a word perplexity of "
             f"{shown_perplexity(nats, 0)}."
         )
         lines.append("Published word perplexities divide by words in the same way.")

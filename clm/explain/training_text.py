@@ -1,4 +1,4 @@
-"""What is known of a training text: from a run's folder, a recipe, or the text itself."""
+"""What is known of a run's text: from a run's folder, a recipe, or the text itself."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -19,10 +19,20 @@ KNOWN_WORDS = {("Salesforce/wikitext", "wikitext-103-raw-v1"): 103_227_021}
 
 
 @dataclass(frozen=True)
+class Sizes:
+    """Counts of one text; words and line ends count as published word perplexities count them, None if not counted."""
+
+    tokens: int
+    words: int | None = None
+    bytes: int | None = None
+
+
+@dataclass(frozen=True)
 class Text:
     """What is known of a training text. Entropies are in nats a token; None means that it isn't measured.
 
-    Where `never_repeated`, its length isn't known, and `tokens` are those that the run trains on.
+    Where `never_repeated`, its length isn't known, and `tokens` are those that the run trains on. `validation` is the
+    held-out text, as far as it is known.
     """
 
     tokens: int
@@ -32,6 +42,13 @@ class Text:
     unigram_entropy: float | None = None
     unigram_loss: float | None = None  # on the validation text
     never_repeated: bool = False
+    validation: Sizes | None = None
+
+    def sizes_for(self, kind: str) -> tuple[Sizes, str]:
+        """The counts by which a `training` or `validation` loss is turned into other units, and of which text."""
+        if kind == "validation" and self.validation:
+            return self.validation, "validation"
+        return Sizes(self.tokens, self.words, self.bytes), "training"
 
 
 def name_of(recipe: Recipe) -> str | None:
@@ -56,9 +73,18 @@ def of_statistics(statistics: Mapping[str, Any]) -> Text | None:
     train = statistics.get("train")
     if not isinstance(train, dict) or not count(train.get("tokens")):
         return None
-    sizes = (count(train.get(key)) for key in ("words", "bytes"))
     scores = (number(statistics.get(key)) for key in ("unigram_entropy", "unigram_loss"))
-    return Text(train["tokens"], "the run's own text", *sizes, *scores)
+    sizes = (count(train.get(key)) for key in ("words", "bytes"))
+    held_out = _scored(statistics.get("validation"))
+    return Text(train["tokens"], "the run's own text", *sizes, *scores, validation=held_out)
+
+
+def _scored(split: Any) -> Sizes | None:
+    """What an evaluation of the validation text counts: its documents' end-of-text is scored nowhere."""
+    if not isinstance(split, dict) or not count(split.get("tokens")):
+        return None
+    tokens = split["tokens"] - (count(split.get("documents")) or 0)
+    return Sizes(tokens, *(count(split.get(key)) for key in ("words", "bytes"))) if tokens > 0 else None
 
 
 def of_log(recipe: Recipe, log: Sequence[Mapping[str, Any]], sequences_per_step: int) -> Text | None:

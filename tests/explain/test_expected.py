@@ -5,9 +5,12 @@ from dataclasses import replace
 
 import pytest
 
+from calibration import expected
 from clm.explain import references
 from clm.explain.expected import Situation
 from clm.explain.forecast import Law
+from clm.explain.outlook import half_interval_of_loss
+from clm.files import read_json
 from clm.training.schedule import learning_rates
 
 STEPS = 10_000
@@ -52,3 +55,27 @@ def test_a_reference_text_counts_as_guessed_even_where_it_is_measured():
 def test_dropout_costs():
     model = references.model()
     assert model.expect(replace(WEB, dropout=0.1), STEPS).loss - model.expect(WEB, STEPS).loss > 0.03
+
+
+def test_a_forecast_from_one_loss_is_twice_as_wide_in_small_models_as_their_spread_and_a_quarter_wider_in_large_ones():
+    assert half_interval_of_loss(3e5, 0.1) == pytest.approx(0.1 * 1.2816 * 2.0, rel=1e-3)
+    assert half_interval_of_loss(124e6, 0.1) == pytest.approx(0.1 * 1.2816 * 1.25, rel=1e-3)
+
+
+def test_forecasts_from_one_loss_hold_what_they_say_in_left_out_runs():
+    scored = read_json(expected.RESULTS)
+    for size in ("small", "published"):
+        rows = [row for name, row in scored.items() if name.startswith(f"{size}, from one loss")]
+        assert len(rows) == 3 and 0.75 < sum(row["coverage"] for row in rows) / 3 < 0.95
+        assert all(row["median_error"] < row["last_value_median_error"] for row in rows)
+
+
+def test_one_loss_is_scored_at_the_last_loss_before_each_share():
+    model, situation = references.model(), references.points()[0].situation
+    total = situation.law.total_steps
+    log = [(round(total * share / 20), 6.0 - share / 10) for share in range(1, 21)]
+    made = expected.from_one_loss(model, situation, log)
+    assert [each.share for each in made] == [0.2, 0.4, 0.6]
+    # The end is the mean of 4.2, 4.1 and 4.0; at 20, 40 and 60 % the losses are 5.6, 5.2 and 4.8.
+    assert [each.fall for each in made] == pytest.approx([1.5, 1.1, 0.7])
+    assert expected.from_one_loss(model, situation, log[:9]) == []

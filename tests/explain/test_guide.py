@@ -58,6 +58,15 @@ def repetition_row(words: str, left_out: str, scored: dict) -> str:
     return f"| {words} | {left_out} | {' | '.join(cells)} |"
 
 
+def one_loss_row(words: str, share: str, scored: dict) -> str:
+    """A row of the table of forecasts from one loss."""
+    return (
+        f"| {words} | {share} % | {scored['runs']} | {scored['median_error']:.3f} | "
+        f"{scored['last_value_median_error']:.3f} | ±{scored['median_half_interval']:.2f} | "
+        f"{100 * scored['coverage']:.0f} % | {100 * scored['coverage_before_widening']:.0f} % |"
+    )
+
+
 def errors(scored: dict) -> str:
     """The median errors at the four shares, in words."""
     *first, last = (f"{row['median_error']:.3f}" for row in scored["at"])
@@ -131,6 +140,11 @@ def phrases() -> list[str]:
         f"{len(repetition_regime.entries())} curves, from {seeds} runs,",
         f"a weight decay of {KIM_DECAY}, and at 8 with 0.1 (Kim et al. 2025)",
         *(repetition_row(*words, repeated[f"{which}, {key} left out"]) for which, key, *words in REPETITION),
+        *(
+            one_loss_row(words, share, expected[f"{size}, from one loss at {share}%"])
+            for size, words in (("small", "small"), ("published", "25M to 1.5B"))
+            for share in ("20", "40", "60")
+        ),
         f"ln(32,000) = {known['uniform_loss']:.2f}",
         f"3.9 is {known['perplexity']:.1f}, 3.0 is {math.exp(3):.1f}, 2.8 is {math.exp(2.8):.1f}",
         f"| {known['full_steps_per_epoch']:,} full steps |",
