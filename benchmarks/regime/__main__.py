@@ -1,6 +1,6 @@
 """Many epochs over little text, at two sizes a factor of 4 apart: which recipe learns most.
 
-    python -m benchmarks.regime --wikitext FILE [--size small|large ...] [--seeds N] [ROW ...]
+    python -m benchmarks.regime --wikitext FILE [--size small|large|half|ample|wide ...] [--seeds N] [ROW ...]
     python -m benchmarks.regime --table
 
 A row is the base, which is recipes/wt103.json but for its size, with the changes that its name says
@@ -33,6 +33,11 @@ def keep(run: dict) -> None:
     report = known()
     runs = ",\n".join(json.dumps(each) for each in [*report["runs"], run])
     write_text(RESULT, f'{{"machine": {json.dumps(report["machine"])},\n"runs": [\n{runs}\n]}}\n')
+
+
+def rows_of(size: str) -> list[str]:
+    """The tables' rows of a size, each once."""
+    return list(dict.fromkeys(row for table in TABLES.values() if size in table.sizes for row in table.rows))
 
 
 def run(name: str, size: str, seed: int, wikitext: Path, folder: Path) -> None:
@@ -68,7 +73,7 @@ def main() -> None:
     done = {(each["row"], each["size"], each["seed"]) for each in known()["runs"]}
     for size in args.size:
         for seed in range(1, args.seeds + 1):
-            for name in args.rows or dict.fromkeys(row for rows in TABLES.values() for row in rows):
+            for name in args.rows or rows_of(size):
                 if (name, size, seed) not in done:
                     run(name, size, seed, args.wikitext, args.folder)
                     done.add((name, size, seed))

@@ -11,7 +11,8 @@ class Size:
     """A model, its text, its batch, and the rate of a run whose name has none.
 
     From small to large, tokens and weights grow alike, and the batch as their root. Ample has six times as much text
-    for each weight as these: as much as wt103.json. Half is half as wide as that, with a quarter of the text.
+    for each weight as these: as much as wt103.json. Half is half as wide as that, with a quarter of the text; wide is
+    twice as wide, with four times as much.
     """
 
     width: int
@@ -25,6 +26,7 @@ SIZES = {
     "large": Size(96, 48_000, 16, 5e-3),
     "ample": Size(48, 76_000, 16, 1e-2),
     "half": Size(24, 19_000, 8, 1e-2),
+    "wide": Size(96, 304_000, 32, 5e-3),
 }
 
 # recipes/wt103.json, but for the size and what goes with it.

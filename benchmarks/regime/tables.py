@@ -1,55 +1,95 @@
 """The tables of docs/data-limited.md, by their rows."""
 
 import statistics
+from dataclasses import dataclass
 
 SMALL, LARGE = "rate 0.01, cosine to 0, wd 1.6", "rate 0.005, cosine to 0, wd 0.8"  # the best of each size
 OLD = "rate 0.02, linear to 0, wd 1.6"
 FULL = ", documents shuffled, rows balanced, embedding rate 2"
-AMPLE = "As much text for each weight as wt103.json has"
-TABLES: dict[str, list[str]] = {
-    "wt103.json's settings, by their rate": [f"rate {rate}" for rate in (0.00125, 0.0025, 0.005, 0.01, 0.02, 0.04)],
-    "Weight decay": [
-        *("rate 0.005, cosine to 0, wd 0.4", LARGE, "rate 0.005, cosine to 0, wd 1.6"),
-        *(
-            "rate 0.005, cosine to 0, wd 3.2",
-            "rate 0.01, wd 0.8",
-            "rate 0.01, cosine to 0, wd 0.8",
-            "rate 0.01, wd 1.14",
-        ),
-        *("rate 0.01, wd 1.6", SMALL, "rate 0.01, linear to 0, wd 1.6", "rate 0.01, linear to 0, wd 3.2"),
-        *(
-            "rate 0.02, wd 0.8",
-            "rate 0.02, cosine to 0, wd 1.6",
-            OLD,
-            "rate 0.02, wd 3.2",
-            "rate 0.04, linear to 0, wd 1.6",
-        ),
-    ],
-    AMPLE: [
-        *("rate 0.01", "rate 0.01, dropout 0.1", "rate 0.01, dropout 0.0", "rate 0.01, wd 0.4", "rate 0.01, wd 1.6"),
-        *("rate 0.01, dropout 0.1, wd 0.4", "rate 0.01, dropout 0.1, cosine to 0"),
-    ],
-    "Dropout": [
-        *("rate 0.01, dropout 0.1", "rate 0.01, wd 0.4, dropout 0.1", "rate 0.02, dropout 0.1"),
-        *("rate 0.02, wd 0.8, dropout 0.1", f"{OLD}, dropout 0.3", f"{OLD}, attention dropout 0.2"),
-    ],
-    "One change to much decay": [
-        *(
-            f"{OLD}, {change}"
-            for change in ("decay cautious", "embedding wd 0", "embedding rate 0.3", "embedding rate 2")
-        ),
-        *(f"{OLD}, {change}" for change in ("documents shuffled", "batch 4", "batch 16", "rows balanced", "normuon")),
-        *(f"{OLD}, depth drop 0.1", f"{SMALL}, embedding wd 3", f"{SMALL}, embedding wd 3, documents shuffled"),
-        *(f"{SMALL}, {change}" for change in ("decay constant", "decay squared", "blocks not shifted")),
-        *("rate 0.01, cosine to 0, wd 3.2, decay cautious", "rate 0.01, wsd 0.2, wd 1.6"),
-        *("rate 0.01, constant, wd 1.6, mean of last 0.2", "rate 0.01, constant, wd 1.6, ema 0.99"),
-        *(f"{SMALL}{FULL}", f"rate 0.005, cosine to 0, wd 1.6{FULL}"),
-    ],
-    "Epochs": [
-        *("rate 0.01, epochs 12", "rate 0.01, epochs 50", "rate 0.04, epochs 50", f"{SMALL}, epochs 12"),
-        *("rate 0.01, cosine to 0, wd 0.8, epochs 50", f"{SMALL}, epochs 50"),
-        *("rate 0.005, epochs 12", f"{LARGE}, epochs 12", f"{LARGE}, epochs 50"),
-    ],
+ALONE = "rate 0.01, dropout 0.0, wd 0.8"  # at wt103.json's weights a token: decay alone
+WON = "rate 0.01, dropout 0.05, wd 0.4"  # and a little of both
+
+
+@dataclass(frozen=True)
+class Table:
+    """Sizes side by side, and the rows."""
+
+    sizes: tuple[str, ...]
+    rows: list[str]
+
+
+FEW, MANY = ("small", "large"), ("half", "ample", "wide")  # tokens for each weight
+TABLES: dict[str, Table] = {
+    "As much text for each weight as wt103.json has: its settings, by their rate": Table(
+        MANY, [f"rate {rate}" for rate in (0.0025, 0.005, 0.01, 0.02)]
+    ),
+    "As much text for each weight as wt103.json has: dropout and decay": Table(
+        MANY,
+        [
+            *(f"rate 0.01, wd {decay}" for decay in (0.4, 1.6)),
+            *("rate 0.01, dropout 0.1", *(f"rate 0.01, dropout 0.1, wd {decay}" for decay in (0.4, 0.8))),
+            *("rate 0.005, dropout 0.1, wd 0.4", "rate 0.02, dropout 0.1, wd 0.4"),
+            *("rate 0.005, dropout 0.05, wd 0.4", WON, "rate 0.02, dropout 0.05, wd 0.4"),
+            *("rate 0.01, dropout 0.05, wd 0.2", "rate 0.01, dropout 0.05, wd 0.8"),
+            *("rate 0.01, dropout 0.0", "rate 0.01, dropout 0.0, wd 0.4", "rate 0.005, dropout 0.0, wd 0.4", ALONE),
+            *("rate 0.005, dropout 0.0, wd 0.8", "rate 0.01, dropout 0.0, wd 1.6", "rate 0.005, dropout 0.0, wd 1.6"),
+        ],
+    ),
+    "As much text for each weight as wt103.json has: one change more": Table(
+        MANY,
+        [
+            *("rate 0.01, dropout 0.1, cosine to 0", "rate 0.01, dropout 0.1, wd 0.4, cosine to 0"),
+            *(f"{WON}, {change}" for change in ("cosine to 0", "rows balanced", "documents shuffled")),
+            *(f"{WON}, embedding rate 2", f"{ALONE}, embedding rate 2"),
+        ],
+    ),
+    "As much text for each weight as wt103.json has: epochs": Table(
+        MANY,
+        [
+            *(f"rate 0.005, epochs {epochs}" for epochs in (12, 50)),
+            *(f"{row}, epochs {epochs}" for row in (WON, ALONE) for epochs in (12, 50)),
+        ],
+    ),
+    "wt103.json's settings, by their rate": Table(
+        FEW, [f"rate {rate}" for rate in (0.00125, 0.0025, 0.005, 0.01, 0.02, 0.04)]
+    ),
+    "Weight decay": Table(
+        FEW,
+        [
+            *("rate 0.005, cosine to 0, wd 0.4", LARGE, "rate 0.005, cosine to 0, wd 1.6"),
+            *("rate 0.005, cosine to 0, wd 3.2", "rate 0.01, wd 0.8", "rate 0.01, cosine to 0, wd 0.8"),
+            *("rate 0.01, wd 1.14", "rate 0.01, wd 1.6", SMALL, "rate 0.01, linear to 0, wd 1.6"),
+            *("rate 0.01, linear to 0, wd 3.2", "rate 0.02, wd 0.8", "rate 0.02, cosine to 0, wd 1.6"),
+            *(OLD, "rate 0.02, wd 3.2", "rate 0.04, linear to 0, wd 1.6"),
+        ],
+    ),
+    "Dropout": Table(
+        FEW,
+        [
+            *("rate 0.01, dropout 0.1", "rate 0.01, wd 0.4, dropout 0.1", "rate 0.02, dropout 0.1"),
+            *("rate 0.02, wd 0.8, dropout 0.1", f"{OLD}, dropout 0.3", f"{OLD}, attention dropout 0.2"),
+        ],
+    ),
+    "One change to much decay": Table(
+        FEW,
+        [
+            *(f"{OLD}, {change}" for change in ("decay cautious", "embedding wd 0", "embedding rate 0.3")),
+            *(f"{OLD}, {change}" for change in ("embedding rate 2", "documents shuffled", "batch 4", "batch 16")),
+            *(f"{OLD}, {change}" for change in ("rows balanced", "normuon", "depth drop 0.1")),
+            *(f"{SMALL}, embedding wd 3", f"{SMALL}, embedding wd 3, documents shuffled"),
+            *(f"{SMALL}, {change}" for change in ("decay constant", "decay squared", "blocks not shifted")),
+            *("rate 0.01, cosine to 0, wd 3.2, decay cautious", "rate 0.01, wsd 0.2, wd 1.6"),
+            *("rate 0.01, constant, wd 1.6, mean of last 0.2", "rate 0.01, constant, wd 1.6, ema 0.99"),
+            *(f"{SMALL}{FULL}", f"rate 0.005, cosine to 0, wd 1.6{FULL}"),
+        ],
+    ),
+    "Epochs": Table(
+        FEW,
+        [
+            *("rate 0.01, epochs 12", "rate 0.01, epochs 50", f"{SMALL}, epochs 12"),
+            *("rate 0.01, cosine to 0, wd 0.8, epochs 50", f"{SMALL}, epochs 50"),
+        ],
+    ),
 }
 
 
@@ -65,15 +105,14 @@ def cell(runs: list[dict]) -> list[str]:
 
 def print_tables(runs: list[dict]) -> None:
     """Each as Markdown, rows without a run left out."""
-    others = list(dict.fromkeys(run["row"] for run in runs))
-    others = [row for row in others if not any(row in rows for rows in TABLES.values())]
-    for title, rows in (TABLES | ({"Others": others} if others else {})).items():
-        sizes = ["half", "ample"] if title == AMPLE else ["small", "large"]
-        columns = [f"{size}, {what}" for size in sizes for what in ("end", "best", "runs")]
+    shown = {(size, row) for table in TABLES.values() for size in table.sizes for row in table.rows}
+    others = list(dict.fromkeys(run["row"] for run in runs if (run["size"], run["row"]) not in shown))
+    for title, table in (TABLES | ({"Others": Table(FEW + MANY, others)} if others else {})).items():
+        columns = [f"{size}, {what}" for size in table.sizes for what in ("end", "best", "runs")]
         print(f"\n### {title}\n\n| | {' | '.join(columns)} |\n|{'---|' * (len(columns) + 1)}")
-        for row in rows:
+        for row in table.rows:
             cells = []
-            for size in sizes:
+            for size in table.sizes:
                 cells += cell([run for run in runs if (run["row"], run["size"]) == (row, size)])
             if any(cells):
                 print(f"| {row} | {' | '.join(cells)} |")

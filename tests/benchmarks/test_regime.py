@@ -17,9 +17,9 @@ def test_a_name_says_what_is_changed_and_the_rest_is_wt103s():
 
 
 def test_every_row_of_the_tables_can_be_read():
-    for rows in TABLES.values():
-        for name in rows:
-            read(name, SIZES["small"])
+    for table in TABLES.values():
+        for name in table.rows:
+            read(name, SIZES[table.sizes[0]])
 
 
 def test_a_change_that_nothing_knows_is_refused():
