@@ -133,7 +133,7 @@ def cost(run: RunRecord) -> list[tuple[str, str]]:
 def machine_rows(run: RunRecord) -> list[tuple[str, str]]:
     """Hardware and versions."""
     about, versions = run.environment, run.environment.get("versions")
-    cores = f"{shown(about['cpu_cores'])} cores, " if "cpu_cores" in about else ""
+    cores = f"{shown(about['cpu_cores'])} core{'s' * (about['cpu_cores'] != 1)}, " if "cpu_cores" in about else ""
     memory = number(about.get("memory_gb"))
     named = [f"{name} {shown(version)}" for name, version in versions.items()] if isinstance(versions, dict) else []
     return [
