@@ -117,7 +117,8 @@ def killed(axes: Axes, theme: dict[str, str]) -> None:
         step, loss = points[-1]
         resumed = found["starts"][place + 1][0][0] - found["shape"]["logging_steps"]  # it prints the next one first
         axes.plot([step], [loss], "X", color=theme["orange"], ms=10, label="kill -9" if place == 0 else None)
-        axes.annotate(f"killed after {step},\nresumed from {resumed}", (step, loss), (8, 22), color=theme["orange"],
+        above = (8, 22 + 22 * (place % 2))  # points: two neighbours would overlap
+        axes.annotate(f"killed after {step},\nresumed from {resumed}", (step, loss), above, color=theme["orange"],
                       textcoords="offset points", fontsize=9.5)  # fmt: skip
     if found["equal_weights"]:
         axes.text(0.02, 0.06, "at the end: the same weights, byte for byte", transform=axes.transAxes,
@@ -136,24 +137,28 @@ def text_to_blocks(axes: Axes, theme: dict[str, str]) -> None:
         ("order", "computed from seed,\nepoch and place"),
     ]
     for place, (head, words) in enumerate(boxes):
-        x = place * 1.25
+        x, y = place % 3 * 1.25, -(place // 3) * 1.35  # two rows: one would be too small to read on a phone
         box = FancyBboxPatch(
-            (x, 0), 1, 1, boxstyle="round,pad=0,rounding_size=0.08", fc=theme["card"], ec=theme["line"]
+            (x, y), 1, 1, boxstyle="round,pad=0,rounding_size=0.08", fc=theme["card"], ec=theme["line"]
         )
         axes.add_patch(box)
-        axes.text(x + 0.5, 0.72, head, ha="center", color=theme["ink"], fontweight="bold", fontsize=12)
-        axes.text(x + 0.5, 0.3, words, ha="center", va="center", color=theme["soft"], fontsize=9)
-        if place:
-            axes.annotate("", (x - 0.02, 0.5), (x - 0.23, 0.5), arrowprops={"arrowstyle": "->", "color": theme["blue"]})
-    axes.set(xlim=(-0.05, 7.3), ylim=(-0.1, 1.1))
+        axes.text(x + 0.5, y + 0.7, head, ha="center", color=theme["ink"], fontweight="bold", fontsize=13)
+        axes.text(x + 0.5, y + 0.32, words, ha="center", va="center", color=theme["soft"], fontsize=11)
+        arrow = {"arrowstyle": "->", "color": theme["blue"]}
+        if place % 3:
+            axes.annotate("", (x - 0.02, y + 0.5), (x - 0.23, y + 0.5), arrowprops=arrow)
+        elif place:
+            axes.plot([3.0, 3.0, 0.5, 0.5], [-0.02, -0.18, -0.18, -0.22], color=theme["blue"], lw=1)
+            axes.annotate("", (0.5, y + 1), (0.5, -0.16), arrowprops=arrow)
+    axes.set(xlim=(-0.05, 3.55), ylim=(-1.4, 1.05))
     axes.axis("off")
 
 
 DRAWN: dict[str, tuple[Callable[[Axes, dict[str, str]], None], tuple[float, float]]] = {
-    "quickstart": (quickstart, (8.2, 4.2)),
-    "killed": (killed, (8.2, 3.9)),
-    "time-to-loss": (time_to_loss, (8.2, 3.6)),
-    "text-to-blocks": (text_to_blocks, (12, 1.9)),
+    "quickstart": (quickstart, (6.8, 3.9)),
+    "killed": (killed, (6.8, 3.7)),
+    "time-to-loss": (time_to_loss, (6.8, 3.5)),
+    "text-to-blocks": (text_to_blocks, (6.8, 2.9)),
 }
 
 
