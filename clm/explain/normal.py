@@ -48,7 +48,7 @@ def verdict(setup: Setup, step: int, loss: float, of_training: bool) -> Verdict:
     low, high = expectation.band
     if (high - low) / 2 > WIDEST and low <= loss <= high:
         named = "" if setup.text_name else "; of fineweb or wikitext-103 more is known (--dataset_name)"
-        reason = f"the references leave room from {low:.1f} to {high:.1f}{named}"
+        reason = f"the reference runs leave room from {low:.1f} to {high:.1f}{named}"
         return Verdict(CANT_SAY, f"Whether {loss:.2f} is normal can't be said: {reason}.", "too wide", expectation)
     label = "below" if loss < low else "above" if loss > high else "within"
     words = {

@@ -10,7 +10,7 @@ from clm.explain.faults.checks import comes_first
 from clm.explain.floor import BYTE_IDS
 from clm.explain.forecast import Forecast
 from clm.explain.forecast.posterior import FEWEST_MEASURED
-from clm.explain.normal import Verdict
+from clm.explain.normal import CANT_SAY, Verdict
 from clm.explain.outlook import Outlook, pairs
 from clm.explain.perplexity import perplexity, shown_perplexity
 from clm.explain.scaling import REPEATED_EPOCHS, TOKENS_PER_PARAMETER, distinct_share
@@ -66,11 +66,12 @@ def all_of(
     A fault that comes first is first.
     """
     known, first = numbers(setup, step, loss, kind), comes_first(findings)
+    sure = [] if verdict.label == CANT_SAY else [f"How sure: {verdict.confidence}."]
     wrong = ["Nothing that one loss can show."] if single and not findings else findings_lines(findings, step)
     parts = (
         ("meaning", f"What a {kind} loss of {loss:.2f} means", _meaning(setup, loss, kind, known)),
         ("seen", "How much it has seen", _seen(setup, step, known)),
-        ("normal", "Is it normal?", [verdict.sentence, f"How sure: {verdict.confidence}."]),
+        ("normal", "Is it normal?", [verdict.sentence, *sure]),
         ("end", "Where it will end", [_NOT_YET] if first else _end(setup, made, what_if, single)),
         ("advice", "What would help", [_NOT_YET] if first else _help(advice)),
         ("findings", "What is wrong", wrong),
@@ -168,9 +169,11 @@ def _seen(setup: Setup, step: int, known: dict[str, Any]) -> list[str]:
 
 def _in_samples(setup: Setup, known: dict[str, Any]) -> list[str]:
     sampling, text, distinct = setup.recipe.data.sampling, setup.text, known["distinct_tokens"]
+    share = 100 * known["share_of_samples"]
+    share = f"{share:.3g} %" if share < 100 else f"{share:,.0f} %"
     lines = [
         f"Counted in {sampling} it is {known['samples']:,} of {known['samples_per_epoch']:,}, "
-        f"{100 * known['share_of_samples']:.3g} %; an epoch of {sampling} has {known['full_steps_per_epoch']:,} full "
+        f"{share}; an epoch of {sampling} has {known['full_steps_per_epoch']:,} full "
         "steps.",
     ]
     if sampling == "windows":
@@ -237,8 +240,8 @@ def _help(advice: Sequence[dict[str, Any]]) -> list[str]:
     lines = []
     for number, each in enumerate(advice, 1):
         gain = f"-{each['gain_nats']:.2f} nats" if each["gain_nats"] else "gain unknown"
-        title = each["title"][0].upper() + each["title"][1:]
-        lines.append(f"{number}. {title}: {gain}; {each['cost']}. {each['text']}.")
+        title, text = (each[key][0].upper() + each[key][1:] for key in ("title", "text"))
+        lines.append(f"{number}. {title}: {gain}; {each['cost']}. {text}.")
     return lines
 
 

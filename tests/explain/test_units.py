@@ -40,3 +40,24 @@ def test_a_training_loss_and_one_whose_validation_text_is_not_known_by_the_train
 
 def test_a_validation_text_of_documents_without_tokens_is_none():
     assert of_statistics({**DATA, "validation": {"tokens": 10, "documents": 10, "words": 5}}).validation is None
+
+
+def page(verdict: Verdict, step: int) -> dict[str, list[str]]:
+    made = setup.of_statistics(load(ROOT / "recipes" / "quickstart.json"), DATA, 32)
+    advice = [{"title": "optim soap", "gain_nats": 0.1, "cost": "no time", "text": "a reason"}]
+    parts = sections.all_of(made, step, 3.0, "training", verdict, None, [], advice, [])
+    return {part["key"]: part["lines"] for part in parts}
+
+
+def test_each_thought_of_a_piece_of_advice_begins_with_a_capital():
+    assert page(Verdict("within", "", ""), 100)["advice"] == ["1. Optim soap: -0.10 nats; no time. A reason."]
+
+
+def test_how_sure_a_verdict_is_is_said_of_a_verdict_alone():
+    assert page(Verdict("within", "It is.", "80 % band"), 100)["normal"] == ["It is.", "How sure: 80 % band."]
+    assert page(Verdict("can't say", "It can't be said.", "too wide"), 100)["normal"] == ["It can't be said."]
+
+
+def test_many_epochs_are_a_share_without_an_exponent():
+    # 600,000 tokens are 4,687 blocks of 128; 10,000 steps of 32 are 320,000 of them.
+    assert "320,000 of 4,687, 6,827 %" in " ".join(page(Verdict("within", "", ""), 10_000)["seen"])

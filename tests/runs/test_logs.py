@@ -162,7 +162,9 @@ def test_lines_in_no_order_are_sorted(tmp_path):
 def test_losses_that_are_no_numbers_are_left_out_and_a_run_that_ends_so_is_lost(tmp_path):
     within = read(tmp_path, ["step,loss", *(f"{s},{'nan' if s == 50 else train(s)}" for s in STEPS)])
     assert (
-        50 not in within.curve.train_steps and within.lost_at is None and "1 training losses that" in within.remarks[-1]
+        50 not in within.curve.train_steps
+        and within.lost_at is None
+        and "Training losses that aren't finite numbers, and so are left out: 1." in within.remarks[-1]
     )
     lost = read(tmp_path, [f"iter {s}: loss {train(s) if s < 200 else 'nan'}, time 1ms" for s in STEPS])
     assert lost.curve.last_step == 190 and lost.lost_at == 200

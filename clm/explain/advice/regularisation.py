@@ -48,9 +48,9 @@ def regularisation(case: Case) -> Iterator[Advice]:
     decay = setup.recipe.training.get("weight_decay") or 0.0
     if epochs > 2 * FEW_EPOCHS and 0 < decay < KIM_DECAY / 2 and large and not reached:
         why = (
-            f"the text is seen {epochs:.0f} times; of 150M parameters on 209M tokens by AdamW, 0.8 and 16 epochs were "
-            "best, and at 0.1 no more than 8 epochs (Kim et al. 2025, arXiv 2509.14786); no reference run of this "
-            "project says how much it gives at this size"
+            f"the text is seen {epochs:.0f} times; a model of 150M parameters on 209M tokens did best with 0.8 and 16 "
+            "epochs, and with 0.1 at no more than 8 epochs (Kim et al. 2025, arXiv 2509.14786); no reference run of "
+            "this project says how much it gives at this size"
         )
         yield Advice(f"try a weight decay of up to {KIM_DECAY}", None, 1.0, "no time", why)
     if epochs > FEW_EPOCHS and setup.dropout < DROPOUT and large and not reached:

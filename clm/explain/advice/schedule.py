@@ -89,10 +89,16 @@ def optimizer(case: Case) -> Iterator[Advice]:
     if setup.optimizer == "adamw":
         gain = case.gain(setup.law(case.steps), muon=True)
         why = (
-            "Muon on the blocks' matrices (docs/training-speed.md); the gain is what the references' Muon runs, "
-            "all small, and Liu et al. 2025 let expect; not under DeepSpeed"
+            "it trains the blocks' matrices (docs/training-speed.md); the gain is what the references' Muon runs, "
+            "all small, and Liu et al. 2025 let expect; it doesn't run under DeepSpeed"
         )
-        yield Advice(f"optim {MUON}", gain, 1.05, "some percent of the time where batches are large", why)
+        yield Advice(
+            f"Muon as the optimizer (optim: {MUON})",
+            gain,
+            1.05,
+            "some percent of the time where batches are large",
+            why,
+        )
 
 
 def shape(case: Case) -> Iterator[Advice]:

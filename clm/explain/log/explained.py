@@ -109,7 +109,7 @@ def _why_no_forecast(curve: Curve, given: Given) -> str:
 
 
 def _asked(keys: Sequence[str]) -> str:
-    return f"{', '.join(keys)}: add {' '.join(f'--{key} …' for key in keys)}"
+    return ", ".join(f"--{key} …" for key in keys)
 
 
 def _evidence(curve: Curve, given: Given, lost_at: float | None) -> Evidence:
@@ -139,7 +139,7 @@ def _assumptions(given: Given, log: Log, curve: Curve) -> list[str]:
     if not len(curve.losses):
         said.append("There are no validation losses: what is said is of the training loss.")
     if given.missing:
-        said.append(f"More can be said with {_asked(given.missing)}.")
+        said.append(f"More can be said with {_asked(given.missing)} (or with a file of them, --config F.json).")
     return said
 
 

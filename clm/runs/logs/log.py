@@ -133,7 +133,7 @@ def _matched(what: str, chosen: Mapping[str, str], into: Collector) -> str:
 
 def _left_out(series: Mapping[str, Series]) -> list[str]:
     said = [
-        f"{each.not_finite:,} {kind} losses that aren't finite numbers were left out."
+        f"{kind.capitalize()} losses that aren't finite numbers, and so are left out: {each.not_finite:,}."
         for kind, each in series.items()
         if each.not_finite
     ]
