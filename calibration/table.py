@@ -209,16 +209,16 @@ HELD_OUT_FIRST = {
 # Made after the forecast that ships had been frozen in a commit of its own: nothing in it was chosen by these.
 HELD_OUT_SECOND = {
     "k-w-1x96-cosine": Run(W, 1, 96, 2048, 64, 16, 800, 3e-3, COSINE, seed=5),
-    "k-e-2x64-linear": Run(E, 2, 64, 2048, 64, 32, 500, 2.5e-3, LINEAR, seed=5),
-    "k-p-2x96-wsd": Run(P, 2, 96, 1024, 64, 32, 600, 3e-3, stable_decay(600, 0.35), seed=5),
-    "k-e-3x96-constant": Run(E, 3, 96, 1024, 64, 16, 600, 2e-3, CONSTANT, seed=5),
-    "k-p-1x128-cosine0": Run(P, 1, 128, 2048, 64, 16, 800, 3e-3, COSINE_TO_0, seed=5),
+    "k-p-2x96-wsd": Run(P, 2, 96, 1024, 64, 16, 500, 3e-3, stable_decay(500, 0.35), seed=5),
+    "k-p-1x128-cosine0": Run(P, 1, 128, 2048, 64, 16, 600, 3e-3, COSINE_TO_0, seed=5),
+    "k-e-2x64-linear": Run(E, 2, 64, 2048, 64, 16, 600, 2.5e-3, LINEAR, seed=5),
+    "k-e-3x96-constant": Run(E, 3, 96, 2048, 64, 16, 450, 2e-3, CONSTANT, seed=5),
     # by Muon
-    "k-p-1x96-cosine": Run(P, 1, 96, 1024, 64, 32, 700, 1e-2, COSINE, optim=MUON, seed=5),
-    "k-w-2x64-constant": Run(W, 2, 64, 1024, 64, 16, 900, 8e-3, CONSTANT, 0.1, optim=MUON, seed=5),
-    "k-e-1x64-linear": Run(E, 1, 64, 2048, 128, 16, 600, 1.2e-2, LINEAR, optim=MUON, seed=5),
-    "k-w-3x96-cosine0": Run(W, 3, 96, 1024, 64, 16, 600, 8e-3, COSINE_TO_0, optim=MUON, seed=5),
-    "k-e-2x128-wsd": Run(E, 2, 128, 2048, 64, 16, 600, 8e-3, stable_decay(600, 0.2), optim=MUON, seed=5),
+    "k-p-1x96-cosine": Run(P, 1, 96, 1024, 64, 16, 700, 1e-2, COSINE, optim=MUON, seed=5),
+    "k-w-2x64-constant": Run(W, 2, 64, 1024, 64, 16, 600, 8e-3, CONSTANT, 0.1, optim=MUON, seed=5),
+    "k-w-3x96-cosine0": Run(W, 3, 96, 1024, 64, 16, 450, 8e-3, COSINE_TO_0, optim=MUON, seed=5),
+    "k-e-1x64-linear": Run(E, 1, 64, 2048, 64, 16, 600, 1.2e-2, LINEAR, optim=MUON, seed=5),
+    "k-e-2x128-wsd": Run(E, 2, 128, 2048, 64, 16, 500, 8e-3, stable_decay(500, 0.2), optim=MUON, seed=5),
 }
 HELD_OUT = HELD_OUT_FIRST | HELD_OUT_SECOND
 RUNS |= HELD_OUT

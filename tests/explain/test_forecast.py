@@ -11,6 +11,8 @@ from calibration.forecast import wilson
 from clm.explain import references
 from clm.explain.forecast import Facts, Law, forecast, knowledge
 from clm.explain.forecast.facts import inputs, nearest, outside
+from clm.explain.forecast.posterior import ALPHAS, Observations
+from clm.explain.forecast.prior import Prior
 from clm.runs.curve import Curve
 from clm.training.schedule import learning_rates
 
@@ -111,6 +113,30 @@ def test_what_is_unknown_or_beyond_the_references_is_said_and_widens_the_interva
     nobody = Facts(None, None, law.total_steps, None)
     made = forecast(curve, law, nobody)
     assert made.low[-1] < entry["validation"][-1][1] < made.high[-1] and len(made.outside) == 3
+
+
+def test_what_goes_with_an_exponent_goes_with_it_in_the_prior():
+    # Correlation 0.5 of the exponent with ln(decay), 0.2 wide: a deviation up in alpha lifts ln(decay) by 0.1, and
+    # leaves sqrt(1 - 0.25) of its width.
+    correlations = ((1, 0, 0.5, 0), (0, 1, 0, 0), (0.5, 0, 1, 0), (0, 0, 0, 1))
+    prior = Prior(0.2, 0.4, 0.3, 0.1, (0.1, 0.1, 0.2, 0.05), correlations, noise=0.01)
+    law = law_of(COSINE)
+    mean, spread = Observations(made_up(law, 500), law).expected(prior)
+    up = int(np.isclose(ALPHAS, 0.3).argmax())
+    assert mean[up, 1:4] == pytest.approx([0.4, 0.3 * math.exp(0.1), 0.1])
+    assert math.sqrt(spread[up, 2, 2]) == pytest.approx(mean[up, 2] * 0.2 * math.sqrt(0.75))
+
+
+def test_a_small_run_on_a_text_of_the_references_is_forecast_with_what_that_text_did():
+    law = law_of(COSINE)
+    curve = made_up(law, 250)
+    unknown, *known = (
+        forecast(curve, law, replace(FACTS, text=text)) for text in (None, "python-docs", "wikitext-103")
+    )
+    assert all(unknown.high[-1] - unknown.low[-1] > 1.2 * (made.high[-1] - made.low[-1]) for made in known)
+    docs, wikitext = (knowledge().prior(replace(FACTS, text=text)) for text in ("python-docs", "wikitext-103"))
+    assert docs.slope > 1.2 * wikitext.slope
+    assert knowledge().prior(replace(LARGE, text="python-docs")) == knowledge().prior(LARGE)
 
 
 def test_facts_beyond_the_references_count_as_the_nearest_ones():

@@ -2,15 +2,15 @@
 
     loss(t) = L0 + slope ((P(t)/P(end))^-alpha - 1) / alpha - decay S2(t) + repeat ln(passes over the text)
 
-P is progress, the sum of the square roots of the learning rates so far; S2 how much of the peak rate was taken off
-again (Tissue et al. 2024, arXiv 2408.11029, whose S1 is the sum of the rates themselves; with that the decay of a
-cosine looked larger than that of a trapezoid, in models from 25M to 1.5B). Both are in units of the peak rate, see
-law.py; in small models S2 is of a power of the rate. The last term, what repeated text costs, is ours and counts from
-the second pass on; the overfitting that the expected loss knows (scaling.Overfitting) comes on top. L0 is the run's
-own; the other constants have priors from reference runs of the same size, length and optimizer (prior.py), so that a
-curve which is short, or hasn't decayed yet, leans on what those did. A forecast is the mean over exponents and noise
-levels, each weighted by how well it explains the curve (posterior.py). Its interval is as wide as it takes to hold
-LEVEL of the ends of reference runs that it wasn't fitted to.
+P is progress, the sum of a power of the learning rates so far; S2 how much of the peak rate was taken off again
+(Tissue et al. 2024, arXiv 2408.11029, whose S1 is the sum of the rates themselves; with that the decay of a cosine
+looked larger than that of a trapezoid, in models from 25M to 1.5B). Both are in units of the peak rate, see law.py; in
+small models S2 is of a power of the rate too. The last term, what repeated text costs, is ours and counts from the
+second pass on; the overfitting that the expected loss knows (scaling.Overfitting) comes on top. L0 is the run's own;
+the other constants have priors from reference runs of the same size, length, optimizer and text, with the constants'
+correlations (prior.py), so that a curve which is short, or hasn't decayed yet, leans on what those did. A forecast is
+the mean over exponents and noise levels, each weighted by how well it explains the curve (posterior.py). Its interval
+is as wide as it takes to hold LEVEL of the ends of reference runs that it wasn't fitted to.
 """
 
 from dataclasses import dataclass

@@ -43,7 +43,7 @@ class Law:
             total_steps: of the whole run.
             steps_per_pass: optimizer steps in which as many tokens are trained on as the text has.
             worth: what a step is worth in steps of the run that the law was fitted to.
-            parameters: without embeddings, which set how the noise grows with the rate; None counts as a large model.
+            parameters: without embeddings, which set the powers of the rates; None counts as a large model.
         """
         spread = np.concatenate((np.geomspace(1, total_steps, GRID), np.linspace(1, total_steps, GRID)))
         self.grid = np.unique(np.round(spread).astype(int))
@@ -68,5 +68,5 @@ class Law:
         return np.array([self.penalty(float(step)) for step in steps])
 
     def progress(self, steps: np.ndarray) -> np.ndarray:
-        """How far training has come by `steps`: the sum of the PROGRESS_POWER-th powers of the rates, in peak rates."""
+        """How far training has come by `steps`: the sum of a power of the rates (PROGRESS_POWERS), in peak rates."""
         return np.interp(steps, self.grid, self._progress)

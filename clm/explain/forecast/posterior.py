@@ -64,7 +64,7 @@ class Observations:
 
     def fit(self, prior: Prior) -> "Mixture":
         """The law's coefficients given the curve, for every noise level and exponent."""
-        mean, spread = self._expected(prior)
+        mean, spread = self.expected(prior)
         sureness = np.linalg.inv(spread)
         expected = np.einsum("aij,aj->ai", sureness, mean)
         noise = (prior.noise * NOISES)[:, None, None]
@@ -81,7 +81,7 @@ class Observations:
             evidence + by_alpha - np.logaddexp.reduce(by_alpha), coefficients, covariance, noise[:, 0, 0], prior
         )
 
-    def _expected(self, prior: Prior) -> tuple[np.ndarray, np.ndarray]:
+    def expected(self, prior: Prior) -> tuple[np.ndarray, np.ndarray]:
         """Mean (alphas, TERMS) and covariance (alphas, TERMS, TERMS) of the coefficients before the curve is seen.
 
         Slope, decay and repeat are what goes with each exponent, as they are correlated over runs.

@@ -1,9 +1,10 @@
-"""What other runs teach of a run before its own curve does: the law's constants, by size, length and optimizer.
+"""What other runs teach of a run before its own curve does: the law's constants, by size, length, optimizer and text.
 
 Each constant is a regression over the reference runs, fitted in calibration/fit.py: small models (up to 2 million
 non-embedding parameters) and large ones (from 25 million) have coefficients of their own, between them is
-interpolated. The further a run is from the references, the wider its prior. Where a fact is unknown, some values that
-it may have are tried, and the run's curve tells how likely each is.
+interpolated. Small models have the text's own part in them too. The further a run is from the references, the wider its
+prior, and so it is on a text that none of them has. Where another fact is unknown, some values that it may have are
+tried, and the run's curve tells how likely each is.
 """
 
 import math
@@ -99,7 +100,7 @@ class Knowledge:
             decay=math.exp(mean["decay"]),
             repeat=max(mean["repeat"], 0.0),
             sds=tuple(sds),
-            correlations=tuple(map(tuple, self._between(self.correlations, large))),
+            correlations=tuple(map(tuple, self._between(self.correlations, large).tolist())),
             noise=SMALLEST_NOISE[0] ** (1 - large) * SMALLEST_NOISE[1] ** large,
             width=float(width),
             floor=float(floor),
