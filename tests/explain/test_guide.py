@@ -181,6 +181,8 @@ def phrases() -> list[str]:
         f"were known, has {errors(scored['held out'])}, and its intervals hold {coverage(scored['held out'])}",
         f"by {scored['held out']['errors']['h-p-2x128-linear'][0]:.2f} nats at a quarter in one of them",
         f"By AdamW the errors are {errors(scored['small, by adamw'])} nats",
+        f"The median errors are then {errors(scored['small, text left out'])} nats",
+        f"for a text that isn't known, hold {coverage(scored['small, text left out'])}",
         f"by Muon {errors(scored['small, by muon'])}, with intervals that hold {coverage(scored['small, by muon'])}",
         f"it is {errors(scored['small, logged as the quickstart'])} in small runs, and the intervals, which are wider "
         f"then, hold {coverage(scored['small, logged as the quickstart'])}",
