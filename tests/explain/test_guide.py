@@ -179,7 +179,7 @@ def phrases() -> list[str]:
         FROZEN_THEN,
         f"It ends at {quickstart.ENDED:.2f}, and its forecasts at 25, 50 and 75 % are {', '.join(first)} and {last}",
         f"were known, has {errors(scored['held out'])}, and its intervals hold {coverage(scored['held out'])}",
-        f"by {scored['held out']['errors']['h-p-2x128-linear'][0]:.2f} nats at a quarter in one of them",
+        f"one by {scored['held out']['errors']['h-p-2x128-linear'][0]:.2f} nats: its text repeats itself",
         f"By AdamW the errors are {errors(scored['small, by adamw'])} nats",
         f"The median errors are then {errors(scored['small, text left out'])} nats",
         f"for a text that isn't known, hold {coverage(scored['small, text left out'])}",
