@@ -23,6 +23,7 @@ def conflicts(r: Mapping[str, Any]) -> Iterator[str]:
     yield from _data_conflicts(r)
     yield from _best_model_conflicts(r)
     yield from _schedule_conflicts(r)
+    yield from _rate_conflicts(r)
     yield from _hub_conflicts(r)
     yield from _teacher_conflicts(r)
     yield from _optimizer_conflicts(r)
@@ -37,6 +38,8 @@ def fragment_conflicts(r: Mapping[str, Any], given: Collection[str]) -> Iterator
     if {"n_embd", "n_head"} <= set(given) and r["n_embd"] % r["n_head"]:
         yield f"n_embd {r['n_embd']} is not divisible by n_head {r['n_head']}"
     yield from _schedule_conflicts(r)
+    if "learning_rate" in given:
+        yield from _rate_conflicts(r)
 
 
 def _data_conflicts(r: Mapping[str, Any]) -> Iterator[str]:
@@ -129,10 +132,16 @@ def _schedule_conflicts(r: Mapping[str, Any]) -> Iterator[str]:
             continue
         elif not SCHEDULE_RANGES[name][0](value):
             yield f"lr_scheduler_kwargs: {name} is {show(value)}; it must be {SCHEDULE_RANGES[name][1]}"
-        elif name in ("min_lr", "lr_end") and value >= r["learning_rate"]:
-            yield f"lr_scheduler_kwargs: {name} is {show(value)}; it must be below learning_rate {r['learning_rate']}"
     missing = [name for name in NEEDED_SETTINGS.get(kind, ()) if name not in given]
     if missing:
         yield f"lr_scheduler_type {kind} needs lr_scheduler_kwargs with {', '.join(missing)}"
     if "min_lr_rate" in allowed and sum(given.get(name) is not None for name in ("min_lr", "min_lr_rate")) != 1:
         yield f"lr_scheduler_type {kind} needs lr_scheduler_kwargs with min_lr_rate or min_lr, and not both"
+
+
+def _rate_conflicts(r: Mapping[str, Any]) -> Iterator[str]:
+    """A lowest rate that isn't below the highest: the rate would rise, or transformers refuse it at the first step."""
+    for name in ("min_lr", "lr_end"):
+        value = (r.get("lr_scheduler_kwargs") or {}).get(name)
+        if fits(value, float) and value >= r["learning_rate"]:
+            yield f"lr_scheduler_kwargs: {name} is {show(value)}; it must be below learning_rate {r['learning_rate']}"
