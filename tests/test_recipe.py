@@ -13,7 +13,8 @@ from transformers.activations import ACT2FN
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from transformers.optimization import TYPE_TO_SCHEDULER_FUNCTION
 
-from clm.config.command_line import fragment, parse
+from clm.config import command_line
+from clm.config.command_line import parse
 from clm.config.fields import REFUSED, TRAINING_DEFAULTS
 from clm.config.keys import KEYS
 from clm.config.limits import CHOICES, RANGES, SCHEDULE_RANGES
@@ -302,8 +303,8 @@ def test_a_schedule_takes_its_own_settings_only(recipe_file):
 
 def test_a_lowest_rate_is_held_against_a_rate_that_is_known():
     lowest = ["--lr_scheduler_kwargs", '{"min_lr": 0.01}']
-    assert fragment(lowest)[0].training["lr_scheduler_kwargs"] == {"min_lr": 0.01}
-    assert "below learning_rate 0.001" in message(fragment, ["--learning_rate", "0.001", *lowest])
+    assert command_line.fragment(lowest)[0].training["lr_scheduler_kwargs"] == {"min_lr": 0.01}
+    assert "below learning_rate 0.001" in message(command_line.fragment, ["--learning_rate", "0.001", *lowest])
 
 
 def test_accumulation_follows_from_the_global_batch(recipe_file):
