@@ -42,3 +42,11 @@ def test_samples_leave_no_trace_in_training(workplace):
     assert run("--output_dir", "seldom", "--eval_steps", "4") == 0
     assert history("out", "loss") == history("seldom", "loss")
     assert len(read(Path("out"))) == 8 and len(read(Path("seldom"))) == 2
+
+
+def test_a_log_of_something_else_counts_as_none(tmp_path):
+    (tmp_path / "samples.jsonl").write_text('{"step": 3}\n{"step": 6}\n')
+    assert len(read(tmp_path)) == 2
+    for other in ("[1]\n", '{"at": 3}\n', '{"step": "3"}\n'):
+        (tmp_path / "samples.jsonl").write_text('{"step": 3}\n' + other)
+        assert read(tmp_path) == []

@@ -16,6 +16,7 @@ from transformers import (
 
 from clm.files import write_text
 from clm.model.generation import continue_prompts
+from clm.numbers import count
 
 FILE = "samples.jsonl"
 NEW_TOKENS = 40
@@ -50,8 +51,9 @@ class SampleLog(TrainerCallback):
 
 
 def read(output_dir: Path) -> list[dict[str, Any]]:
-    """The log's entries, oldest first; none where there is no log that can be read."""
+    """The log's entries, oldest first; none where there is no log that can be read, or it has something else in it."""
     try:
-        return [json.loads(line) for line in (output_dir / FILE).read_text("utf-8").splitlines()]
+        entries = [json.loads(line) for line in (output_dir / FILE).read_text("utf-8").splitlines()]
     except (OSError, ValueError):
         return []
+    return entries if all(isinstance(e, dict) and count(e.get("step")) is not None for e in entries) else []
