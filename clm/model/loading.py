@@ -22,7 +22,12 @@ def load_model(
     Raises:
         UserError: there is none that loads whole.
     """
-    unreachable = ""
+    unreachable, folder = "", Path(path_or_repo)
+    if (folder / "recipe.json").is_file() and not (folder / "config.json").is_file():
+        raise UserError(
+            f"{path_or_repo}: this run has no model yet: it writes one when it ends; until then name one of its "
+            f"checkpoints, as {folder / 'checkpoint-N'}"
+        )
     if not Path(path_or_repo).is_dir():
         if path_or_repo.startswith(("/", ".", "~")):
             raise UserError(f"{path_or_repo}: there is no such folder")

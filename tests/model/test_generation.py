@@ -124,6 +124,12 @@ def test_the_command_continues_a_prompt_with_a_saved_model(model_and_tokenizer, 
     assert said.out.startswith("[greedy] the word") and "[sampled] the word" in said.out and not said.err
 
 
+def test_a_run_that_has_no_model_yet_is_named_as_that(tmp_path):
+    (tmp_path / "recipe.json").write_text("{}")
+    with pytest.raises(UserError, match="this run has no model yet.*checkpoint-N"):
+        load_model(str(tmp_path))
+
+
 def test_weights_in_a_pickle_are_not_loaded(model_and_tokenizer, tmp_path):
     model, tokenizer = model_and_tokenizer
     tokenizer.save_pretrained(tmp_path)
