@@ -126,7 +126,7 @@ def test_the_command_continues_a_prompt_with_a_saved_model(model_and_tokenizer, 
 
 def test_a_run_that_has_no_model_yet_is_named_as_that(tmp_path):
     (tmp_path / "recipe.json").write_text("{}")
-    with pytest.raises(UserError, match="this run has no model yet.*checkpoint-N"):
+    with pytest.raises(UserError, match=r"this run has no model yet.*checkpoint-N"):
         load_model(str(tmp_path))
 
 
