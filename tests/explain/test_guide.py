@@ -140,6 +140,7 @@ def phrases() -> list[str]:
         f"{len(repetition_regime.entries())} curves, from {seeds} runs,",
         f"a weight decay of {KIM_DECAY}, and at 8 with 0.1 (Kim et al. 2025)",
         *(repetition_row(*words, repeated[f"{which}, {key} left out"]) for which, key, *words in REPETITION),
+        repetition_row("data-limited.md's, made after the fit", "all of these", repeated["new runs of the regime"]),
         *(
             one_loss_row(words, share, expected[f"{size}, from one loss at {share}%"])
             for size, words in (("small", "small"), ("published", "25M to 1.5B"))
