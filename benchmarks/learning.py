@@ -2,10 +2,11 @@
 
     python -m benchmarks.learning [--seeds N] [--table] [NAME ...]
 
-Every run trains the quickstart's model on the embedded text (3 layers x 128, 2,048 ids, blocks of 128; STEPS of
-2,048 tokens, about one epoch), with what its name says changed, and is scored on the same held-out text. Runs that are
-in benchmarks/results/learning.json already are passed over; `--table` only prints what is there. A seed is that of
-the weights and of the order: those of the same seed differ by nothing but the change.
+Every run trains the quickstart's model on the embedded text (3 layers x 128, 2,048 ids, blocks of 128; STEPS
+of 2,048 tokens, about one epoch), with what its name says changed, and is scored on the same held-out text. Runs that
+are in benchmarks/results/learning.json already are passed over; `--table` only prints what is there. A seed is that of
+the weights and of the order: those of the same seed differ by nothing but the change. `benchmarks/same_time.py` asks
+what is learned in the same time.
 """
 
 import argparse
@@ -13,7 +14,7 @@ import json
 import multiprocessing
 import os
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from functools import partial
 from io import StringIO
@@ -45,7 +46,18 @@ RESULT = ROOT / "benchmarks" / "results" / "learning.json"
 QUICKSTART = json.loads((ROOT / "recipes" / "quickstart.json").read_text("utf-8"))
 ADAMW_RATE, MUON_RATE, STEPS = 3e-3, 1.2e-2, 400
 forks = multiprocessing.get_context("fork")
-BASE = QUICKSTART | {
+# What the quickstart was when these runs were made: they stay comparable if it changes.
+BEFORE = QUICKSTART | {
+    "n_layer": 3,
+    "n_head": 4,
+    "learning_rate": 1e-2,
+    "lr_scheduler_type": "cosine_with_min_lr",
+    "lr_scheduler_kwargs": {"min_lr_rate": 0.1},
+    "warmup_steps": 0.1,
+    "weight_decay": 0.1,
+    "max_steps": 800,
+}
+BASE = BEFORE | {
     "optim": "muon",
     "learning_rate": MUON_RATE,
     "bf16": True,
@@ -125,14 +137,25 @@ VARIANTS: dict[str, tuple[dict, Callable | None]] = {
 def train(name: str, seed: int, folder: Path) -> float:
     """One training; its validation loss."""
     changed, patched = VARIANTS[name]
-    keys = BASE | {"cache_dir": str(folder), "output_dir": str(folder / "run"), "seed": seed} | changed
+    keys = BASE | {"seed": seed} | changed
     share = keys.pop("callback", None)
+    muon = optim.PiecewiseMuon if name == APART else Muon
+    with patch.object(optim, "PiecewiseMuon", muon), (patched or nullcontext)():
+        return trained(keys, folder, [Average(share)] if share else [])
+
+
+def trained(keys: dict, folder: Path, callbacks: Sequence[TrainerCallback] = ()) -> float:
+    """The validation loss of a recipe with these keys, trained and scored in this process.
+
+    Args:
+        folder: for the prepared text.
+        callbacks: of the training.
+    """
     file = folder / f"recipe-{os.getpid()}.json"
-    write_json(file, keys)
+    write_json(file, keys | {"cache_dir": str(folder), "output_dir": str(folder / "run")})
     recipe = load(file)
     file.unlink()
-    muon = optim.PiecewiseMuon if name == APART else Muon
-    with Rollback() as rollback, patch.object(optim, "PiecewiseMuon", muon), (patched or nullcontext)():
+    with Rollback() as rollback:
         # The split is by a fixed seed, whatever the run's.
         data = prepare(recipe.data, open_text(recipe.data, 42), False, lambda _: None, rollback)
         with redirect_stdout(StringIO()):
@@ -143,8 +166,8 @@ def train(name: str, seed: int, folder: Path) -> float:
         evaluated = partial(evaluate, text=text, args=args)
         trainer = make_trainer(recipe, args, text, evaluated, lambda _: None)
         trainer.remove_callback(TrainingProgress)
-        if share:
-            trainer.add_callback(Average(share))
+        for callback in callbacks:
+            trainer.add_callback(callback)
         trainer.train()
         return score_store(trainer.model, data.validation, blocks.block_size, 32).metrics()["eval_loss"]
 
