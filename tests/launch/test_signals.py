@@ -68,6 +68,17 @@ def test_a_clock_that_is_set_back_does_not_move_the_limit(monkeypatch):
         time.sleep(10)
 
 
+def test_a_signal_that_the_launcher_passes_on_too_counts_once(monkeypatch):
+    left, now = [], [100.0]
+    monkeypatch.setattr(os, "_exit", left.append)
+    monkeypatch.setattr(signals.time, "monotonic", lambda: now[0])
+    with pytest.raises(Stopped), signals.caught(), signals.deferred():
+        monkeypatch.setenv("TORCHELASTIC_RUN_ID", "of a launcher of several processes")
+        for now[0], expected in ((100.0, []), (100.9, []), (101.1, [128 + signal.SIGTERM])):
+            signal.raise_signal(signal.SIGTERM)
+            assert left == expected
+
+
 WAITS = """
 import os, sys, time
 sys.path.insert(0, {root!r})

@@ -1,5 +1,10 @@
 """Which losses are spikes."""
 
+from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
+
+from clm.training import saving
 from clm.training.callbacks.loss_spikes import LossSpikes
 
 
@@ -30,3 +35,13 @@ def test_what_it_knows_is_what_a_checkpoint_keeps():
         spikes.is_one(3.0 + 0.1 * (step % 3))
     vars(other).update(spikes.state()["attributes"])
     assert vars(other) == vars(spikes) and other.is_one(3.7)
+
+
+def test_the_checkpoint_that_a_rollback_goes_to_is_kept(monkeypatch):
+    trainer = Mock(_identity={"text": "a", "tokenizer": "b"}, _spikes=LossSpikes())
+    trainer.state = SimpleNamespace(global_step=7, log_history=[], stateful_callbacks={})
+    trainer.lr_scheduler.state_dict, trainer._best = dict, lambda: Path("checkpoint-3")
+    trainer._folder, trainer._spikes.saved_step = lambda step: Path(f"checkpoint-{step}"), 6
+    monkeypatch.setattr(saving, "gather_object", list)
+    saving.SavingTrainer._hand_over_to_writer(trainer)
+    assert trainer._writer.start.call_args.args[4] == {Path("checkpoint-3"), Path("checkpoint-6")}
