@@ -11,7 +11,11 @@ from clm.explain.setup import Setup
 
 EARLY = 0.3  # of the steps
 CANT_SAY = "can't say"
-WIDEST = 0.7  # nats to each side: what lies within a wider band isn't called normal
+WIDEST = 1.0  # nats to each side: what lies within a wider band isn't called normal
+UNKNOWN_TEXT = (
+    "this text isn't known to be one of the references', which widens the band much (--dataset_name says if it is "
+    "fineweb or wikitext-103)"
+)
 
 
 @dataclass(frozen=True)
@@ -47,8 +51,7 @@ def verdict(setup: Setup, step: int, loss: float, of_training: bool) -> Verdict:
         return Verdict(CANT_SAY, f"Whether {loss:.2f} is normal can't be said: {reason}.", "no reference")
     low, high = expectation.band
     if (high - low) / 2 > WIDEST and low <= loss <= high:
-        named = "" if setup.text_name else "; of fineweb or wikitext-103 more is known (--dataset_name)"
-        reason = f"the reference runs leave room from {low:.1f} to {high:.1f}{named}"
+        reason = f"the reference runs leave room from {low:.1f} to {high:.1f}"
         return Verdict(CANT_SAY, f"Whether {loss:.2f} is normal can't be said: {reason}.", "too wide", expectation)
     label = "below" if loss < low else "above" if loss > high else "within"
     words = {
@@ -65,7 +68,7 @@ def verdict(setup: Setup, step: int, loss: float, of_training: bool) -> Verdict:
 def _confidence(expectation: Expectation, loss: float, text: str | None, beyond: str | None) -> str:
     share = expectation.share_below(loss)
     side = f"{share:.0%} of such runs would be lower"
-    known = "" if text else "; this text is none of the references', which widens the band"
+    known = "" if text else f"; {UNKNOWN_TEXT}"
     band = f"80 % band, ±{NORMAL_QUANTILE * expectation.sd:.2f}"
     outside = f"; outside the evidence: {beyond}" if beyond else ""
     return f"{band}; {side}; nearest reference: {expectation.nearest}{known}{outside}"
