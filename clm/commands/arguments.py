@@ -43,6 +43,13 @@ def count(text: str) -> int:
     return int(text)
 
 
+def seed(text: str) -> int:
+    """A whole number from 0, as a recipe's `seed`."""
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"{text!r} isn't from 0 to 2^32 - 1")
+    return int(text)
+
+
 def amount(text: str) -> float:
     """A number above 0: 30e6."""
     with suppress(ValueError):

@@ -70,8 +70,8 @@ def page(sweep: Sweep, found: Findings) -> str:
 
 def _lead(sweep: Sweep, found: Findings) -> str:
     searched = [trial for trial in found.trials if not repeat_of(trial)]
-    keys = ", ".join(sweep.vary)
+    keys, trials = ", ".join(sweep.vary), "trial" if len(searched) == 1 else "trials"
     return (
-        f"{len(searched)} trials of {sweep.tokens:,} tokens each, over {keys}, from {sweep.base.path}; "
+        f"{len(searched)} {trials} of {sweep.tokens:,} tokens each, over {keys}, from {sweep.base.path}; "
         "compared by the exact loss on the validation text."
     )

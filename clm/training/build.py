@@ -1,5 +1,6 @@
 """A fresh model and the Trainer that will train or resume it."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ def make_trainer(
         saved: called after each save.
     """
     set_seed(args.seed)
+    _shares_in_steps(args, text.total_steps)
     model = fresh_model(recipe.model, text.blocks.block_size, text.data.tokenizer)
     if text.teachers:
         on_device = [teacher.model.to(args.device) for teacher in text.teachers]
@@ -75,3 +77,11 @@ def make_trainer(
     trainer.remove_callback(ProgressCallback)
     trainer.remove_callback(PrinterCallback)
     return trainer
+
+
+def _shares_in_steps(args: TrainingArguments, total_steps: int) -> None:
+    """A share of all steps as their number, which checkpoints hold: the Trainer warns where the two look different."""
+    for name in ("logging_steps", "eval_steps", "save_steps"):
+        share = getattr(args, name)
+        if share is not None and share < 1:
+            setattr(args, name, math.ceil(share * total_steps))

@@ -124,6 +124,16 @@ def test_the_command_continues_a_prompt_with_a_saved_model(model_and_tokenizer, 
     assert said.out.startswith("[greedy] the word") and "[sampled] the word" in said.out and not said.err
 
 
+def test_a_tokenizer_without_end_of_text_is_a_fault_of_one_line(model_and_tokenizer, tmp_path, capsys):
+    model, tokenizer = model_and_tokenizer
+    tokenizer.eos_token = None
+    for part in (model, tokenizer):
+        part.save_pretrained(tmp_path)
+    capsys.readouterr()
+    assert clm.main(["generate", "--model", str(tmp_path), "--prompt", "the word"]) == 2
+    assert "its tokenizer has no eos_token" in capsys.readouterr().err
+
+
 def test_a_run_that_has_no_model_yet_is_named_as_that(tmp_path):
     (tmp_path / "recipe.json").write_text("{}")
     with pytest.raises(UserError, match=r"this run has no model yet.*checkpoint-N"):
@@ -145,6 +155,7 @@ def test_weights_in_a_pickle_are_not_loaded(model_and_tokenizer, tmp_path):
         (["generate", "--model", "./nowhere", "--prompt", "a"], "./nowhere: there is no such folder"),
         (["generate", "--prompt", "a"], "required: --model"),
         (["generate", "--model", "a", "--prompt", "a", "--seeed", "1"], "--seeed isn't known to generate"),
+        (["generate", "--model", "a", "--prompt", "a", "--seed", str(2**32)], "isn't from 0 to 2^32 - 1"),
         (["guess"], "invalid choice: 'guess'"),
         (["plan", "--config", "a.json", "--processes", "0"], "'0' isn't 1 or more"),
     ],
