@@ -26,7 +26,8 @@ from tests.tiny import ROOT
 # Not worked out but quoted: the question, rates and dropouts of recipes, results of others, years and arXiv numbers.
 QUOTED = {"3.9", "3.0", "2.8", "3.09", "2.9", "0.1", "3e-4", "1.5"}
 QUOTED |= {"0.02", "0.7", "4.6", "0.2", "0.3", "3.2", "1.6", "0.4"}  # settings and sizes of docs/data-limited.md
-FROZEN_THEN = "0.038, 0.033, 0.034 and 0.047 nats"  # of a forecast that is no more
+FROZEN_THEN = "0.038, 0.033, 0.034 and 0.047 nats"  # of forecasts that are no more
+BEFORE = "The forecast before had 0.143, 0.096, 0.075 and 0.049"
 
 
 GROUPS = ("small", "25M to 400M", "124M to 1.5B")
@@ -179,6 +180,7 @@ def phrases() -> list[str]:
         f"{errors(scored['124M to 1.5B, source left out'])} for those from 124M to 1.5B",
         f"hold {' and '.join(coverage(scored[f'{name}, source left out']) for name in GROUPS[1:])} of the ends",
         FROZEN_THEN,
+        BEFORE,
         f"It ends at {quickstart.ENDED:.2f}, and its forecasts at 25, 50 and 75 % are {', '.join(first)} and {last}",
         f"The median errors on them are {errors(fresh)} nats, and the intervals hold {coverage(fresh)}",
         f"were known, has {errors(scored['held out'])}, and its intervals hold {coverage(scored['held out'])}",
