@@ -25,7 +25,7 @@ def run(words: Sequence[str]) -> None:
     check_weights(model, tokenizer, args.model)
     if tokenizer.eos_token_id is None:
         raise UserError(
-            f"{args.model}: its tokenizer has no eos_token, which a text starts from; set it in its tokenizer_config.json"
+            f"{args.model}: its tokenizer has no eos_token, from which a text starts; set it in tokenizer_config.json"
         )
     for sample in continue_prompts(model, tokenizer, args.prompt, args.max_new_tokens, args.seed):
         print(f"[{sample.mode}] {sample.prompt}{sample.text}")
