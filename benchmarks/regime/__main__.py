@@ -3,9 +3,9 @@
     python -m benchmarks.regime --wikitext FILE [--size small|large|half|ample|wide ...] [--seeds N] [ROW ...]
     python -m benchmarks.regime --table
 
-A row is the base, which is recipes/wt103.json but for its size, with the changes that its name says
-(`cosine to 0, wd 1.6`; benchmarks/regime/rows.py has the words). Without names: all rows of the tables. A run that is
-in benchmarks/results/regime.json already is passed over. A seed is that of the weights and the order; text and
+A row is the base, which is recipes/wt103.json of before these tests but for its size, with the changes that its name
+says (`cosine to 0, wd 1.6`; benchmarks/regime/rows.py has the words). Without names: all rows of the tables. A run that
+is in benchmarks/results/regime.json already is passed over. A seed is that of the weights and the order; text and
 validation text (whole articles) are the same for all. The threads are as many as the cores that the process may use.
 """
 

@@ -41,13 +41,14 @@ TABLES: dict[str, Table] = {
             *("rate 0.01, dropout 0.1, cosine to 0", "rate 0.01, dropout 0.1, wd 0.4, cosine to 0"),
             *(f"{WON}, {change}" for change in ("cosine to 0", "rows balanced", "documents shuffled")),
             *(f"{WON}, embedding rate 2", f"{ALONE}, embedding rate 2"),
+            "rate 0.01, dropout 0.05, wd 0.8, decay cautious",
         ],
     ),
     "As much text for each weight as wt103.json has: epochs": Table(
         MANY,
         [
             *(f"rate 0.005, epochs {epochs}" for epochs in (12, 50)),
-            *(f"{row}, epochs {epochs}" for row in (WON, ALONE) for epochs in (12, 50)),
+            *(f"{WON}, epochs {epochs}" for epochs in (12, 50)),
         ],
     ),
     "wt103.json's settings, by their rate": Table(
