@@ -104,7 +104,9 @@ def test_a_second_signal_ends_the_process_at_once():
         assert b"stopped at once" in process.stderr.read()
 
 
-@pytest.mark.parametrize("program", [[str(ROOT / "run_clm.py")], ["-m", "clm", "report", "run"]])
+@pytest.mark.parametrize(
+    "program", [[str(ROOT / "run_clm.py")], ["-m", "clm", "generate", "--model", "a", "--prompt", "a"]]
+)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_while_the_program_is_being_imported_is_one_line(tmp_path, number, program):
     (tmp_path / "torch.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(60)\n")

@@ -1,5 +1,7 @@
 """Continuations come out the same every time and leave no trace in training."""
 
+import copy
+
 import pytest
 import torch
 import transformers
@@ -125,7 +127,7 @@ def test_the_command_continues_a_prompt_with_a_saved_model(model_and_tokenizer, 
 
 
 def test_a_tokenizer_without_end_of_text_is_a_fault_of_one_line(model_and_tokenizer, tmp_path, capsys):
-    model, tokenizer = model_and_tokenizer
+    model, tokenizer = model_and_tokenizer[0], copy.deepcopy(model_and_tokenizer[1])  # others share it
     tokenizer.eos_token = None
     for part in (model, tokenizer):
         part.save_pretrained(tmp_path)

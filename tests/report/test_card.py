@@ -47,7 +47,7 @@ def test_the_card_says_it_all_and_the_hub_takes_it(run_dir, validate):
         assert f"\n## {section}\n" in text
     for word in (
         f"{results['eval_tokens']:,} tokens", "54 for training, 6 for validation", "time in training", "loss_curve.png",
-        "can't be said", 'model="me/tiny"', "run_clm.py --config recipe.json", '"max_steps": 2', "torch 2.", "cores",
+        "can't be said", 'model="me/tiny"', "run_clm.py --config recipe.json", '"max_steps": 2', "torch 2.", " core",
     ):  # fmt: skip
         assert word in text, word
     assert "````text\n[greedy] a ```b" in text  # a longer fence, so that the sample can't end it
