@@ -20,7 +20,8 @@ from clm.files import read_json_object
 from clm.progress import Say
 from clm.rollback import Rollback
 
-if TYPE_CHECKING:  # takes seconds to import
+if TYPE_CHECKING:  # take seconds to import
+    from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerBase
 
 TOKENIZERS = Path("tokenizer")
@@ -110,15 +111,19 @@ def prepare_tokenizer(
 
 def tokenizer_hash(tok: PreTrainedTokenizerBase) -> str:
     """The SHA-256 of what its tokenizer.json holds."""
-    return hashlib.sha256(tok.backend_tokenizer.to_str().encode()).hexdigest()
+    return _hash_of(tok.backend_tokenizer)
 
 
-def _store_of(options: DataOptions, source: Source, tok: PreTrainedTokenizerBase, split: str) -> tuple[Path, dict]:
+def _hash_of(tok: Tokenizer) -> str:
+    return hashlib.sha256(tok.to_str().encode()).hexdigest()
+
+
+def _store_of(options: DataOptions, source: Source, tok: Tokenizer, end_of_text: int, split: str) -> tuple[Path, dict]:
     """Where the token store of a split lives, and its fingerprint."""
     fingerprint = {
         "documents": source.fingerprint(),
-        "tokenizer": tokenizer_hash(tok),
-        "end_of_text": tok.eos_token_id,
+        "tokenizer": _hash_of(tok),
+        "end_of_text": end_of_text,
         "version": token_store.STORE_VERSION,
     }
     return Path(options.cache_dir) / "tokens" / f"{source.name}-{split}-{digest(fingerprint)}", fingerprint
@@ -126,10 +131,18 @@ def _store_of(options: DataOptions, source: Source, tok: PreTrainedTokenizerBase
 
 def existing_store(options: DataOptions, train: Source) -> TokenStore | None:
     """The training split's store if an earlier run has built it; builds nothing."""
-    folder = Path(options.tokenizer_path) if options.tokenizer_path else _trained_tokenizer(options, train)[0]
-    if not folder.is_dir():
-        return None
-    store, fingerprint = _store_of(options, train, tokenizer.load(str(folder), options.cache_dir), "train")
+    if options.tokenizer_path:
+        if not Path(options.tokenizer_path).is_dir():
+            return None
+        loaded = tokenizer.load(options.tokenizer_path, options.cache_dir)
+        tok, end_of_text = loaded.backend_tokenizer, loaded.eos_token_id
+    else:
+        folder, fingerprint = _trained_tokenizer(options, train)
+        if tokenizer.trained_with(folder) != fingerprint:
+            return None
+        tok = tokenizer.definition(folder)
+        end_of_text = tok.token_to_id(tokenizer.END_OF_TEXT)
+    store, fingerprint = _store_of(options, train, tok, end_of_text, "train")
     return TokenStore(store) if builder.is_built(store, fingerprint) else None
 
 
@@ -202,7 +215,7 @@ def prepare(options: DataOptions, text: splits.Splits, verify: bool, say: Say, r
     stores = {}
     for split in ("train", "validation"):
         source = getattr(text, split)
-        folder, fingerprint = _store_of(options, source, tok, split)
+        folder, fingerprint = _store_of(options, source, tok.backend_tokenizer, tok.eos_token_id, split)
         stores[split] = token_store.open_or_build(folder, source, tok, fingerprint, verify, say, rollback)
     ids = {split: [part["tokens_xxh3_128"] for part in store.parts] for split, store in stores.items()}
     if ids["train"] == ids["validation"]:

@@ -121,6 +121,18 @@ def load(path_or_repo: str, cache_dir: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
+def definition(folder: Path) -> Tokenizer:
+    """What the tokenizer.json in `folder` holds: all of a tokenizer of ours, without transformers, which loads slowly.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    try:
+        return Tokenizer.from_file(str(folder / "tokenizer.json"))
+    except Exception as error:  # tokenizers raises nothing more particular
+        raise UserError(f"{folder}: its tokenizer.json can't be read ({error}): delete that folder") from None
+
+
 def trained_with(folder: Path) -> dict | None:
     """The fingerprint that a tokenizer of ours was saved with; None if there is none at `folder`."""
     return read_json(folder / FINGERPRINT_FILE)

@@ -12,6 +12,7 @@ from clm.errors import UserError
 from clm.model.flops import PEAKS, UTILISATION, known_peak
 from clm.numbers import duration
 
+MEASURED_FOR = 0.2  # seconds: some tens of matmuls on a CPU, of which the best counts
 DEVICES_PER_MACHINE = 8  # assumed, as in every maker's large machine
 
 
@@ -85,7 +86,7 @@ def this_one(device: str, half: bool, processes: int) -> Device:
     rate = known_peak(name) if device == "cuda" and half else None
     measured = 0.0
     if rate is None:
-        rate = measured_matmul_rate(device, half_dtype(device) if half else torch.float32)
+        rate = measured_matmul_rate(device, half_dtype(device) if half else torch.float32, seconds=MEASURED_FOR)
         measured = time.time()
     if device == "cuda":
         memory = float(torch.cuda.get_device_properties(0).total_memory)

@@ -163,6 +163,9 @@ def test_an_existing_store_is_found_without_building_one(monkeypatch):
     assert not Path("tokenizer").exists() and not Path(".cache").exists()
     made, _ = run()
     monkeypatch.setattr(FileSource, "documents", mustnt)
+    by_path = replace(OPTIONS, tokenizer_path=made.tokenizer_origin)
+    assert prepare.existing_store(by_path, text.train).folder == made.train.folder
+    monkeypatch.setattr(prepare.tokenizer, "load", mustnt)  # it imports transformers, which a plan shouldn't wait for
     assert prepare.existing_store(OPTIONS, text.train).folder == made.train.folder
     assert prepare.existing_store(replace(OPTIONS, vocab_size=310), text.train) is None
     shutil.rmtree(made.train.folder)
