@@ -263,7 +263,7 @@ def test_amds_cards_have_no_tf32_and_any_name(launch, monkeypatch):
 )
 def test_a_card_is_planned_with_its_makers_peak_a_slice_with_a_measured_one(launch, monkeypatch, name, rate, said):
     launch(name)
-    monkeypatch.setattr(matmul_rate, "measured_matmul_rate", lambda device, dtype: 30e12)
+    monkeypatch.setattr(matmul_rate, "measured_matmul_rate", lambda device, dtype, seconds: 30e12)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: SimpleNamespace(total_memory=80e9))
     device = devices.this_one("cuda", half=True, processes=1)
     assert (device.flops, device.memory, device.name) == (rate, 80e9, f"this {name}")
