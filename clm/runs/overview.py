@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from clm.files import read_json
+from clm.files import read_json_object
 from clm.launch.lock_file import taken
 from clm.numbers import count, number
 from clm.training.checkpoint.folders import folders_in, is_name, step_of
@@ -35,9 +35,9 @@ def run_folders(root: Path) -> Iterator[Path]:
 
 def of_run(folder: Path) -> Json:
     """How one run stands."""
-    status, verdict = _object(folder / STATUS_FILE), _object(folder / VERDICT_FILE)
+    status, verdict = read_json_object(folder / STATUS_FILE), read_json_object(folder / VERDICT_FILE)
     file = _newest_state(folder)
-    saved = _object(file) if file else {}
+    saved = read_json_object(file) if file else {}
     step, loss, kind = _latest(saved)
     if (count(verdict.get("step")) or 0) >= step:  # it is of the newest evaluation, a saved state may be older
         step, loss, kind = verdict.get("step", step), number(verdict.get("loss")), "validation"
@@ -94,7 +94,3 @@ def _time_of(path: Path) -> float:
     except OSError:  # not there, or a rotation has just deleted it
         return 0.0
 
-
-def _object(path: Path) -> Json:
-    value = read_json(path)
-    return value if isinstance(value, dict) else {}
