@@ -93,4 +93,3 @@ def _time_of(path: Path) -> float:
         return path.stat().st_mtime
     except OSError:  # not there, or a rotation has just deleted it
         return 0.0
-
