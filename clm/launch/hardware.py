@@ -100,13 +100,13 @@ def _keep_freed_memory() -> None:
     By default it gives large tensors' memory back at once, and the system fills every page with zeros before the next
     tensor has it: 12 x 768 in bf16 trained a fifth slower so.
     """
-    m_trim_threshold, m_top_pad, m_mmap_threshold = -1, -2, -3  # malloc.h
+    m_trim_threshold, m_top_pad, m_mmap_max = -1, -2, -4  # malloc.h
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError, TypeError):  # another C library
         return
-    mallopt(m_mmap_threshold, 32 << 20)  # the most that it takes
-    mallopt(m_trim_threshold, 2**31 - 1)
+    mallopt(m_mmap_max, 0)  # a mapping of its own is given back whatever the threshold says
+    mallopt(m_trim_threshold, -1)  # never
     mallopt(m_top_pad, 256 << 20)
 
 

@@ -3,7 +3,7 @@
 Where a GPU is, or dropout, or fp32, it is torch's fused attention, told that it is causal, so that no mask is made.
 On a CPU in bf16 that kernel reaches a sixth of the speed of plain matmuls; there the matmuls do it, a block of queries
 at a time against the keys up to its end, and the backward pass computes the probabilities anew (the idea of
-FlashAttention, Dao et al. 2022, arXiv 2205.14135).
+FlashAttention, Dao et al. 2022, arXiv 2205.14135). With AMX it is half of each (`amx.py`).
 """
 
 from typing import Any
@@ -12,7 +12,10 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
+from clm.model import amx
+
 NAME = "clm_causal"
+AMX = amx.supported()
 BLOCK = 256  # queries at a time; 128 to 256 were the fastest of 64 to 512 at 1,024 tokens
 
 
@@ -45,12 +48,14 @@ def causal_attention(
     whole = query.shape[2] == key.shape[2]
     if not whole and query.shape[2] > 1:
         raise ValueError("this attention takes one new token at a time after those in a cache")
-    if query.device.type == "cpu" and query.dtype == torch.bfloat16 and dropout == 0 and whole:
-        scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if not (query.device.type == "cpu" and query.dtype == torch.bfloat16 and dropout == 0 and whole):
+        out = scaled_dot_product_attention(query, key, value, dropout_p=dropout, is_causal=whole, scale=scale)
+    elif AMX:
+        out = amx.CausalAttention.apply(query, key, value, scale)
+    else:
         out = _BlockwiseAttention.apply(*(states.flatten(0, 1) for states in (query, key, value)), scale)
         out = out.unflatten(0, query.shape[:2])
-    else:
-        out = scaled_dot_product_attention(query, key, value, dropout_p=dropout, is_causal=whole, scale=scaling)
     return out.transpose(1, 2).contiguous(), None
 
 

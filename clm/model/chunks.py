@@ -10,6 +10,10 @@ if TYPE_CHECKING:  # takes seconds to import
 
 CPU_ELEMENTS = 2**22  # of logits: 16 MB in fp32
 CPU_GROUP_ELEMENTS = 2**26  # of their gradient, kept for one matmul into the weight's: 128 MB in bf16
+# With AMX a matmul of few rows waits for the weights. And all else must stay in a core's L2: 1 MB of probabilities.
+AMX_ELEMENTS = 2**24
+AMX_PIECE_ELEMENTS = 2**18
+AMX_TILE = 32  # rows that two of its tiles hold
 CUDA_ELEMENTS = 2**27  # of logits, and of their gradient: 4,096 rows of 32,000 ids
 CUDA_MEMORY_SHARE = 1 / 16  # of the GPU's memory that may go into these
 CUDA_ROWS = 2**14  # at most; fp16 sums no more (see loss.HIDDEN_SCALE)
@@ -23,12 +27,14 @@ class Chunks:
 
     Attributes:
         rows: whose logits are there at a time.
+        piece: rows, of these, whose probabilities are there at a time.
         group: rows, a multiple of these, whose gradient by the logits goes into one matmul.
         width: columns of the buffers: the vocabulary, or a little more.
         in_place: whether the logits become their gradient where they lie.
     """
 
     rows: int
+    piece: int
     group: int
     width: int
     in_place: bool
@@ -41,28 +47,34 @@ def chunks(device_type: str, tokens: int, vocab_size: int, memory: int = 0) -> C
     sums in another order are rounded otherwise.
 
     Args:
-        device_type: "cpu", "cuda" or another of torch's.
+        device_type: "cpu", "cuda" or another of torch's; "amx" is a CPU that has it.
         tokens: rows of the batch.
         vocab_size: columns of its logits.
         memory: bytes that the card has; read for "cuda" only.
     """
     if device_type != "cuda":
-        rows = max(16, CPU_ELEMENTS // vocab_size)
-        return Chunks(rows, rows * max(1, CPU_GROUP_ELEMENTS // vocab_size // rows), vocab_size, in_place=False)
+        rows = piece = max(16, CPU_ELEMENTS // vocab_size)
+        if device_type == "amx":
+            rows = max(AMX_TILE, AMX_ELEMENTS // vocab_size // AMX_TILE * AMX_TILE)
+            piece = max(1, min(rows, AMX_PIECE_ELEMENTS // vocab_size))
+        return Chunks(rows, piece, rows * max(1, CPU_GROUP_ELEMENTS // vocab_size // rows), vocab_size, in_place=False)
     width = _round_up(vocab_size, ALIGNMENT)
     elements = min(CUDA_ELEMENTS, int(memory * CUDA_MEMORY_SHARE) // _CUDA_BYTES[True])
     most = min(CUDA_ROWS, max(TILE, elements // width // TILE * TILE))
     parts = max(1, -(-tokens // most))
     rows = _round_up(-(-tokens // parts), TILE)  # all about as large, rather than a small one at the end
-    return Chunks(rows, rows, width, in_place=True)
+    return Chunks(rows, rows, rows, width, in_place=True)
 
 
 def of_device(device: torch.device, tokens: int, vocab_size: int) -> Chunks:
     """How this device cuts a batch of (tokens, vocab_size) logits."""
     import torch
 
+    from clm.model import amx
+
     memory = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else 0
-    return chunks(device.type, tokens, vocab_size, memory)
+    kind = "amx" if device.type == "cpu" and amx.supported() else device.type
+    return chunks(kind, tokens, vocab_size, memory)
 
 
 # Bytes of an element on a GPU. Half precision: the logits, the same in fp32, their log-softmax; fp32: without the copy.

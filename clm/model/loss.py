@@ -38,7 +38,7 @@ def compute_dtype(hidden: torch.Tensor) -> torch.dtype:
 
 
 def _chunk(
-    hidden: torch.Tensor, weight: torch.Tensor, target: torch.Tensor, grad: torch.Tensor, scale: float
+    hidden: torch.Tensor, weight: torch.Tensor, target: torch.Tensor, grad: torch.Tensor, scale: float, piece: int
 ) -> torch.Tensor:
     """The loss of each row; its gradient by the row's logits, softmax minus the one-hot label, goes to `grad`.
 
@@ -46,16 +46,19 @@ def _chunk(
         hidden: (rows, n_embd).
         weight: (vocab_size, n_embd).
         target: (rows, 1), labels that are ids.
-        grad: (rows, vocab_size), which gets the gradient times `scale`.
+        grad: (rows, vocab_size), where the logits lie until it has the gradient times `scale`.
+        piece: rows whose probabilities, in fp32, are there at a time.
     """
-    logits = hidden @ weight.t()
-    probs = logits.softmax(dim=-1, dtype=torch.float32)
-    # log(sum(exp(logits))) by way of the largest probability, the one that can't underflow.
-    normalizer = logits.amax(1).float() - probs.amax(1).log()
-    losses = normalizer - logits.gather(1, target)[:, 0].float()
-    probs.scatter_add_(1, target, torch.full_like(probs[:, :1], -1.0))
-    grad.copy_(probs if scale == 1 else probs.mul_(scale))
-    return losses
+    torch.mm(hidden, weight.t(), out=grad)
+    losses = []
+    for logits, label in zip(grad.split(piece), target.split(piece), strict=True):
+        probs = logits.softmax(dim=-1, dtype=torch.float32)
+        # log(sum(exp(logits))) by way of the largest probability, the one that can't underflow.
+        normalizer = logits.amax(1).float() - probs.amax(1).log()
+        losses.append(normalizer - logits.gather(1, label)[:, 0].float())
+        probs.scatter_add_(1, label, torch.full_like(probs[:, :1], -1.0))
+        logits.copy_(probs if scale == 1 else probs.mul_(scale))
+    return torch.cat(losses)
 
 
 def _chunk_in_place(
@@ -122,7 +125,7 @@ class _SummedCrossEntropy(torch.autograd.Function):
         rows = cut.rows if targets is None else -(-cut.rows // SOFT_PARTS)
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         grad_hidden = torch.empty_like(hidden) if needs_hidden else None
-        grad_weight = torch.zeros_like(weight, dtype=torch.float32) if needs_weight else None
+        grad_weight = None
         for first in range(0, len(hidden), cut.group):
             some = slice(first, first + cut.group)
             grad = torch.empty(len(labels[some]), cut.width, dtype=dtype, device=hidden.device)
@@ -132,12 +135,13 @@ class _SummedCrossEntropy(torch.autograd.Function):
                 if targets is not None:
                     losses = _soft_chunk(*chunk, targets, first + start)
                 else:
-                    losses = _chunk_in_place(*chunk, vocab_size) if cut.in_place else _chunk(*chunk)
+                    losses = _chunk_in_place(*chunk, vocab_size) if cut.in_place else _chunk(*chunk, cut.piece)
                 total += losses.masked_fill(blank[some][here][:, 0], 0).sum()
             if needs_hidden:
                 grad_hidden[some] = grad @ cast_weight
             if needs_weight:
-                grad_weight += (grad.t() @ summands[some])[:vocab_size]
+                of_group = (grad.t() @ summands[some])[:vocab_size]
+                grad_weight = of_group.float() if grad_weight is None else grad_weight.add_(of_group)
         if needs_hidden:
             grad_hidden.masked_fill_(blank, 0)
         ctx.save_for_backward(grad_hidden, grad_weight)
@@ -150,8 +154,10 @@ class _SummedCrossEntropy(torch.autograd.Function):
         scale_of_hidden, scale_of_weight = ctx.scales
         if grad_hidden is not None:
             grad_hidden = grad_hidden * (grad_output / scale_of_hidden).to(grad_hidden.dtype)
-        if grad_weight is not None:
-            grad_weight = (grad_weight * (grad_output / scale_of_weight)).to(ctx.weight_dtype)
+        if (
+            grad_weight is not None
+        ):  # in place, since it may be a tenth of a run's memory; autograd refuses a second pass
+            grad_weight = grad_weight.mul_(grad_output / scale_of_weight).to(ctx.weight_dtype)
         return grad_hidden, grad_weight, None, None, None
 
 

@@ -7,7 +7,7 @@ from clm.model.chunks import buffer_bytes
 # What a block keeps for its backward pass, bytes a token and unit of width. bf16: its two LayerNorms' fp32 inputs and
 # bf16 outputs (4 + 2 each), query, key and value (6), what attention gives, before and after it is laid out anew (4),
 # the MLP before and after GELU (8 + 8); fp32: the same in fp32, but one copy less of attention's. Each dropout keeps a
-# mask of the same dtype (on a CPU; less on a GPU). tests/plan/test_memory.py counts the tensors that are kept.
+# mask of the same dtype (on a CPU; less on a GPU). With AMX it is 2 bytes less. tests/plan/test_memory.py counts them.
 BLOCK_BYTES = {True: 38, False: 64}
 DROPOUT_BYTES = {True: 2, False: 4}  # of each of a block's two
 EMBEDDING_BYTES = 8  # the same for what is around the blocks: the last LayerNorm's input, the gradient of its output

@@ -6,10 +6,16 @@ import transformers
 from torch.nn.functional import scaled_dot_product_attention
 
 from clm.config.recipe import ModelOptions
-from clm.model import attention
+from clm.model import amx, attention
 from clm.model.attention import causal_attention
 from clm.model.gpt2 import fresh_model
 from tests.data.small import small_tokenizer
+
+
+@pytest.fixture(autouse=True, params=[False, True], ids=["plain", "amx"])
+def cpu(request, monkeypatch):
+    """A CPU without AMX or with it; what either computes, any CPU can."""
+    monkeypatch.setattr(attention, "AMX", request.param)
 
 
 def states(tokens, dtype=torch.bfloat16):
@@ -39,6 +45,8 @@ def errors(attend, inputs, weights):
 @pytest.mark.parametrize("tokens", [1, 2, 63, 64, 65, 200])
 def test_it_is_as_exact_as_torchs_own_in_bf16(tokens, monkeypatch):
     monkeypatch.setattr(attention, "BLOCK", 64)
+    monkeypatch.setattr(amx, "BLOCK", 64)
+    monkeypatch.setattr(amx, "TILE", 4 * 64 * tokens)  # four heads at a time, of six
     torch.manual_seed(0)
     weights = torch.randn(2, 3, tokens, 8, dtype=torch.float64)
     ours = errors(lambda *inputs: causal_attention(None, *inputs, None)[0].transpose(1, 2), states(tokens), weights)

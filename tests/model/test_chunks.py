@@ -1,14 +1,16 @@
 """The sizes of chunks, by hand."""
 
+import pytest
 import torch
 
+from clm.model import amx
 from clm.model.chunks import Chunks, buffer_bytes, chunks, of_device
 
 H100, T4 = 80 * 2**30, 15 * 2**30
 
 
 def test_a_gpu_takes_whole_tiles_and_a_batch_of_4096_tokens_at_once():
-    assert chunks("cuda", 4096, 32_000, H100) == Chunks(4096, 4096, 32_000, in_place=True)
+    assert chunks("cuda", 4096, 32_000, H100) == Chunks(4096, 4096, 4096, 32_000, in_place=True)
     # 2^27 / 32,000 are 4,194 rows, and so 32 tiles. 8,192 tokens are two of these, 5,000 two of 2,560.
     assert chunks("cuda", 8192, 32_000, H100).rows == 4096
     assert chunks("cuda", 5000, 32_000, H100).rows == 2560
@@ -17,7 +19,7 @@ def test_a_gpu_takes_whole_tiles_and_a_batch_of_4096_tokens_at_once():
 
 def test_a_vocabulary_is_made_a_multiple_of_64():
     # 2^27 / 50,304 are 2,668 rows: 20 tiles are 2,560, of which 4,096 tokens need two.
-    assert chunks("cuda", 4096, 50_257, H100) == Chunks(2048, 2048, 50_304, in_place=True)
+    assert chunks("cuda", 4096, 50_257, H100) == Chunks(2048, 2048, 2048, 50_304, in_place=True)
     assert [chunks("cuda", 4096, size, H100).width for size in (2048, 8000, 8001)] == [2048, 8000, 8064]
 
 
@@ -29,9 +31,16 @@ def test_a_small_card_has_smaller_chunks_and_a_small_vocabulary_not_too_long_one
 
 
 def test_a_cpu_keeps_its_chunks():
-    assert chunks("cpu", 4096, 32_000) == Chunks(131, 131 * 16, 32_000, in_place=False)
-    assert chunks("cpu", 4096, 50_257) == Chunks(83, 83 * 16, 50_257, in_place=False)
-    assert chunks("mps", 4096, 2**20) == Chunks(16, 64, 2**20, in_place=False)
+    assert chunks("cpu", 4096, 32_000) == Chunks(131, 131, 131 * 16, 32_000, in_place=False)
+    assert chunks("cpu", 4096, 50_257) == Chunks(83, 83, 83 * 16, 50_257, in_place=False)
+    assert chunks("mps", 4096, 2**20) == Chunks(16, 16, 64, 2**20, in_place=False)
+
+
+def test_with_amx_matmuls_have_whole_tiles_and_probabilities_stay_in_the_cache():
+    # 2^24 / 32,000 are 524 rows, and so 16 tiles of 32; 2^18 / 32,000 are 8. Of 2^26 four times 512 rows fit.
+    assert chunks("amx", 4096, 32_000) == Chunks(512, 8, 2048, 32_000, in_place=False)
+    assert chunks("amx", 2048, 2_048) == Chunks(8192, 128, 32_768, 2_048, in_place=False)
+    assert chunks("amx", 64, 2**20) == Chunks(32, 1, 64, 2**20, in_place=False)
 
 
 def test_the_memory_of_the_whole_card_counts(monkeypatch):
@@ -40,7 +49,12 @@ def test_the_memory_of_the_whole_card_counts(monkeypatch):
 
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: Card)
     assert of_device(torch.device("cuda", 0), 3073, 32_000).rows == 1664
-    assert of_device(torch.device("cpu"), 4096, 32_000).rows == 131
+
+
+@pytest.mark.parametrize(("has_it", "rows"), [(False, 131), (True, 512)])
+def test_a_cpu_is_asked_for_amx(has_it, rows, monkeypatch):
+    monkeypatch.setattr(amx, "supported", lambda: has_it)
+    assert of_device(torch.device("cpu"), 4096, 32_000).rows == rows
 
 
 def test_what_the_buffers_take():

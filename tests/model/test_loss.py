@@ -12,11 +12,14 @@ from clm.model import loss as loss_module
 from clm.model.loss import summed_cross_entropy, token_losses
 
 
-@pytest.fixture(autouse=True, params=["cpu", "cuda"])
+@pytest.fixture(autouse=True, params=["cpu", "amx", "cuda"])
 def cut(request, monkeypatch):
-    """Chunks as a CPU has them or as a GPU has, of 16 rows of 50 logits; tensors are on the CPU either way."""
+    """Chunks as a CPU has them, one with AMX, or a GPU, of 16 rows of 50 logits; tensors are on the CPU either way."""
     monkeypatch.setattr(chunks, "CPU_ELEMENTS", 50 * 16)
     monkeypatch.setattr(chunks, "CPU_GROUP_ELEMENTS", 50 * 32)
+    monkeypatch.setattr(chunks, "AMX_ELEMENTS", 50 * 16)
+    monkeypatch.setattr(chunks, "AMX_PIECE_ELEMENTS", 50 * 5)
+    monkeypatch.setattr(chunks, "AMX_TILE", 16)
     monkeypatch.setattr(chunks, "CUDA_ELEMENTS", 64 * 20)  # of which one tile
     monkeypatch.setattr(chunks, "TILE", 16)
     as_on = partial(chunks.chunks, request.param, memory=10**9)
@@ -25,7 +28,8 @@ def cut(request, monkeypatch):
 
 
 def test_the_batches_below_are_cut(cut):
-    assert cut in (chunks.Chunks(16, 32, 50, in_place=False), chunks.Chunks(16, 16, 64, in_place=True))
+    plain = [chunks.Chunks(16, piece, 32, 50, in_place=False) for piece in (16, 5)]
+    assert cut in (*plain, chunks.Chunks(16, 16, 16, 64, in_place=True))
 
 
 def inputs(dtype=torch.float32):
@@ -51,6 +55,14 @@ def test_value_and_gradients_equal_the_plain_loss():
         torch.autograd.grad(ours, (hidden, weight)), torch.autograd.grad(theirs, (hidden, weight)), strict=True
     ):
         torch.testing.assert_close(mine, other, rtol=1e-5, atol=1e-7)
+
+
+def test_a_second_pass_back_is_refused():
+    hidden, weight, labels = inputs()
+    loss = summed_cross_entropy(hidden, weight, labels)
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):  # it would scale the same tensor again
+        loss.backward()
 
 
 def test_gradients_are_right_in_double_precision():
