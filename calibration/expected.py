@@ -4,7 +4,8 @@
 
 Each run is left out in turn, with all its points, and expected from the others; runs that share a part of their curves,
 or differ in one setting only, are left out together. Then each text is left out with all its runs, and they are
-expected as runs on a text that no reference knows.
+expected as runs on a text that no reference knows. The runs of many epochs are among the others, and are scored in
+calibration/repetition.py.
 
 A forecast from one training loss is what the expected loss makes of it. It is scored on the same left-out runs, at
 shares of their steps: the loss that the log has there leads to the end, which is the mean of the last ENDS of the log.
@@ -18,9 +19,10 @@ import numpy as np
 
 from calibration.fit import origin
 from clm.explain import references
-from clm.explain.expected import Expectation, Model, Point, Situation
+from clm.explain.expected import Expectation, Model
 from clm.explain.forecast import NORMAL_QUANTILE
 from clm.explain.outlook import half_interval_of_loss
+from clm.explain.situation import Point, Situation
 from clm.files import write_json
 
 RESULTS = Path(__file__).parent / "results" / "expected.json"
@@ -46,9 +48,9 @@ class OneLoss:
 
 def left_out(points: Sequence[Point]) -> tuple[list[Row], list[OneLoss]]:
     """Every point, expected from the runs of other origins; and what one loss of each run lets forecast."""
-    rows, forecasts, logs = [], [], training_logs()
+    rows, forecasts, logs, repeated = [], [], training_logs(), references.repeated_points()
     for name in dict.fromkeys(origin(point.run) for point in points):
-        model = Model([point for point in points if origin(point.run) != name])
+        model = Model([*(point for point in points if origin(point.run) != name), *repeated])
         mine = [point for point in points if origin(point.run) == name]
         rows += [(point, model.expect(point.situation, point.step)) for point in mine]
         for point in {point.run: point for point in mine}.values():
@@ -95,9 +97,9 @@ def score_one_loss(forecasts: Sequence[OneLoss]) -> dict:
 
 def text_left_out(points: Sequence[Point]) -> list[Row]:
     """Every point, expected from the runs on other texts."""
-    rows = []
+    rows, known = [], [*points, *references.repeated_points()]
     for text in dict.fromkeys(point.situation.text for point in points):
-        model = Model([point for point in points if point.situation.text != text])
+        model = Model([point for point in known if point.situation.text != text])
         mine = [point for point in points if point.situation.text == text]
         rows += [(point, model.expect(replace(point.situation, text=None), point.step)) for point in mine]
     return rows

@@ -1,9 +1,13 @@
-"""The runs of benchmarks/regime as runs of many epochs over little text: each row's curve, and what is known of it.
+"""The runs of benchmarks/regime as reference runs of many epochs: each row's curve, and what is known of it.
+
+    python -m calibration.repetition_regime     writes clm/explain/references/regime_runs.json
 
 A row's seeds are one curve, their mean. Rows that change more than a recipe's keys (another optimizer step, another
 order, an average of weights) are left out: the expected loss knows nothing of such parts.
 """
 
+import argparse
+import json
 import math
 from collections import defaultdict
 from pathlib import Path
@@ -12,10 +16,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.regime.rows import SIZES, read
-from clm.files import read_json
+from clm.files import read_json, write_text
 
-FITTED = 102  # of the file's runs, which is added to: those after them are in no fit, and score it
-RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results" / "regime.json"
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results" / "regime.json"
+CURVES = ROOT / "clm" / "explain" / "references" / "regime_runs.json"
 # Bytes of each size's training text, and the loss of its token frequencies on the held-out text, nats: as the project's
 # own preparation (data.json) counts them of the texts that benchmarks/regime cuts from WikiText's validation split.
 TEXTS = {
@@ -27,10 +32,10 @@ TEXTS = {
 }
 
 
-def entries(new: bool = False) -> list[dict[str, Any]]:
-    """As of clm/explain/references/repeated_runs.json, and the `size` of each: of the FITTED, or of the `new`."""
-    seeds, runs = defaultdict(list), read_json(RESULTS)["runs"]
-    for run in runs[FITTED:] if new else runs[:FITTED]:
+def entries() -> list[dict[str, Any]]:
+    """As of references/repeated_runs.json, with the `size` of each and of how many `runs` it is the mean."""
+    seeds = defaultdict(list)
+    for run in read_json(RESULTS)["runs"]:
         seeds[run["size"], run["row"]].append(run)
     made = [_entry(size, row, runs) for (size, row), runs in seeds.items() if size in TEXTS]
     return [entry for entry in made if entry is not None]
@@ -47,10 +52,21 @@ def _entry(size: str, row: str, runs: list[dict[str, Any]]) -> dict[str, Any] | 
     return {
         "name": f"{size}: {row}",
         "size": size,
+        "runs": len(runs),
         "text": "wikitext",
         "recipe": recipe | {"max_steps": steps},
         "dataset_tokens": runs[0]["tokens"],
         "dataset_bytes": size_in_bytes,
         "unigram_loss": unigram_loss,
-        "validation": [[min(steps, every * (i + 1)), float(loss)] for i, loss in enumerate(losses)],
+        "validation": [[min(steps, every * (i + 1)), round(float(loss), 4)] for i, loss in enumerate(losses)],
     }
+
+
+def main() -> None:
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
+    lines = ",\n".join(json.dumps(entry, separators=(",", ":")) for entry in entries())
+    write_text(CURVES, f"[\n{lines}\n]\n")
+
+
+if __name__ == "__main__":
+    main()

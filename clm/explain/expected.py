@@ -2,14 +2,14 @@
 
 Expected loss =
     floor + p A / N^a + q B / D^b - c S2 + h (unigram entropy) + b ln(bytes a token) - r ln(learning rate)
-    + m (if Muon) + o (dropout) + text + place + overfitting
+    + m (if Muon) + o (10 dropout^2 / (1 + parameters for each token of the text)) + text + place + overfitting
 
 A, a, B, b are Hoffmann et al.'s (scaling.CHINCHILLA); D is what the tokens, counted at the peak rate, are worth after
-repetition (Muennighoff et al. 2023) and beside the critical batch (McCandlish et al. 2018, Kaplan et al. 2020); S2 is
-the annealing of Tissue et al. 2024; overfitting is scaling.OVERFITTING. What theory leaves open, its level at a size
-and length (`place`), a text's own difficulty (`text`) and how strongly each term counts, is a Gaussian process fitted
-to the reference runs: near them it is sure, far from them it falls back on theory with a wide band. Scored in
-calibration/expected.py.
+repetition (Muennighoff et al. 2023; in small models less) and beside the critical batch (McCandlish et al. 2018, Kaplan
+et al. 2020); S2 is the annealing of Tissue et al. 2024; overfitting is scaling.OVERFITTING. What theory leaves open,
+its level at a size and length (`place`), a text's own difficulty (`text`) and how strongly each term counts, is a
+Gaussian process fitted to the reference runs: near them it is sure, far from them it falls back on theory with a wide
+band. Scored in calibration/expected.py, and for runs of many epochs in calibration/repetition.py.
 """
 
 import math
@@ -18,14 +18,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from clm.explain.forecast import NORMAL_QUANTILE, Law
+from clm.explain.forecast import NORMAL_QUANTILE
 from clm.explain.forecast.facts import largeness
 from clm.explain.scaling import (
     CHINCHILLA,
     OVERFITTING,
-    OVERFITTING_LIMIT,
-    REPEATED_EPOCHS,
-    REPEATED_RATIOS,
+    REPEAT_HALF_LIFE,
+    SMALL_HALF_LIFE,
+    Overfitting,
     critical_batch_tokens,
     effective_tokens,
     efficient_tokens,
@@ -33,6 +33,7 @@ from clm.explain.scaling import (
     typical_unigram_entropy,
     usual_learning_rate,
 )
+from clm.explain.situation import Point, Situation
 
 # Coefficients of _features' first LINEAR: what theory or experience says, and how far it may be off.
 PRIOR_MEAN = np.array([CHINCHILLA.floor, 1.0, 1.0, -0.25, 0.6, -0.15, 0.0, 0.0, 2.0, 0.0, 1.0])
@@ -42,76 +43,14 @@ LINEAR = len(PRIOR_MEAN)
 # is measured, and what is added where it is guessed; then, of small and of large models, of a run (seed, tuning, code)
 # and of a measured loss. The large references are well tuned.
 PLACE_SD, TEXT_SD, GUESSED_SD = 0.5, 0.2, 0.4
-UNKNOWN_SD = 0.3  # and where a guessed text is none of the references': what left-out texts of large models need
+UNKNOWN_SD = 0.23  # and not TEXT_SD of a text that no reference has: what left-out texts of small models need
 RUN_SD, NOISE_SD = (0.14, 0.08), (0.08, 0.035)
 PLACE_LENGTHS = np.array([2.0, 1.0])  # e-folds of parameters and of tokens over which a place's level carries
+PENALTY_SD = 0.15  # of the penalty for overfitting, as a share of it
 ASSUMED_SD = 0.15  # of a published loss whose set-up is partly assumed
 TRAINING_SD = 0.15  # how far a training loss may lie from the validation loss, for what dropout and repetition do
 MUON_TOKENS = 1 / 0.52  # what a token is worth under Muon: Liu et al. 2025 (arXiv 2502.16982), figure 3; of AdamW's
-FEW_EPOCHS = 4.0  # Muennighoff et al. 2023: up to four, repeated text is nearly as good as new
 NEAR, FARTHEST = 1.5, 1.0  # NEAR e-folds of parameters or tokens count as 1; beyond FARTHEST from all, nothing is said
-
-
-@dataclass(frozen=True)
-class Situation:
-    """What the expected loss depends on.
-
-    `text` names a text whose difficulty may be known. `unigram` (nats) and `bytes_per_token` are measured, or None:
-    then they are guessed by the vocabulary's size. `dataset_tokens` is None where text is never repeated.
-    """
-
-    text: str | None
-    non_embedding_parameters: int
-    unigram: float | None
-    bytes_per_token: float | None
-    vocab_size: int
-    block_size: int
-    peak_rate: float
-    tokens_per_step: int
-    dataset_tokens: int | None
-    law: Law
-    muon: bool  # and not AdamW
-    dropout: float = 0.0
-    weight_decay: float = 0.1
-
-    def overfitting_terms(self, step: float) -> tuple[float, float, float, float, bool]:
-        """What scaling.Overfitting.penalty depends on."""
-        in_a_pass = self.dataset_tokens / self.tokens_per_step
-        epochs = float(np.interp(step, self.law.grid, self.law.lr_sum)) / in_a_pass
-        ratio, decayed = self.non_embedding_parameters / self.dataset_tokens, self.peak_rate * self.weight_decay
-        return ratio, epochs, decayed * in_a_pass, self.dropout, self.muon
-
-    def overfitting(self, step: float) -> float:
-        """What repetition adds to the validation loss by `step`; 0 for models larger than those it was fitted to."""
-        if not self.dataset_tokens or self.non_embedding_parameters > OVERFITTING_LIMIT:
-            return 0.0
-        return OVERFITTING.penalty(*self.overfitting_terms(step))
-
-    def repetition_beyond(self, step: float) -> str | None:
-        """What no run of many epochs covers by `step`, in words; None where it is covered, or nothing repeats."""
-        epochs = step * self.tokens_per_step / self.dataset_tokens if self.dataset_tokens else 1.0
-        if epochs <= FEW_EPOCHS:
-            return None
-        if self.non_embedding_parameters > OVERFITTING_LIMIT:
-            return f"{epochs:.3g} epochs: what overfitting costs a model of this size isn't in the references"
-        low, high = REPEATED_RATIOS
-        ratio = self.non_embedding_parameters / self.dataset_tokens
-        if epochs > REPEATED_EPOCHS:
-            return f"{epochs:,.0f} epochs, where the runs of many epochs have {REPEATED_EPOCHS:.0f} at most"
-        if not 0.9 * low <= ratio <= 1.1 * high:
-            return f"{ratio:.2g} parameters a token of the text, where the runs of many epochs have {low:g} to {high:g}"
-        return None
-
-
-@dataclass(frozen=True)
-class Point:
-    """A reference run's loss at a step; `assumed` where its source leaves a part of the set-up open."""
-
-    run: str
-    situation: Situation
-    step: float
-    loss: float
-    assumed: bool = False
 
 
 @dataclass(frozen=True)
@@ -154,9 +93,10 @@ class _Points:
 
 
 class Model:
-    """The Gaussian process over reference points."""
+    """The Gaussian process over reference points, of a law of overfitting."""
 
-    def __init__(self, points: Sequence[Point]) -> None:
+    def __init__(self, points: Sequence[Point], law: Overfitting = OVERFITTING) -> None:
+        self._law = law
         self._guessed_texts = {point.situation.text for point in points if point.situation.unigram is None}
         self._known = _Points(
             np.array([_features(point.situation, point.step, point.loss) for point in points]),
@@ -165,18 +105,30 @@ class Model:
             [point.run for point in points],
         )
         assumed = np.array([ASSUMED_SD * point.assumed for point in points])
-        noise = self._known.by_size(*NOISE_SD) ** 2 + assumed**2
-        self._inverse = np.linalg.inv(_kernel(self._known, self._known) + np.diag(noise))
-        losses = np.array([point.loss - point.situation.overfitting(point.step) for point in points])
-        self._weights = self._inverse @ (losses - self._known.features[:, :LINEAR] @ PRIOR_MEAN)
+        penalties = np.array([point.situation.overfitting(point.step, law) for point in points])
+        usual = self._known.by_size(*NOISE_SD)
+        own = np.array([point.noise or usual[at] for at, point in enumerate(points)])
+        noise = own**2 + assumed**2 + (PENALTY_SD * penalties) ** 2
+        root = np.linalg.cholesky(_kernel(self._known, self._known) + np.diag(noise))
+        self._whitening = np.linalg.inv(root)
+        self._inverse = self._whitening.T @ self._whitening
+        losses = np.array([point.loss for point in points])
+        self._above_theory = losses - self._known.features[:, :LINEAR] @ PRIOR_MEAN
+        self._weights = self._inverse @ (self._above_theory - penalties)
+
+    def misfits(self, penalties: np.ndarray) -> np.ndarray:
+        """The points' losses as independent standard deviations from what is expected, with these penalties, nats."""
+        return self._whitening @ (self._above_theory - penalties)
 
     def expect(self, situation: Situation, step: float, of_training: bool = False) -> Expectation:
         """The loss to expect of a run in this situation after `step` optimizer steps."""
         mine = self._placed(situation, step)
-        variance = self._covariance(mine, mine, of_training) + float(mine.by_size(*NOISE_SD)[0] ** 2)
+        penalty = 0.0 if of_training else situation.overfitting(step, self._law)
+        noise = float(mine.by_size(*NOISE_SD)[0] ** 2) + (PENALTY_SD * penalty) ** 2
+        variance = self._covariance(mine, mine, of_training) + noise
         distances = np.linalg.norm((self._known.places - mine.places) / NEAR, axis=1)
         nearest = int(distances.argmin())
-        loss = self._mean(mine) + (0.0 if of_training else situation.overfitting(step))
+        loss = self._mean(mine) + penalty
         return Expectation(loss, math.sqrt(variance), bool(distances[nearest] <= FARTHEST), self._known.runs[nearest])
 
     def expect_after(
@@ -208,18 +160,20 @@ class Model:
         known = (_kernel(each, self._known)[0] for each in (left, right))
         own = float(_kernel(left, right)[0, 0]) + of_training * TRAINING_SD**2
         if left.texts[0] is None:
-            own += TEXT_SD**2 + float(left.guessed[0]) * (GUESSED_SD**2 + UNKNOWN_SD**2)
+            own += UNKNOWN_SD**2 + float(left.guessed[0]) * GUESSED_SD**2
         return own - float(next(known) @ self._inverse @ next(known))
 
 
 def _features(situation: Situation, step: float, loss: float) -> np.ndarray:
     """LINEAR that count linearly, and ln N and ln D, the place. `loss` sets the critical batch."""
     lr_sum, lr_annealed, _ = (float(term[0]) for term in situation.law.terms(np.array([step])))
+    parameters = situation.non_embedding_parameters
+    large = largeness(parameters)
     tokens = lr_sum * situation.tokens_per_step * (MUON_TOKENS if situation.muon else 1.0)
     if situation.dataset_tokens:
-        tokens = effective_tokens(situation.dataset_tokens, tokens)
+        half_life = SMALL_HALF_LIFE ** (1 - large) * REPEAT_HALF_LIFE**large
+        tokens = effective_tokens(situation.dataset_tokens, tokens, half_life)
     tokens = efficient_tokens(tokens, situation.tokens_per_step, critical_batch_tokens(loss))
-    parameters = situation.non_embedding_parameters
     few_parameters, few_tokens = CHINCHILLA.terms(parameters, tokens)
     rate = float(np.clip(math.log(situation.peak_rate / usual_learning_rate(parameters)), -2, 1))
     vocabulary = situation.vocab_size
@@ -229,16 +183,22 @@ def _features(situation: Situation, step: float, loss: float) -> np.ndarray:
     context = math.log(situation.block_size / 1024)
     muon = float(situation.muon)
     linear = [1.0, few_parameters, few_tokens, lr_annealed, difficulty, rate, context, muon, length]
-    linear += [muon * largeness(parameters), situation.dropout]
+    linear += [muon * large, 10 * situation.dropout**2 / (1 + situation.parameters_per_token)]
     return np.array([*linear, math.log(parameters), math.log(tokens)])
 
 
 def _kernel(left: _Points, right: _Points) -> np.ndarray:
     """Covariance of the losses of two sets of points: shared coefficients, text, run, place."""
     linear = (left.features[:, :LINEAR] * PRIOR_SD**2) @ right.features[:, :LINEAR].T
-    text = np.array([[a is not None and a == b for b in right.texts] for a in left.texts])
-    run = np.array([[a == b for b in right.runs] for a in left.runs])
+    text, run = _same(left.texts, right.texts), _same(left.runs, right.runs)
     squared = (((left.places[:, None] - right.places[None]) / PLACE_LENGTHS) ** 2).sum(axis=2)
     text_variance = TEXT_SD**2 + np.outer(left.guessed, right.guessed) * GUESSED_SD**2
     run_variance = np.outer(left.by_size(*RUN_SD), right.by_size(*RUN_SD))
     return linear + text_variance * text + run_variance * run + PLACE_SD**2 * np.exp(-squared / 2)
+
+
+def _same(left: Sequence[str | None], right: Sequence[str | None]) -> np.ndarray:
+    """(left, right): whether two names are one; what has none is like nothing."""
+    numbers = {name: number for number, name in enumerate(dict.fromkeys([*left, *right]))}
+    mine, theirs = (np.array([numbers[name] for name in names]) for names in (left, right))
+    return (mine[:, None] == theirs[None]) & (mine[:, None] != numbers.get(None, -1))

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from clm.data.store.token_store import TokenStore
 
 REPEAT_HALF_LIFE = 15.39  # R_D* of Muennighoff et al. 2023: repetitions after which new ones are worth 1/e
+SMALL_HALF_LIFE = 6.0  # the same of models below 1M parameters: of 4 to 15, what their runs of many epochs fit best
 TOKENS_PER_PARAMETER = 20.0  # the compute-optimal ratio, Hoffmann et al. 2022 (arXiv 2203.15556), table 3
 
 
@@ -40,67 +41,68 @@ class LossLaw:
 CHINCHILLA = LossLaw(1.69, 406.4, 0.34, 410.7, 0.28)  # Hoffmann et al. 2022 (arXiv 2203.15556), approach 3
 
 
-def effective_tokens(unique: float, seen: float) -> float:
+def effective_tokens(unique: float, seen: float, half_life: float = REPEAT_HALF_LIFE) -> float:
     """What `seen` tokens of a text of `unique` ones are worth in different tokens.
 
-    D' = U + U R* (1 - exp(-R / R*)) with R repetitions after the first pass: Muennighoff et al. 2023
-    (arXiv 2305.16264), equation 5.
+    D' = U + U R* (1 - exp(-R / R*)) with R repetitions after the first pass, and R* the `half_life`: Muennighoff et al.
+    2023 (arXiv 2305.16264), equation 5.
     """
     if seen <= unique:
         return float(seen)
     repetitions = seen / unique - 1
-    return unique * (1 + REPEAT_HALF_LIFE * (1 - math.exp(-repetitions / REPEAT_HALF_LIFE)))
-
-
-SATURATION = 6.0  # parameters a token; 3 and 6 do equally well on left-out sizes, and both better than none
+    return unique * (1 + half_life * (1 - math.exp(-repetitions / half_life)))
 
 
 @dataclass(frozen=True)
 class Overfitting:
     """What repeating a text costs beside what its tokens are worth, in nats.
 
-    scale r^size_power (E - 1)^epochs_power exp(-decay L - dropout P - adamw A) + (decay_cost L + dropout_cost P) ln E
+    scale r / (1 + r / saturation) (E - 1)^epochs_power exp(-decay W - dropout P - adamw A)
+        + decay_cost W ln E / (1 + r)
 
-    r is R / (1 + R / SATURATION) of the R non-embedding parameters for each token of the text, E its epochs counted at
-    the peak rate, L the learning rate times weight decay times the steps of an epoch, P the dropout and A 1 under
-    AdamW, 0 under Muon. A model that can hold the text gains little by being larger, hence r. What holds overfitting
-    back holds learning back too, which is the second part: where text is ample, much decay and dropout cost more than
-    they save. After Lovelace et al. 2026 (arXiv 2605.01640), who add a penalty to the loss, and Kim et al. 2025 (arXiv
-    2509.14786), whose weight decay moves the best epochs; the form is ours, and chosen by left-out runs
-    (calibration/repetition.py).
+    r is the non-embedding parameters for each token of the text, E its epochs counted at the peak rate, W a hundredth
+    of the weight decay times the steps of an epoch, P the dropout and A 1 under AdamW, 0 under Muon. The first part is
+    learning by heart: a model that can hold the text gains little by being larger, hence `saturation`. The second is
+    what weight decay costs in learning, the less the more weights there are; what dropout costs is a term of the
+    expected loss (expected.py). The learning rate isn't in W: at three rates the same weight decay is best. After
+    Lovelace et al. 2026 (arXiv 2605.01640), who add a penalty to the loss, and Kim et al. 2025 (arXiv 2509.14786),
+    whose weight decay moves the best epochs; the form is ours, and chosen by left-out runs (calibration/repetition.py).
     """
 
     scale: float
-    size_power: float
+    saturation: float
     epochs_power: float
     decay: float
     dropout: float
     adamw: float
     decay_cost: float
-    dropout_cost: float
 
-    def penalty(self, parameters_per_token: float, epochs: float, decayed: float, dropout: float, muon: bool) -> float:
-        """In nats; `decayed` is L. Nothing within the first epoch."""
-        if epochs <= 1:
-            return 0.0
-        lessened = self.decay * decayed + self.dropout * dropout + self.adamw * (not muon)
-        size = parameters_per_token / (1 + parameters_per_token / SATURATION)
-        growth = size**self.size_power * (epochs - 1) ** self.epochs_power
-        held_back = (self.decay_cost * decayed + self.dropout_cost * dropout) * math.log(epochs)
-        return self.scale * growth * math.exp(-lessened) + held_back
+    def penalty(
+        self,
+        parameters_per_token: float | np.ndarray,
+        epochs: float | np.ndarray,
+        decayed: float | np.ndarray,
+        dropout: float | np.ndarray,
+        muon: bool | np.ndarray,
+    ) -> float | np.ndarray:
+        """In nats; `decayed` is W. Nothing within the first epoch."""
+        repeated = np.maximum(epochs, 1.0)
+        lessened = self.decay * decayed + self.dropout * dropout + self.adamw * (1 - muon)
+        size = parameters_per_token / (1 + parameters_per_token / self.saturation)
+        by_heart = self.scale * size * (repeated - 1) ** self.epochs_power * np.exp(-lessened)
+        return by_heart + self.decay_cost * decayed * np.log(repeated) / (1 + parameters_per_token)
 
 
 # Fitted by `python -m calibration.repetition` to models of 12,288 to 786,432 non-embedding parameters; larger ones pay
 # nothing. Beyond these epochs and parameters for each token of the text it is an extrapolation.
 OVERFITTING = Overfitting(
-    scale=0.041,
-    size_power=0.716,
-    epochs_power=1.138,
-    decay=2.208,
-    dropout=9.226,
-    adamw=0.976,
-    decay_cost=0.075,
-    dropout_cost=0.365,
+    scale=0.0027,
+    saturation=10.34,
+    epochs_power=1.909,
+    decay=7.27,
+    dropout=13.95,
+    adamw=2.163,
+    decay_cost=0.07,
 )
 OVERFITTING_LIMIT = 1e6
 REPEATED_EPOCHS, REPEATED_RATIOS = 64.0, (0.6, 39.0)

@@ -12,9 +12,9 @@ from clm.data.prepare import DEFAULT_VOCAB_SIZE
 from clm.data.steps import EpochSteps, count_samples, count_steps, tokens_trained, total_steps
 from clm.errors import UserError
 from clm.explain import training_text
-from clm.explain.expected import Situation
 from clm.explain.forecast import Facts, Law
 from clm.explain.scaling import typical_unigram_entropy
+from clm.explain.situation import Situation
 from clm.explain.training_text import Text
 from clm.model.size import parameters_of
 from clm.numbers import count

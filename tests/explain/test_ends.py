@@ -4,7 +4,7 @@ import pytest
 
 from clm.config.command_line import parse
 from clm.explain import references
-from clm.explain.expected import Model, Point
+from clm.explain.expected import Model
 from clm.explain.explain import end_of, explain_recipe, forecast_as_json, standing
 from clm.explain.floor import floor_of, guessed_bytes_per_token, least_loss_of
 from clm.explain.forecast import forecast
@@ -12,6 +12,7 @@ from clm.explain.outlook import Outlook
 from clm.explain.perplexity import perplexity, shown_perplexity
 from clm.explain.sections import perplexity_line, what_if_line
 from clm.explain.setup import of_recipe
+from clm.explain.situation import Point
 from clm.runs.curve import Curve
 from tests.explain.test_forecast import COSINE, FACTS, law_of, made_up
 from tests.explain.test_repetition import EPOCH, situation

@@ -7,9 +7,9 @@ import pytest
 
 from calibration import expected
 from clm.explain import references
-from clm.explain.expected import Situation
 from clm.explain.forecast import Law
 from clm.explain.outlook import half_interval_of_loss
+from clm.explain.situation import Situation
 from clm.files import read_json
 from clm.training.schedule import learning_rates
 

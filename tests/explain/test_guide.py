@@ -5,17 +5,17 @@ import re
 
 import pytest
 
-from calibration import repetition_regime
 from clm.config.recipe import load
 from clm.explain import explain, forecast, references
-from clm.explain.advice.regularisation import KIM_DECAY
+from clm.explain.advice.regularisation import ALIKE, KIM_DECAY
 from clm.explain.faults.evidence import PLATEAU_TOKENS
 from clm.explain.outlook import pairs
 from clm.explain.scaling import (
     OVERFITTING,
+    REPEAT_HALF_LIFE,
     REPEATED_EPOCHS,
     REPEATED_RATIOS,
-    SATURATION,
+    SMALL_HALF_LIFE,
     effective_tokens,
     usual_learning_rate,
 )
@@ -25,7 +25,8 @@ from tests.tiny import ROOT
 
 # Not worked out but quoted: the question, rates and dropouts of recipes, results of others, years and arXiv numbers.
 QUOTED = {"3.9", "3.0", "2.8", "3.09", "2.9", "0.1", "3e-4", "1.5"}
-QUOTED |= {"0.02", "0.7", "4.6", "0.2", "0.3", "3.2", "1.6", "0.4"}  # settings and sizes of docs/data-limited.md
+# Settings and sizes of docs/data-limited.md.
+QUOTED |= {"0.02", "0.7", "4.6", "0.2", "0.3", "3.2", "1.6", "0.4", "0.05", "0.8"}
 FROZEN_THEN = "0.038, 0.033, 0.034 and 0.047 nats"  # of forecasts that are no more
 BEFORE = "The forecast before had 0.090, 0.064, 0.035 and 0.019"
 
@@ -47,7 +48,7 @@ def table(name: str, rows: list[dict]) -> list[str]:
 REPETITION = [
     (which, key, words, left_out)
     for which, words in (("one text", "one little text"), ("regime", "data-limited.md's"))
-    for key, left_out in (("size", "a size"), ("weights a token", "weights a token"))
+    for key, left_out in (("a run", "it"), ("a size", "its size"), ("its text", "its set"))
 ]
 
 
@@ -122,27 +123,29 @@ def phrases() -> list[str]:
     law, runs = OVERFITTING, references.entries("repeated_runs.json")
     decays = sorted({run["recipe"]["weight_decay"] for run in runs})
     dropouts = {run["recipe"]["resid_pdrop"] for run in runs}
-    kept = {entry["name"] for entry in repetition_regime.entries()}
-    fitted = read_json(repetition_regime.RESULTS)["runs"][: repetition_regime.FITTED]
-    seeds = sum(f"{run['size']}: {run['row']}" in kept for run in fitted)
+    regime = references.entries("regime_runs.json")
+    sizes = [repeated[f"{which}, a size left out"] for which in ("regime", "one text")]
+    above = [pick["above the best"] for pick in repeated["picks"].values()]
     stays = [tokens_at_the_plateau(entry) for entry in references.entries("small_runs.json")]
     ends = [quickstart.forecast_at(share).final for share in (0.25, 0.5, 0.75)]
     *first, last = (f"{final:.2f} ({low:.2f} to {high:.2f})" for final, low, high in ends)
     return [
         *(row for name in GROUPS for row in table(name, scored[name]["at"])),
-        f"a penalty too: {law.scale:.3f} r^{law.size_power:.2f} (E - 1)^{law.epochs_power:.2f}, with",
-        f"r = R / (1 + R / {SATURATION:.0f}) of",
+        f"`{law.scale:.4f} r / (1 + r / {law.saturation:.1f}) (E - 1)^{law.epochs_power:.2f}`, with",
+        f"{SMALL_HALF_LIFE:.0f} repetitions and not {REPEAT_HALF_LIFE}",
         f"{len(runs)} are over one little text, 44 kB of WikiText (one: 24 kB), of 1 to {REPEATED_EPOCHS:.0f} epochs",
         f"outside {REPEATED_RATIOS[0]:g} to {REPEATED_RATIOS[1]:g} parameters for each token",
-        f"e^-{law.decay:.1f} for each unit of L,",
+        f"e^-{law.decay:.1f} for each unit of W,",
         f"e^-{law.dropout:.1f} for each unit of dropout P, and by e^-{law.adamw:.1f} under AdamW",
-        f"({law.decay_cost:.3f} L + {law.dropout_cost:.3f} P) ln E is added",
+        f"`{law.decay_cost:.2f} W ln E / (1 + r)` is added",
         f"weight decay {', '.join(map(str, decays[:-1]))} and {decays[-1]}; dropout 0 and {max(dropouts)};",
         f"longest overfitted to {max(run['validation'][-1][1] for run in runs):.2f}, above the uniform baseline",
-        f"{len(repetition_regime.entries())} curves, from {seeds} runs,",
+        f"{len(regime)} curves, from {sum(entry['runs'] for entry in regime)} runs,",
+        f"within {ALIKE} nats it takes the one with the most dropout",
+        f"{min(above):.3f} to {max(above):.3f} nats above the best",
+        " and ".join(f"{100 * each['inside 80 % band']:.0f} %" for each in sizes),
         f"a weight decay of {KIM_DECAY}, and at 8 with 0.1 (Kim et al. 2025)",
         *(repetition_row(*words, repeated[f"{which}, {key} left out"]) for which, key, *words in REPETITION),
-        repetition_row("data-limited.md's, made after the fit", "all of these", repeated["new runs of the regime"]),
         *(
             one_loss_row(words, share, expected[f"{size}, from one loss at {share}%"])
             for size, words in (("small", "small"), ("published", "25M to 1.5B"))

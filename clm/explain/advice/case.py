@@ -61,12 +61,12 @@ class Case:
         now, then = _expected(model, setup, before), _expected(model, setup, law, **changes)
         return now - then if now is not None and then is not None else None
 
-    def best_epochs(self) -> int | None:
+    def best_epochs(self, **changes: Any) -> int | None:
         """Of EPOCHS, by the expected loss, with the schedule stretched over each; None where it can't be told."""
         setup, model, losses = self.setup, references.model(), {}
         for epochs in EPOCHS:
             law = setup.law(max(1, round(epochs * setup.text.tokens / setup.tokens_per_step)))
-            loss = _expected(model, setup, law) if law is not None else None
+            loss = _expected(model, setup, law, **changes) if law is not None else None
             if loss is not None:
                 losses[epochs] = loss
         return min(losses, key=losses.get) if losses else None

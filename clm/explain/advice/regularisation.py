@@ -1,15 +1,19 @@
 """Advice against overfitting, and on seeing it: epochs, weight decay, dropout, validation."""
 
 from collections.abc import Iterator
+from itertools import product
 
 from clm.explain.advice.case import EPOCHS, Advice, Case, of_pairs
-from clm.explain.expected import FEW_EPOCHS
+from clm.explain.forecast import Law
 from clm.explain.outlook import pairs
 from clm.explain.scaling import OVERFITTING_LIMIT
+from clm.explain.situation import FEW_EPOCHS
 
 DROPOUT = 0.1  # that is advised where the text is seen many times
-DECAYS, DROPOUTS = (0.1, 0.4, 0.8, 1.6), (0.0, 0.1, 0.2)  # which the runs of many epochs had
+# Which the runs of many epochs had, one beside the other.
+DECAYS, DROPOUTS = (0.1, 0.2, 0.4, 0.8, 1.6), (0.0, 0.05, 0.1, 0.2)
 TELLS = 0.02  # nats: runs of many epochs that differ in nothing but their seed are as far apart
+ALIKE = 0.01  # nats: of pairs that are expected to be so near the best one, that with the most dropout is the safest
 KIM_DECAY = 0.8  # Kim et al. 2025: 150M parameters, 209M tokens, 16 epochs
 EVIDENCE = "so small runs of up to 64 epochs over little text let expect (calibration/repetition.py)"
 
@@ -26,15 +30,25 @@ def epochs(case: Case) -> Iterator[Advice]:
         why = f"of {EPOCHS[0]} to {EPOCHS[-1]} epochs of this text, {best} are expected to be best; {EVIDENCE}"
         title = f"train for {best} epochs and not {epochs:.3g} ({steps:,} steps)"
         yield Advice(title, case.gain(setup.law(steps)), best / epochs, "less time", why)
-    decay = setup.recipe.training.get("weight_decay") or 0.0
-    held = "weight decay and dropout stand in for each other, so the two gains don't add up"
-    for name, now, values in (("weight_decay", decay, DECAYS), ("dropout", setup.dropout, DROPOUTS)):
-        gains = {value: case.gain(law, **{name: value}) or 0.0 for value in values}
-        best = max(gains, key=gains.get)
-        if gains[best] >= TELLS:
-            purpose = "against overfitting" if best > now else "so much costs more than it saves with this much text"
-            title = f"{name.replace('_', ' ')} of {best}"
-            yield Advice(title, gains[best], 1.0, "no time", f"{purpose}; {EVIDENCE}; {held}")
+    now = {"weight_decay": setup.recipe.training.get("weight_decay") or 0.0, "dropout": setup.dropout}
+    changes, gain = _best_pair(case, law, now)
+    if changes and gain >= TELLS:
+        title = " and ".join(f"{name.replace('_', ' ')} of {value:g}" for name, value in changes.items())
+        more = all(value > now[name] for name, value in changes.items())
+        purpose = (
+            "against overfitting" if more else "what holds overfitting back costs more than it saves where it is much"
+        )
+        then = f"with it {case.best_epochs(**changes)} epochs are expected to be best of {EPOCHS[0]} to {EPOCHS[-1]}"
+        yield Advice(title, gain, 1.0, "no time", f"{purpose}; {then}; {EVIDENCE}; the two stand in for each other")
+
+
+def _best_pair(case: Case, law: Law, now: dict[str, float]) -> tuple[dict[str, float], float]:
+    """What to change of weight decay and dropout, and the gain in nats; nothing where no change is expected to gain."""
+    pairs = product(sorted({now["weight_decay"], *DECAYS}), sorted({now["dropout"], *DROPOUTS}))
+    gains = {pair: case.gain(law, weight_decay=pair[0], dropout=pair[1]) or 0.0 for pair in pairs}
+    alike = [pair for pair, gain in gains.items() if gain >= max(gains.values()) - ALIKE]
+    best = max(alike, key=lambda pair: (pair[1], gains[pair]))
+    return {name: value for (name, old), value in zip(now.items(), best, strict=True) if value != old}, gains[best]
 
 
 def regularisation(case: Case) -> Iterator[Advice]:

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from clm.config.fields import MUON
-from clm.explain.expected import Model, Point, Situation
+from clm.explain.expected import Model
 from clm.explain.forecast import Facts, Law
+from clm.explain.situation import Point, Situation
 from clm.files import read_json
 from clm.training.schedule import learning_rates
 
@@ -19,6 +20,9 @@ FEWEST_SEEN = 0.15  # of a small run's steps: before, its loss says more of its 
 FIRST_STEP = 300  # of a large run, for the same reason
 WEIGHT_DECAY = 0.1  # of the small runs, where their recipe doesn't name it
 LARGE_POINTS = 8  # of each large curve: neighbours tell nothing new
+REPEATED_FILES = ("repeated_runs.json", "regime_runs.json")  # of many epochs, over one little text and over others
+REPEATED_NOISE = 0.05  # nats, of their losses: of 0.03, 0.05 and 0.08 the likeliest
+REPEATED_POINTS, REPEATED_SEEN = 4, 0.1  # of each of their curves, after the first epoch and this share of the steps
 
 
 @cache
@@ -30,11 +34,34 @@ def entries(name: str) -> list[dict[str, Any]]:
 @cache
 def model() -> Model:
     """The expected loss, calibrated on all of them."""
-    return Model(points())
+    return Model([*points(), *repeated_points()])
+
+
+def repeated_points() -> list[Point]:
+    """Some losses of every run of many epochs.
+
+    Runs of one size over one text go under one name: seed and code are the same, so their level is one.
+    """
+    return [point for name in REPEATED_FILES for entry in entries(name) for point in repeated(entry)]
+
+
+def repeated(entry: dict[str, Any]) -> list[Point]:
+    """Those of one run."""
+    situation, total = small_situation(entry), entry["recipe"]["max_steps"]
+    least = max(REPEATED_SEEN * total, situation.dataset_tokens / situation.tokens_per_step)
+    seen = [pair for pair in entry["validation"] if pair[0] >= least]
+    kept = sorted({round(at) for at in np.linspace(0, len(seen) - 1, REPEATED_POINTS)}) if seen else []
+    return [Point(repeated_group(entry), situation, *seen[at], noise=REPEATED_NOISE) for at in kept]
+
+
+def repeated_group(entry: dict[str, Any]) -> str:
+    """The name of a run's size and text."""
+    recipe = entry["recipe"]
+    return f"many epochs, {entry.get('size', 'one text')} {recipe['n_layer']}x{recipe['n_embd']}"
 
 
 def points() -> list[Point]:
-    """Some losses of every run."""
+    """Some losses of every run of few epochs."""
     rows = [point for entry in entries("small_runs.json") for point in _small(entry)]
     rows += [point for entry in entries("large_runs.json") for point in _large(entry)]
     return rows + [point for entry in entries("published.json") for point in _published(entry)]
