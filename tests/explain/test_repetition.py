@@ -142,7 +142,7 @@ def test_the_fit_finds_the_law_that_made_the_losses():
 @pytest.mark.parametrize("which", ["one text", "regime"])
 def test_runs_left_out_are_told_from_each_other_better_with_it(which, left_out):
     scored = read_json(repetition.RESULTS)[f"{which}, {left_out} left out"]
-    assert scored["with penalty, of changes"] < 0.5 * scored["without, of changes"]
+    assert scored["with penalty, of changes"] < 0.6 * scored["without, of changes"]
     assert scored["with penalty, pairs in order"] > 0.8 > 0.7 > scored["without, pairs in order"]
 
 

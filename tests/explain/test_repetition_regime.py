@@ -71,7 +71,7 @@ def pair(advice: dict[str, float | None], now: tuple[float, float]) -> tuple[flo
 
 
 # The best pairs that were measured: dropout 0.05 with a decay of 0.4, and of 0.2 at twice the width; at 4.6 weights for
-# each token dropout 0.2 with 1.6, and with 0.8 at twice the width.
+# each token dropout 0.2 with 1.6. At twice the width 1.6 with 0.1 is 0.071 below 0.8 with 0.2 (one seed each).
 @pytest.mark.parametrize(
     ("name", "decays", "dropouts"),
     [
@@ -81,7 +81,7 @@ def pair(advice: dict[str, float | None], now: tuple[float, float]) -> tuple[flo
         ("wide: rate 0.01", (0.1, 0.2), (0.05, 0.1)),
         ("half: rate 0.01", (0.4, 0.8), (0.05, 0.1)),
         ("small: rate 0.01", (1.6,), (0.1, 0.2)),
-        ("large: rate 0.005", (0.8,), (0.1, 0.2)),
+        ("large: rate 0.005", (1.6,), (0.1,)),
     ],
 )
 def test_the_pair_that_is_advised_is_near_the_best_one_that_was_measured(tmp_path, name, decays, dropouts):
