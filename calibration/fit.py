@@ -12,7 +12,7 @@ from clm.explain import references
 from clm.explain.forecast import NORMAL_QUANTILE, PLATEAU, Facts, Law, forecast
 from clm.explain.forecast.facts import INPUTS, TEXTS, inputs, largeness, ranges
 from clm.explain.forecast.posterior import ALPHAS, Observations
-from clm.explain.forecast.prior import CONSTANTS, TEXT_SPREAD, Knowledge, Prior
+from clm.explain.forecast.prior import CONSTANTS, OTHER_TEXT, TEXT_SPREAD, Knowledge, Prior
 from clm.files import read_json
 from clm.runs.curve import Curve
 
@@ -29,19 +29,20 @@ WITHOUT_EVIDENCE[0, 1] = WITHOUT_EVIDENCE[1, 0] = -0.5  # who flattens sooner fa
 UNCORRELATED = 0.1  # the share by which correlations are drawn to none
 START = {"alpha": 0.45, "slope": math.log(0.25), "decay": math.log(0.2), "repeat": 0.1}
 START_SPREAD = {"alpha": 0.2, "slope": 0.5, "decay": 0.4, "repeat": 0.06}
-FLOORS = {"small": 0.01, "large": 0.007}  # nats: what no forecast is surer than
 
 
 @dataclass(frozen=True)
 class Reference:
     """A run whose curve is known to its end. `group` is the set of runs that it is scored with; runs of one `origin`
-    share a part of their curves or all but one setting, and are left out together.
+    share a part of their curves or all but one setting, and are left out together. Those of one `measure` are small
+    runs whose validation text is the same, or large ones of one source.
     """
 
     name: str
     group: str
     origin: str
     source: str
+    measure: str
     curve: Curve
     law: Law
     unigram: float | None
@@ -92,13 +93,15 @@ def origin(name: str) -> str:
 def _small(entry: dict) -> Reference:
     facts, law = references.small_facts(entry), references.small_law(entry)
     curve = Curve.from_points(entry["train"], entry["validation"])
-    return Reference(entry["name"], "small", origin(entry["name"]), "small", curve, law, entry["unigram_loss"], facts)
+    name, measure = entry["name"], f"{entry['text']} held out by seed {entry['recipe']['seed']}"
+    return Reference(name, "small", origin(name), "small", measure, curve, law, entry["unigram_loss"], facts)
 
 
 def _large(entry: dict) -> Reference:
     facts, law = references.large_facts(entry), references.large_law(entry)
     curve = Curve.from_points(entry["train"], entry["validation"])
-    return Reference(entry["name"], entry["group"], origin(entry["name"]), entry["family"], curve, law, None, facts)
+    name, source = entry["name"], entry["family"]
+    return Reference(name, entry["group"], origin(name), source, source, curve, law, None, facts)
 
 
 def fit(runs: Sequence[Reference], start: Knowledge | None = None, rounds: int = ROUNDS) -> Knowledge:
@@ -122,7 +125,8 @@ def _ignorant() -> Knowledge:
     covariances = {name: np.zeros((count, count)) for name in START}
     starts = (list(START_SPREAD.values()), WITHOUT_EVIDENCE, (1.0, 0.0))
     spreads, correlations, widths = ({"small": each, "large": each} for each in starts)
-    return Knowledge(coefficients, covariances, spreads, correlations, {}, widths)
+    ahead = dict.fromkeys((*TEXTS, OTHER_TEXT, "large"), 0.0)
+    return Knowledge(coefficients, covariances, spreads, correlations, {}, widths, ahead)
 
 
 def _constants(observations: Observations, prior: Prior) -> tuple[np.ndarray, np.ndarray]:
@@ -204,15 +208,3 @@ def sparsely_logged(run: Reference) -> Reference:
     trained = [(curve.train_steps[parts == i][-1], curve.train_losses[parts == i].mean()) for i in np.unique(parts)]
     steps, losses = np.array(trained).T
     return replace(run, curve=Curve(steps, losses, curve.steps[evaluated], curve.losses[evaluated]))
-
-
-def width(outcomes: np.ndarray, floor: float) -> float:
-    """By how much to multiply the standard deviations so that the intervals hold 80 % of these outcomes; at least 1.
-
-    Where fewer would do, the runs are few and alike: what the fit itself leaves open isn't taken away.
-    """
-    errors, sds = outcomes.reshape(-1, 2).T
-    said = ~np.isnan(errors)
-    needed = np.sqrt(np.maximum((errors[said] / NORMAL_QUANTILE) ** 2 - floor**2, 0)) / sds[said]
-    rank = min(1.0, 0.8 * (len(outcomes) + 1) / len(outcomes))  # as in split conformal prediction, by run
-    return max(1.0, float(np.quantile(needed, rank)))

@@ -1,4 +1,4 @@
-"""Scores the forecasts of clm/explain on the runs whose curves are in the repository, in two minutes of one core.
+"""Scores the forecasts of clm/explain on the runs whose curves are in the repository, in a minute of one core.
 
     python -m calibration.forecast           prints the table and writes calibration/results/forecast.json
     python -m calibration.forecast --fit     also fits the constants that are shipped, to all runs that aren't held out
@@ -10,15 +10,14 @@ fit are forecast with the shipped constants, and reported apart.
 """
 
 import argparse
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from calibration.fit import (
-    FLOORS,
     SHARES,
     Reference,
     by_training_alone,
@@ -28,102 +27,19 @@ from calibration.fit import (
     runs_at_hand,
     runs_held_out,
     sparsely_logged,
-    width,
 )
 from calibration.runs import CURVES
+from calibration.scores import NAIVE, naive_errors, score
 from calibration.table import HELD_OUT_FIRST, HELD_OUT_SECOND
+from calibration.widths import Evidence, Misses, widened
 from clm.explain.forecast import NORMAL_QUANTILE, Knowledge
-from clm.explain.forecast.posterior import SKIPPED_SHARE
+from clm.explain.forecast.facts import TEXTS
+from clm.explain.forecast.prior import OTHER_TEXT
 from clm.files import read_json, write_json
 
 RESULTS = Path(__file__).parent / "results" / "forecast.json"
 SHIPPED = CURVES.parent / "forecast_constants.json"
 GROUPS = ("small", "25M to 400M", "124M to 1.5B")
-NAIVE = ("last_value", "power_law", "usual_fall")
-
-
-def last_value(run: Reference, share: float) -> float:
-    """The naive forecast: it stays as it is."""
-    return float(run.until(share).losses[-1])
-
-
-def power_law(run: Reference, share: float) -> float:
-    """Another: L0 + A t^-alpha in steps, least squares over the validation losses, whatever the schedule."""
-    curve, total = run.until(share), run.law.total_steps
-    keep = curve.steps >= SKIPPED_SHARE * total
-    best = (np.inf, np.nan)
-    for alpha in np.arange(0.05, 1.5, 0.05):
-        terms = np.stack((np.ones(keep.sum()), curve.steps[keep] ** -alpha), axis=1)
-        fitted, *_ = np.linalg.lstsq(terms, curve.losses[keep], rcond=None)
-        misfit = float(((terms @ fitted - curve.losses[keep]) ** 2).sum())
-        best = min(best, (misfit, float(fitted[0] + fitted[1] * total**-alpha)))
-    return best[1]
-
-
-def usual_fall(run: Reference, share: float, runs: Sequence[Reference]) -> float:
-    """A third: the last value less the median fall from there that the other runs of this group showed."""
-    falls = [
-        last_value(each, share) - each.final for each in runs if each.group == run.group and each.origin != run.origin
-    ]
-    return last_value(run, share) - float(np.median(falls))
-
-
-def naive_errors(run: Reference, runs: Sequence[Reference]) -> np.ndarray:
-    """(shares, NAIVE)"""
-    guesses = [(last_value(run, share), power_law(run, share), usual_fall(run, share, runs)) for share in SHARES]
-    return np.array(guesses) - run.final
-
-
-def wilson(hits: int, count: int, quantile: float = 1.645) -> tuple[float, float]:
-    """The 90 % interval of a share of `count` draws: Wilson 1927."""
-    if not count:
-        return 0.0, 1.0
-    share, spread = hits / count, quantile**2 / count
-    middle = (share + spread / 2) / (1 + spread)
-    half = math.sqrt(spread * share * (1 - share) + spread**2 / 4) / (1 + spread)
-    return middle - half, middle + half
-
-
-def score(outcomes: np.ndarray, naive: np.ndarray | None) -> list[dict]:
-    """At each share: errors, and how many ends the intervals hold.
-
-    Args:
-        outcomes: (runs, shares, 2) errors and standard deviations.
-        naive: (runs, shares, NAIVE) errors; None where they aren't asked for.
-    """
-    rows = []
-    for i, share in enumerate(SHARES):
-        said = ~np.isnan(outcomes[:, i, 0])
-        errors, halves = outcomes[said, i, 0], NORMAL_QUANTILE * outcomes[said, i, 1]
-        hits, count = int((np.abs(errors) <= halves).sum()), int(said.sum())
-        low, high = wilson(hits, count)
-        rows.append({
-            "share_of_steps": share,
-            "runs": count,
-            "cannot_say": int((~said).sum()),
-            "median_error": float(np.median(np.abs(errors))),
-            "mean_error": float(np.abs(errors).mean()),
-            "bias": float(errors.mean()),
-            "too_low": int((errors < 0).sum()),
-            "median_half_interval": float(np.median(halves)),
-            "coverage": hits / count,
-            "coverage_low": low,
-            "coverage_high": high,
-        })  # fmt: skip
-        if naive is not None:
-            medians = np.median(np.abs(naive[:, i]), axis=0)
-            rows[-1] |= {f"{name}_median_error": float(median) for name, median in zip(NAIVE, medians, strict=True)}
-    return rows
-
-
-def widened(outcomes: np.ndarray, runs: Sequence[Reference]) -> np.ndarray:
-    """Outcomes with standard deviations scaled, for each run by what the others of its size need."""
-    made = outcomes.copy()
-    for i, run in enumerate(runs):
-        others = [j for j, other in enumerate(runs) if other.large == run.large and other.origin != run.origin]
-        floor = FLOORS["large" if run.large else "small"]
-        made[i, :, 1] = np.sqrt((width(outcomes[others], floor) * outcomes[i, :, 1]) ** 2 + floor**2)
-    return made
 
 
 def errors_of(runs: Sequence[Reference], outcomes: np.ndarray) -> dict[str, list[float]]:
@@ -160,11 +76,58 @@ def outcomes_of(runs: Sequence[Reference], fits: Sequence[Knowledge]) -> np.ndar
     return np.array([outcome(run, known) for run, known in zip(runs, fits, strict=True)])
 
 
-def shipped(known: Knowledge, small: np.ndarray, large: np.ndarray) -> Knowledge:
-    """With the widths that these outcomes need: of small runs left out, and of large ones without their source."""
-    floors = (FLOORS["small"], FLOORS["large"])
-    widths = ((width(each, floor), floor) for each, floor in zip((small, large), floors, strict=True))
-    return replace(known, widths=dict(zip(("small", "large"), widths, strict=True)))
+def without_text(run: Reference) -> Reference:
+    """The run as if its text weren't known."""
+    return replace(run, facts=replace(run.facts, text=None))
+
+
+def by_origin(run: Reference) -> str:
+    """What is left out together when a run is."""
+    return run.origin
+
+
+def by_measure(run: Reference) -> str:
+    """What is left out together when a validation text is."""
+    return run.measure
+
+
+def by_source(run: Reference) -> str:
+    """What is left out together when a source is."""
+    return run.source
+
+
+class Fits:
+    """What is fitted to all runs, and without each: constants, then widths.
+
+    A run that is to be forecast shares its validation text with no reference, so the widths of small runs are those
+    that they need where all of the same validation text are left out.
+    """
+
+    def __init__(self, runs: Sequence[Reference]) -> None:
+        """Fit without each run, each validation text, each text and each source."""
+        self.small, self.large = [run for run in runs if not run.large], [run for run in runs if run.large]
+        text_of = {run.name: run.facts.known_text for run in self.small}
+        self.strange = [without_text(run) for run in self.small]
+        by_text = partial(_text_of, text_of)
+        known = fit(runs)
+        small, large = (fits_without(mine, runs, by_origin, known) for mine in (self.small, self.large))
+        no_text, no_source = fits_without(self.small, runs, by_text), fits_without(self.large, runs, by_source)
+        no_measure = fits_without(self.small, runs, by_measure, known)
+        evidence = Evidence(
+            Misses.of(self.small, no_measure, list(text_of.values())),
+            Misses.of(self.strange, no_text, [OTHER_TEXT] * len(self.small)),
+            Misses.of(self.large, no_source, ["large"] * len(self.large)),
+        )
+        self.shipped = evidence.widen(known)
+        self.without_run = widened(self.small, small, evidence, by_origin)
+        self.large_without_run = widened(self.large, large, evidence, by_origin)
+        self.without_measure = widened(self.small, no_measure, evidence, by_measure)
+        self.without_text = widened(self.strange, no_text, evidence, by_text)
+        self.without_source = widened(self.large, no_source, evidence, by_source)
+
+
+def _text_of(texts: dict[str, str], run: Reference) -> str:
+    return texts.get(run.name, run.source)
 
 
 def main() -> None:
@@ -172,54 +135,51 @@ def main() -> None:
     parser.add_argument("--fit", action="store_true", help="write the constants that are shipped")
     refit = parser.parse_args().fit
     runs = runs_at_hand()
-    large = [run for run in runs if run.large]
-    known = fit(runs)
-    fits = fits_without(runs, runs, lambda run: run.origin, known)
-    by_run = outcomes_of(runs, fits)
-    by_source = outcomes_of(large, fits_without(large, runs, lambda run: run.source))
+    fits = Fits(runs)
     if refit:
-        of_small = by_run[[not run.large for run in runs]]
-        write_json(SHIPPED, shipped(known, of_small, by_source).kept())
+        write_json(SHIPPED, fits.shipped.kept())
     result: dict[str, dict] = {}
 
-    def report(name: str, mine: Sequence[Reference], outcomes: np.ndarray, each: bool = True) -> None:
+    def report(
+        name: str,
+        mine: Sequence[Reference],
+        known: Sequence[Knowledge],
+        each: bool = True,
+        chosen: Callable[[Reference], bool] = lambda run: True,
+    ) -> None:
+        picked = [(run, fitted) for run, fitted in zip(mine, known, strict=True) if chosen(run)]
+        if not picked:
+            return
+        mine, outcomes = [run for run, _ in picked], outcomes_of(*zip(*picked, strict=True))
         naive = np.array([naive_errors(run, runs) for run in mine]) if len(mine[0].curve.losses) else None
         rows = score(outcomes, naive)
         result[name] = {"at": rows, "errors": errors_of(mine, outcomes)}
         show(name, mine, outcomes, rows, each)
 
-    def report_where(name: str, chosen: Callable[[Reference], bool], each: bool = True) -> None:
-        picked = [i for i, run in enumerate(runs) if chosen(run)]
-        report(name, [runs[i] for i in picked], scaled[picked], each)
-
-    scaled = widened(by_run, runs)
-    for group in GROUPS:
-        report_where(group, lambda run, group=group: run.group == group)
+    small, large = (fits.small, fits.without_run), (fits.large, fits.large_without_run)
+    alone, sparse = ([make(run) for run in fits.small] for make in (by_training_alone, sparsely_logged))
+    report("small", *small)
     for family in ("adamw", "muon"):
-        wanted = ("small", family)
-        report_where(f"small, by {family}", lambda run, wanted=wanted: (run.group, run.facts.family) == wanted, False)
-    scaled_large = widened(by_source, large)
+        report(f"small, by {family}", *small, False, lambda run, family=family: run.facts.family == family)
+    for text in TEXTS:
+        report(f"small, on {text}", *small, False, lambda run, text=text: run.facts.known_text == text)
+    report("small, validation text left out", fits.small, fits.without_measure, False)
+    report("small, text left out", fits.strange, fits.without_text, False)
+    report("small, training losses alone", alone, fits.without_run, False)
+    report("small, logged as the quickstart", sparse, fits.without_run, False)
     for group in GROUPS[1:]:
-        picked = [i for i, run in enumerate(large) if run.group == group]
-        report(f"{group}, source left out", [large[i] for i in picked], scaled_large[picked])
-    strange = [replace(run, facts=replace(run.facts, text=None)) for run in runs if not run.large]
-    by_text = fits_without([run for run in runs if not run.large], runs, lambda run: run.facts.text or run.origin)
-    report("small, text left out", strange, widened(outcomes_of(strange, by_text), strange), each=False)
-    trained = [i for i, run in enumerate(runs) if len(run.curve.train_losses)]
-    alone = [by_training_alone(runs[i]) for i in trained]
-    outcomes = widened(outcomes_of(alone, [fits[i] for i in trained]), alone)
-    for group in (GROUPS[0], GROUPS[2]):
-        picked = [i for i, run in enumerate(alone) if run.group == group]
-        report(f"{group}, training losses alone", [alone[i] for i in picked], outcomes[picked], each=False)
-    small = [i for i, run in enumerate(runs) if not run.large]
-    sparse = [sparsely_logged(runs[i]) for i in small]
-    outcomes = widened(outcomes_of(sparse, [fits[i] for i in small]), sparse)
-    report("small, logged as the quickstart", sparse, outcomes, each=False)
-    ships = Knowledge.of(read_json(SHIPPED))
-    for name, chosen in (("held out", HELD_OUT_FIRST), ("held out, made after the freeze", HELD_OUT_SECOND)):
-        if held_out := [run for run in runs_held_out() if run.name in chosen]:
-            report(name, held_out, outcomes_of(held_out, [ships] * len(held_out)))
+        report(group, *large, True, lambda run, group=group: run.group == group)
+        report(f"{group}, source left out", fits.large, fits.without_source, True, lambda r, g=group: r.group == g)
+    trained = [by_training_alone(run) for run in fits.large]
+    report(f"{GROUPS[2]}, training losses alone", trained, fits.large_without_run, False, _trained(GROUPS[2]))
+    ships, held_out = Knowledge.of(read_json(SHIPPED)), runs_held_out()
+    for name, names in (("held out", HELD_OUT_FIRST), ("held out, made after the freeze", HELD_OUT_SECOND)):
+        report(name, held_out, [ships] * len(held_out), True, lambda run, names=names: run.name in names)
     write_json(RESULTS, result)
+
+
+def _trained(group: str) -> Callable[[Reference], bool]:
+    return lambda run: run.group == group and len(run.curve.train_losses) > 0
 
 
 if __name__ == "__main__":

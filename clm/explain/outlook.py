@@ -86,7 +86,8 @@ def facts(setup: Setup) -> Facts:
     steps, optimizer = setup.total_steps, setup.recipe.training.get("optim", "adamw")
     tokens = steps * setup.tokens_per_step
     epochs = 1.0 if setup.text.never_repeated else max(1.0, tokens / setup.text.tokens)
-    return Facts(setup.non_embedding_parameters, tokens, steps, optimizer, setup.peak_rate, epochs, setup.text_name)
+    parameters, rate = setup.non_embedding_parameters, setup.peak_rate
+    return Facts(parameters, tokens, steps, optimizer, rate, epochs, setup.text_name, setup.dropout)
 
 
 def variants(setup: Setup, loss: float, noise_scale: float | None, steps: int) -> list[tuple[str, Law, dict[str, Any]]]:

@@ -247,4 +247,5 @@ def _help(advice: Sequence[dict[str, Any]]) -> list[str]:
 
 def findings_lines(findings: Sequence[dict[str, str]], step: int) -> list[str]:
     """What is wrong by a step."""
-    return [f"{each['name']}: {each['text']}" for each in findings] or [f"Nothing that shows by step {step:,}."]
+    named = [f"{each['name'][:1].upper()}{each['name'][1:]}: {each['text']}" for each in findings]
+    return named or [f"Nothing that shows by step {step:,}."]

@@ -89,7 +89,7 @@ def test_an_optimizer_that_is_not_known_widens_the_interval_and_it_is_said(log):
         return made["final"]["high"] - made["final"]["low"], made["outside_the_evidence"]
 
     known, unknown = width("adamw"), width("shampoo")
-    assert unknown[0] > known[0] and not known[1] and "optimizer: shampoo" in unknown[1][0]
+    assert unknown[0] > known[0] and not known[1] and "its optimizer is shampoo" in unknown[1][0]
 
 
 def test_tokens_of_the_text_make_it_repeat(log, capsys):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from clm.__main__ import main
+from clm.explain.sections import findings_lines
 from tests.explain.planted import BASE, sentences, write_texts
 from tests.tiny import ROOT, run, write_recipe
 
@@ -121,3 +122,8 @@ def test_an_unfinished_run_is_forecast(workplace, capsys):
     assert made["level"] == 0.8 and made["final"]["low"] < made["final"]["loss"] < made["final"]["high"]
     assert made["curve"][0][0] == 150 and made["curve"][-1][0] == 300
     assert made["final"]["loss"] < made["curve"][0][1]
+
+
+def test_a_finding_begins_with_a_capital():
+    assert findings_lines([{"name": "stairs", "text": "it falls"}], 5) == ["Stairs: it falls"]
+    assert findings_lines([], 1000) == ["Nothing that shows by step 1,000."]

@@ -20,10 +20,21 @@ def setup() -> Setup:
     return Setup(load(ROOT / "recipes" / "quickstart.json"), 2048, 16, TEXT)
 
 
+def kept() -> dict:
+    return read_json(ROOT / "benchmarks" / "results" / "quickstart-curve.json")
+
+
+def curve() -> Curve:
+    return Curve.from_points(kept()["training"], kept()["validation"])
+
+
 def forecast_at(share: float) -> Forecast | None:
-    kept = read_json(ROOT / "benchmarks" / "results" / "quickstart-curve.json")
-    curve = Curve.from_points(kept["training"], kept["validation"])
-    return outlook.of_run(setup(), curve.until(share * kept["total_steps"]))
+    return outlook.of_run(setup(), curve().until(share * kept()["total_steps"]))
+
+
+@pytest.mark.parametrize("row", kept()["forecasts"], ids=lambda row: f"step {row['step']}")
+def test_the_picture_shows_what_is_forecast_now(row):
+    assert row["final"] == pytest.approx(outlook.of_run(setup(), curve().until(row["step"])).final, abs=1e-6)
 
 
 @pytest.mark.parametrize("share", [0.25, 0.5, 0.75])

@@ -1,16 +1,19 @@
 """The rest of a curve, forecast.
 
-    loss(t) = L0 + slope ((P(t)/P(end))^-alpha - 1) / alpha - decay S2(t) + repeat ln(passes over the text)
+    loss(t) = L0 + slope ((p^-alpha - 1) / alpha + decay (1 - S2(t)) p^growth + repeat ln(passes over the text)
 
-P is progress, the sum of a power of the learning rates so far; S2 how much of the peak rate was taken off again
-(Tissue et al. 2024, arXiv 2408.11029, whose S1 is the sum of the rates themselves; with that the decay of a cosine
-looked larger than that of a trapezoid, in models from 25M to 1.5B). Both are in units of the peak rate, see law.py; in
-small models S2 is of a power of the rate too. The last term, what repeated text costs, is ours and counts from the
-second pass on; the overfitting that the expected loss knows (scaling.Overfitting) comes on top. L0 is the run's own;
+p is progress, the sum of a power of the learning rates so far, 1 at the end; S2 how much of the peak rate was taken off
+again (Tissue et al. 2024, arXiv 2408.11029, whose S1 is the sum of the rates themselves; with that the decay of a
+cosine looked larger than that of a trapezoid, in models from 25M to 1.5B). Both are in units of the peak rate, see
+law.py; in small models S2 is of a power of the rate too. What is left of the peak rate costs noise, the more of it the
+further a model is: a decay that comes late brings more. The last term, what repeated text costs, is ours and counts
+from the second pass on; the overfitting that the expected loss knows (scaling.Overfitting) comes on top. L0 is the
+run's own;
 the other constants have priors from reference runs of the same size, length, optimizer and text, with the constants'
 correlations (prior.py), so that a curve which is short, or hasn't decayed yet, leans on what those did. A forecast is
 the mean over exponents and noise levels, each weighted by how well it explains the curve (posterior.py). Its interval
-is as wide as it takes to hold LEVEL of the ends of reference runs that it wasn't fitted to.
+is as wide as it takes to hold LEVEL of the ends of reference runs that it wasn't fitted to: no curve follows a law for
+ever, so it grows with the e-folds of progress still to come, as it did in those runs on their texts.
 """
 
 from dataclasses import dataclass
@@ -18,8 +21,9 @@ from statistics import NormalDist
 
 import numpy as np
 
-from clm.explain.forecast.facts import Facts, outside
+from clm.explain.forecast.facts import Facts
 from clm.explain.forecast.law import Law
+from clm.explain.forecast.outside import outside
 from clm.explain.forecast.posterior import Observations, design, together
 from clm.explain.forecast.prior import Knowledge, knowledge
 from clm.runs.curve import Curve
@@ -89,10 +93,17 @@ def forecast(
     start = curve.last_step if instead is None else EARLIEST_SHARE * ahead_law.total_steps
     ahead = np.unique(np.linspace(start, ahead_law.total_steps, POINTS).round().astype(int))
     fits = [observations.fit(prior) for prior in known.priors(facts)]
-    middle, sd = together(fits, design(ahead_law, ahead, observations.scale, observations.of_training))
+    folds = e_folds(law, curve.last_step, ahead_law, ahead)
+    middle, sd = together(fits, design(ahead_law, ahead, observations.scale, observations.of_training), folds)
     kind = "training" if observations.of_training else "validation"
     if not observations.of_training:
         middle = middle + ahead_law.penalties(ahead)
     half = NORMAL_QUANTILE * sd * (TRAINING_WIDTH if observations.of_training else 1.0)
     bounds = (np.maximum(losses, floor) for losses in (middle, middle - half, middle + half))
     return Forecast(ahead, *bounds, kind, tuple(outside(facts, known.ranges)))
+
+
+def e_folds(law: Law, now: int, ahead_law: Law, ahead: np.ndarray) -> np.ndarray:
+    """(points,): by how many e-folds progress grows from now to the steps `ahead`, at least 0."""
+    grown = ahead_law.progress(ahead) / law.progress(np.array([now]))
+    return np.log(np.maximum(1.0, grown))

@@ -15,10 +15,12 @@ TEXTS = ("english", "python-docs", "wikitext")  # of the small reference runs; a
 # The regressions' inputs, in the order of their coefficients; `small` and `large` go from 0 to 1.
 INPUTS = (
     "one", "large", "small parameters", "large parameters", "small ratio", "large ratio", "small muon",
-    "small muon parameters", "small rate", "small steps", "small epochs",
+    "small muon parameters", "small rate", "small steps", "small epochs", "small dropout",
     *(f"small {text}" for text in TEXTS),
 )  # fmt: skip
 QUANTITIES = ("non-embedding parameters", "tokens a parameter", "steps", "peak rate over the usual one", "epochs")
+
+MOST_DROPOUT = 0.1  # of the reference runs; more counts as this
 
 Ranges = Mapping[str, Sequence[float]]  # of QUANTITIES: the least and the greatest
 
@@ -28,7 +30,8 @@ class Facts:
     """What is known of a run besides its curve; None where it isn't.
 
     `parameters` are without embeddings; `tokens` are what the whole run trains on, repeats counted; `optimizer` may be
-    any name; `epochs` are those of the whole run over its text, 1 where it doesn't repeat; `text` is its name.
+    any name; `epochs` are those of the whole run over its text, 1 where it doesn't repeat; `text` is its name;
+    `dropout` is the largest of the model's.
     """
 
     parameters: float | None
@@ -38,6 +41,7 @@ class Facts:
     peak_rate: float | None = None
     epochs: float = 1.0
     text: str | None = None
+    dropout: float = 0.0
 
     @property
     def family(self) -> str | None:
@@ -46,9 +50,9 @@ class Facts:
         return next((family for part, family in _FAMILIES.items() if part in name), None)
 
     @property
-    def knows_text(self) -> bool:
-        """Whether small reference runs have its text."""
-        return (self.text or "").startswith(TEXTS)
+    def known_text(self) -> str | None:
+        """Its text as it is called in TEXTS; None where no small reference run has it."""
+        return next((text for text in TEXTS if (self.text or "").startswith(text)), None)
 
     @property
     def stranger(self) -> bool:
@@ -73,7 +77,8 @@ def inputs(facts: Facts) -> np.ndarray:
     return np.array([
         1.0, large, small * (size - 12.6), large * (size - 18.4) / 2, small * (ratio - 2), large * (ratio - 4) / 2,
         small * muon, small * muon * (size - 12.6), small * math.log(rate), small * (math.log(facts.steps) - 6.6),
-        small * math.log(max(1.0, facts.epochs)), *(small * (facts.text or "").startswith(text) for text in TEXTS),
+        small * math.log(max(1.0, facts.epochs)), small * min(1.0, facts.dropout / MOST_DROPOUT),
+        *(small * (facts.known_text == text) for text in TEXTS),
     ])  # fmt: skip
 
 
@@ -116,25 +121,6 @@ def nearest(facts: Facts, known: Mapping[str, Ranges]) -> tuple[Facts, float]:
     steps, rate = moved.get(QUANTITIES[2], facts.steps), moved.get(QUANTITIES[3])
     near = replace(facts, parameters=parameters, tokens=moved[QUANTITIES[1]] * parameters, steps=steps)
     return replace(near, peak_rate=rate * _usual_rate(near) if rate else None), farther
-
-
-def outside(facts: Facts, known: Mapping[str, Ranges]) -> list[str]:
-    """What no reference run covers, in words; empty where all is covered."""
-    said = []
-    if facts.parameters is None:
-        said.append("the model's size isn't known")
-    elif 0 < largeness(facts.parameters) < 1:
-        said.append(f"no reference run has from {SMALL:,.0f} to {LARGE:,.0f} non-embedding parameters")
-    if facts.tokens is None:
-        said.append("the tokens of the run aren't known")
-    if facts.parameters and facts.tokens:
-        values = quantities(facts)
-        for key, (low, high) in sorted(ranges_for(facts, known).items(), key=lambda item: QUANTITIES.index(item[0])):
-            if key in values and not 0.99 * low <= values[key] <= 1.01 * high:
-                said.append(f"{key}: {values[key]:,.3g}, where the reference runs have {low:,.3g} to {high:,.3g}")
-    if facts.stranger:
-        said.append(f"optimizer: {facts.optimizer or 'not known'}, which no reference run of this size has")
-    return said
 
 
 def _hull(pairs: Iterable[Sequence[float]]) -> tuple[float, float]:

@@ -8,9 +8,10 @@ from clm.explain.forecast.facts import largeness
 from clm.explain.scaling import annealed
 
 MEMORY_SHARE = 0.025  # of all steps at the peak rate: how long a fall of the learning rate takes to take effect
-PROGRESS_POWERS = (0.7, 0.5)  # of the learning rate, in small and large models: at a tenth of the peak, a step still
-# brings a fifth or a third. Chosen by the score, as the noise powers
+PROGRESS_POWERS = (0.7, 0.6)  # of the learning rate, in small and large models: at a tenth of the peak, a step still
+# brings a fifth or a quarter. Chosen by the score, as the noise powers and the growth
 NOISE_POWERS = (0.7, 1.0)  # in a small model the last of a decay brings more than in proportion
+GROWTH = 0.25  # the power of progress with which the noise grows: what a decay takes off is more the later it comes
 GRID = 300
 
 
@@ -66,6 +67,11 @@ class Law:
     def penalties(self, steps: np.ndarray) -> np.ndarray:
         """What overfitting adds at `steps`."""
         return np.array([self.penalty(float(step)) for step in steps])
+
+    def noise(self, steps: np.ndarray) -> np.ndarray:
+        """What the peak rate's noise still costs at `steps`, in units of what it would at its peak and at the end."""
+        _, annealed, _ = self.terms(steps)
+        return (1 - annealed) * (self.progress(steps) / self._progress[-1]) ** GROWTH
 
     def progress(self, steps: np.ndarray) -> np.ndarray:
         """How far training has come by `steps`: the sum of a power of the rates (PROGRESS_POWERS), in peak rates."""

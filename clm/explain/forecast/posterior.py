@@ -128,21 +128,22 @@ def design(law: Law, steps: np.ndarray, scale: float, of_training: bool = False)
 
     A training loss doesn't pay for repeated text, and lies at a distance of its own.
     """
-    _, annealed, repeated = law.terms(steps)
+    _, _, repeated = law.terms(steps)
     rows = np.zeros((len(ALPHAS), len(steps), TERMS))
     rows[..., 0] = 1.0
     alphas = ALPHAS[:, None]
     rows[..., 1] = ((law.progress(steps) / scale) ** -alphas - 1) / alphas
-    rows[..., 2] = -annealed
+    rows[..., 2] = law.noise(steps)
     rows[..., 3] = 0.0 if of_training else repeated
     rows[..., 4] = of_training
     return rows
 
 
-def together(mixtures: Sequence[Mixture], rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def together(mixtures: Sequence[Mixture], rows: np.ndarray, folds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of the loss at design rows, over all priors: (points,) each.
 
-    A prior's standard deviation is scaled by its `width` and has its `floor` added, before they are mixed.
+    A prior's variance is scaled by the square of its `width`, and has that of its `floor` and of its `ahead` added, for
+    each of the `folds`, (points,), by which progress is still to grow, before they are mixed.
     """
     evidence = TEMPERED * np.array([np.logaddexp.reduce(mixture.log_weights, axis=None) for mixture in mixtures])
     shares = np.exp(evidence - np.logaddexp.reduce(evidence))
@@ -151,7 +152,8 @@ def together(mixtures: Sequence[Mixture], rows: np.ndarray) -> tuple[np.ndarray,
         means, variances = mixture.at(rows)
         own = np.einsum("sa,sap->p", mixture.weights, means)
         spread = np.einsum("sa,sap->p", mixture.weights, variances + (means - own) ** 2)
-        spread = mixture.prior.width**2 * spread + mixture.prior.floor**2
+        known = mixture.prior
+        spread = known.width**2 * spread + known.floor**2 + (known.ahead * folds) ** 2
         middle, second = middle + share * own, second + share * (spread + own**2)
     return middle, np.sqrt(np.maximum(second - middle**2, 0.0))
 

@@ -26,6 +26,7 @@ RATIOS = (1.0, 10.0, 100.0)  # tokens a parameter, tried where they are unknown
 FARTHER = 0.15  # an e-fold beyond the references adds so much to the relative uncertainty of a constant
 STRANGER = 0.15  # and so much an optimizer that none of them has
 TEXT_SPREAD = {"alpha": 0.04, "slope": 0.2, "decay": 0.2, "repeat": 0.06}  # what a text makes of the constants
+OTHER_TEXT = "another text"  # than the reference runs'
 ALPHA_LIMITS = (0.1, 1.1)
 SMALLEST_NOISE = (0.016, 0.002)  # nats by which a smooth law misses a loss at least, of small and of large models
 
@@ -37,7 +38,7 @@ class Prior:
     `slope` is what an e-fold of progress brings at the end, `decay` the whole peak rate's annealing, `repeat` an e-fold
     of passes over the text. `sds` and `correlations` are those of CONSTANTS: alpha, ln(slope), ln(decay) and repeat.
     `noise` is the least by which a smooth law misses a loss. An interval's standard deviation is multiplied by `width`,
-    and never below `floor`.
+    never below `floor`, and grows by `ahead` for each e-fold of progress still to come; see together.
     """
 
     alpha: float
@@ -49,6 +50,7 @@ class Prior:
     noise: float
     width: float = 1.0
     floor: float = 0.0
+    ahead: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,8 @@ class Knowledge:
     """The regressions: coefficients of INPUTS for each of CONSTANTS, and their covariances.
 
     Of small and of large models: the spreads of runs around them, in the order of CONSTANTS, and their correlations;
-    the ranges of the references' facts; and (width, floor) of the intervals.
+    the ranges of the references' facts; (width, floor) of the intervals; and their `ahead`, of small models for each of
+    TEXTS and for any OTHER_TEXT.
     """
 
     coefficients: dict[str, np.ndarray]
@@ -65,24 +68,25 @@ class Knowledge:
     correlations: dict[str, Sequence[Sequence[float]]]
     ranges: dict[str, Ranges]
     widths: dict[str, tuple[float, float]]
+    ahead: dict[str, float]
 
     @classmethod
     def of(cls, kept: dict[str, Any]) -> "Knowledge":
         """From forecast_constants.json."""
         arrays = ({name: np.array(values) for name, values in kept[part].items()} for part in _ARRAYS)
-        return cls(*arrays, kept["ranges"], kept["widths"])
+        return cls(*arrays, kept["ranges"], kept["widths"], kept["ahead"])
 
     def kept(self) -> dict[str, Any]:
         """As forecast_constants.json keeps it."""
         numbers = {part: {k: np.round(v, 5).tolist() for k, v in getattr(self, part).items()} for part in _ARRAYS}
-        return numbers | {"ranges": self.ranges, "widths": self.widths}
+        return numbers | {"ranges": self.ranges, "widths": self.widths, "ahead": self.ahead}
 
     def prior(self, facts: Facts) -> Prior:
         """For a run whose size and tokens are known."""
         near, farther = nearest(facts, self.ranges)
         row, large = inputs(near), largeness(near.parameters)
         mean = {name: float(row @ coefficients) for name, coefficients in self.coefficients.items()}
-        unknown = 0.0 if facts.knows_text else 1 - large
+        unknown = 0.0 if facts.known_text else 1 - large
         beyond = dict.fromkeys(CONSTANTS[:3], FARTHER * farther)  # relative to the constant, or of alpha
         sds = (
             math.hypot(
@@ -94,6 +98,7 @@ class Knowledge:
             for name, spread in zip(CONSTANTS, self._between(self.spreads, large), strict=True)
         )
         width, floor = self._between(self.widths, large)
+        ahead = (1 - large) * self.ahead[facts.known_text or OTHER_TEXT] + large * self.ahead["large"]
         return Prior(
             alpha=min(max(mean["alpha"], ALPHA_LIMITS[0]), ALPHA_LIMITS[1]),
             slope=math.exp(mean["slope"]),
@@ -104,6 +109,7 @@ class Knowledge:
             noise=SMALLEST_NOISE[0] ** (1 - large) * SMALLEST_NOISE[1] ** large,
             width=float(width),
             floor=float(floor),
+            ahead=float(ahead),
         )
 
     @staticmethod

@@ -117,7 +117,9 @@ class Given:
             tokens = self.steps * self.recipe.data.block_size * self._global_batch_size
         rate = self.recipe.training["learning_rate"] if "learning_rate" in self.given else None
         epochs = max(1.0, tokens / self.text.tokens) if tokens and self.text else 1.0
-        return Facts(parameters, tokens, self.steps, self.optimizer, rate, epochs, training_text.name_of(self.recipe))
+        dropout = max(getattr(self.recipe.model, name) for name in DROPOUTS)
+        text = training_text.name_of(self.recipe)
+        return Facts(parameters, tokens, self.steps, self.optimizer, rate, epochs, text, dropout)
 
     @property
     def setup(self) -> Setup | None:

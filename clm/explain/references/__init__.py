@@ -82,7 +82,8 @@ def small_facts(entry: dict[str, Any]) -> Facts:
     steps, optimizer = recipe["max_steps"], recipe.get("optim", "adamw")
     tokens = _tokens(recipe) * steps
     epochs = max(1.0, tokens / entry["dataset_tokens"])
-    return Facts(_parameters(recipe), tokens, steps, optimizer, recipe["learning_rate"], epochs, entry["text"])
+    rate, dropout = recipe["learning_rate"], recipe["resid_pdrop"]
+    return Facts(_parameters(recipe), tokens, steps, optimizer, rate, epochs, entry["text"], dropout)
 
 
 def large_law(entry: dict[str, Any]) -> Law:
