@@ -105,7 +105,7 @@ def quickstart(axes: Axes, theme: dict[str, str]) -> None:
 
 def time_to_loss(axes: Axes, theme: dict[str, str]) -> None:
     """Seconds of training and the loss they gave: this project's runs beside the stock Trainer's."""
-    runs = json.loads((RESULTS / "time_to_loss.json").read_text("utf-8"))["runs"]
+    runs = json.loads((RESULTS / "time_to_loss-before.json").read_text("utf-8"))["runs"]
     names = {"standard": ("stock Trainer, AdamW", "soft", "o"), "ours": ("this project", "blue", "D")}
     for way, (name, color, marker) in names.items():
         points = [(run["seconds"], run["loss"]) for run in runs if run["way"] == way]

@@ -36,8 +36,8 @@ from clm.training.build import make_trainer
 from clm.training.text import RunText
 
 RESULT = Path(__file__).resolve().parent / "results" / "time_to_loss.json"
-STANDARD_RATES = (5e-4, 1e-3, 2e-3, 4e-3)
-RATES = (4e-3, 6e-3, 1e-2)
+STANDARD_RATES = (1.4e-3, 2e-3, 2.8e-3)  # 5e-4 to 4e-3 before: results/time_to_loss-before.json
+RATES = (1e-2,)
 PIECE, HELD_OUT = 2**16, 200  # characters; every so-manieth piece is validation text
 BATCH = 16
 SAME = ("way", "rate", "steps")
@@ -53,9 +53,10 @@ RECIPE = {
     "attn_pdrop": 0.0,
     "per_device_train_batch_size": BATCH,
     "optim": "muon",
-    "lr_scheduler_type": "cosine_with_min_lr",
-    "lr_scheduler_kwargs": {"min_lr_rate": 0.0},
-    "warmup_steps": 0.1,
+    "optim_args": "momentum=0.85,positions=0.1",
+    "adam_beta2": 0.99,
+    "lr_scheduler_type": "linear",
+    "warmup_steps": 0,
     "eval_strategy": "no",
     "save_strategy": "no",
     "load_best_model_at_end": False,
@@ -184,7 +185,7 @@ def sweep(keys: dict, standard_steps: int) -> None:
     """The standard's best rate; then the fewest of our steps that get there, at each rate, 10 % fewer each time."""
     target = min(train(keys, "standard", rate, standard_steps, 0, "sweep")["loss"] for rate in STANDARD_RATES)
     for rate in RATES:
-        steps = standard_steps // 2
+        steps = standard_steps // 3
         while train(keys, "ours", rate, steps, 0, "sweep")["loss"] <= target:
             steps = steps * 9 // 10
 

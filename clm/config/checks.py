@@ -9,7 +9,7 @@ from typing import Any
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
-from clm.config.fields import DISTILLATION_WEIGHT
+from clm.config.fields import DISTILLATION_WEIGHT, MUON
 from clm.config.limits import SCHEDULE_RANGES
 from clm.config.training_keys import DEFAULT_OPTIMIZER, NEEDED_SETTINGS, OPTIMIZER_SETTINGS, SCHEDULES
 from clm.config.values import allowed as allowed_values
@@ -90,6 +90,8 @@ def _optimizer_conflicts(r: Mapping[str, Any]) -> Iterator[str]:
         elif not fits(value, allowed[name]) or not 0 <= value < math.inf:
             what = "true or false" if allowed[name] is bool else "a number of 0 or more"
             yield f"optim_args: {name} is {show(value)}; it must be {what}"
+        elif (kind, name) == (MUON, "momentum") and value >= 1:
+            yield f"optim_args: momentum is {show(value)}; it must be below 1, or no gradient would count"
     if given.get("nesterov") is True and (not given.get("momentum") or given.get("dampening")):
         yield "optim_args: nesterov needs a momentum above 0, and no dampening"
 

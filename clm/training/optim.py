@@ -9,17 +9,28 @@ from transformers import TrainingArguments
 
 from clm.training.muon import PiecewiseMuon
 
+MOMENTUM = 0.95  # torch's default
+
+
+def _settings(optim_args: str | None) -> tuple[float, float]:
+    """Muon's momentum and the positions' share of the rate, from `optim_args` as the recipe's checks let it pass."""
+    pairs = (pair.split("=") for pair in (optim_args or "").replace(" ", "").split(",") if pair)
+    given = dict(pairs)
+    return float(given.get("momentum", MOMENTUM)), float(given.get("positions", 1.0))
+
 
 class MuonAndAdamW(Optimizer):
     """Muon on the two-dimensional weights of a GPT-2's blocks; AdamW on embeddings, LayerNorms and biases.
 
     Query, key and value, which GPT-2 keeps side by side in one matrix, are taken as three. Both optimizers take the
     same learning rate and weight decay: Muon's step is scaled to the size of AdamW's (Liu et al. 2025, *Muon is
-    Scalable for LLM Training*, arXiv 2502.16982). Biases and LayerNorms don't decay.
+    Scalable for LLM Training*, arXiv 2502.16982). Biases and LayerNorms don't decay. Position embeddings may take a
+    share of the rate: Adam gives each of their rows a whole step for what is mostly noise, of one token a sequence.
 
     Args:
         model: a GPT-2 with its head.
-        args: learning_rate, weight_decay, adam_beta1, adam_beta2 and adam_epsilon.
+        args: learning_rate, weight_decay, adam_beta1, adam_beta2 and adam_epsilon. optim_args may hold `momentum`,
+            Muon's, and `positions`, the position embeddings' share of the rate.
     """
 
     def __init__(self, model: torch.nn.Module, args: TrainingArguments) -> None:
@@ -35,7 +46,18 @@ class MuonAndAdamW(Optimizer):
             {"params": [weight for weight in rest if weight.ndim != 2], "weight_decay": 0.0},
         ]
         rate, betas = args.learning_rate, (args.adam_beta1, args.adam_beta2)
-        self._muon = PiecewiseMuon(matrices, lr=rate, weight_decay=args.weight_decay, adjust_lr_fn="match_rms_adamw")
+        momentum, share = _settings(args.optim_args)
+        if share != 1:  # a group of their own; without it states are as they were before there was this setting
+            places = model.transformer.wpe.weight
+            others[0]["params"] = [weight for weight in others[0]["params"] if weight is not places]
+            others.append({"params": [places], "weight_decay": args.weight_decay, "lr": rate * share})
+        self._muon = PiecewiseMuon(
+            matrices,
+            lr=rate,
+            weight_decay=args.weight_decay,
+            momentum=momentum,
+            adjust_lr_fn="match_rms_adamw",
+        )
         self._adamw = AdamW(others, lr=rate, betas=betas, eps=args.adam_epsilon, fused=True)
         super().__init__(self._muon.param_groups + self._adamw.param_groups, {})
 

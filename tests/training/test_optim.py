@@ -87,8 +87,37 @@ def test_muon_is_refused_where_matrices_are_cut_up(monkeypatch):
         preflight.check_optimizer("muon")
 
 
-def test_muon_takes_no_optim_args(tmp_path, monkeypatch, capsys):
+def test_muons_momentum_is_torchs_or_optim_args(tmp_path):
+    model, args = _model_and_arguments(tmp_path)
+    momenta = [group.get("momentum") for group in optim.MuonAndAdamW(model, args).param_groups]
+    assert momenta == [0.95, 0.95, None, None]
+    args.optim_args = "momentum = 0.5"
+    optimizer = optim.MuonAndAdamW(model, args)
+    weight = model.transformer.h[0].mlp.c_fc.weight
+    _give_gradients(model, 1)
+    optimizer.step()  # half of the first gradient goes into a mean that starts at 0
+    assert torch.allclose(optimizer.state[weight]["momentum_buffer"], 0.5 * weight.grad)
+
+
+def test_positions_may_take_a_share_of_the_rate(tmp_path):
+    model, args = _model_and_arguments(tmp_path)
+    args.optim_args = "positions=0.1"
+    optimizer = optim.MuonAndAdamW(model, args)
+    taken = [id(weight) for group in optimizer.param_groups for weight in group["params"]]
+    assert sorted(taken) == sorted(map(id, model.parameters()))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5)  # which halves each group's rate
+    embeddings = {model.transformer.wte.weight: 0.005, model.transformer.wpe.weight: 0.0005}
+    before = {weight: weight.detach().clone() for weight in embeddings}
+    _give_gradients(model, 1)
+    optimizer.step()
+    schedule.step()
+    for weight, rate in embeddings.items():  # Adam's first step is the gradient's sign; decay is 0.5
+        expected = before[weight] * (1 - rate * 0.5) - rate * weight.grad.sign()
+        assert torch.allclose(weight, expected, rtol=1e-3, atol=1e-6)
+
+
+def test_a_setting_that_muon_does_not_take_is_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    write_recipe(optim="muon", optim_args="momentum=0.9")
+    write_recipe(optim="muon", optim_args="nesterov=false")
     assert run() == 2
     assert "optim_args" in capsys.readouterr().err
