@@ -115,6 +115,7 @@ class Average(TrainerCallback):
 
 
 APART = "query, key, value apart"  # as it is since; the others have them as one matrix
+POSITIONS = "positions at a tenth of the rate"  # and these apart
 MORE_EPOCHS = {"validation_split_percentage": 60}  # the same steps are then two and a half epochs of less text
 VARIANTS: dict[str, tuple[dict, Callable | None]] = {
     **{f"adamw, rate {rate:g}": (ADAMW | {"learning_rate": rate}, None) for rate in (1.5e-3, 3e-3, 6e-3)},
@@ -127,6 +128,7 @@ VARIANTS: dict[str, tuple[dict, Callable | None]] = {
     "weight decay 0": ({"weight_decay": 0.0}, None),
     "embeddings without decay": ({}, lambda: patch.object(optim, "MuonAndAdamW", UndecayedEmbeddings)),
     APART: ({}, None),
+    POSITIONS: ({"optim_args": "positions=0.1"}, None),
     "batch-size warmup": ({"max_steps": STEPS + HALF_STEPS // 2}, small_batches_first),
     "mean of the last 10 %": ({"callback": 0.1}, None),
     "2.5 epochs": (MORE_EPOCHS | {"shift_blocks": False}, None),  # the first epoch's blocks in all of them
@@ -139,7 +141,7 @@ def train(name: str, seed: int, folder: Path) -> float:
     changed, patched = VARIANTS[name]
     keys = BASE | {"seed": seed} | changed
     share = keys.pop("callback", None)
-    muon = optim.PiecewiseMuon if name == APART else Muon
+    muon = optim.PiecewiseMuon if name in (APART, POSITIONS) else Muon
     with patch.object(optim, "PiecewiseMuon", muon), (patched or nullcontext)():
         return trained(keys, folder, [Average(share)] if share else [])
 
