@@ -22,19 +22,18 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from benchmarks.machine import machine
 from benchmarks.regime import training
 from benchmarks.regime.parts import Mean
+from benchmarks.regime.results import Results
 from benchmarks.regime.rows import BLOCK, SIZES
 from clm.__main__ import main as clm
 from clm.config.recipe import Recipe, load
-from clm.files import write_text
 from clm.model.teachers import load_teachers
 from clm.training.build import make_trainer
 from clm.training.text import RunText
 from clm.training.trainer import ClmTrainer
 
-RESULT = Path(__file__).resolve().parent / "results" / "ensembles.json"
+RESULTS = Results(Path(__file__).resolve().parent / "results" / "ensembles.json")
 MEMBERS = (1, 2, 3, 4)  # seeds
 COUNTS = (1, 2, 4)  # of members that teach
 STUDENT = 10  # the seed before the students' first
@@ -92,18 +91,6 @@ def mean_loss(members: Sequence[Path], files: dict[str, str], folder: Path) -> d
     return {"end": round(json.loads(output.read_text("utf-8"))["eval_loss"], 4)}
 
 
-def known() -> dict[str, Any]:
-    return json.loads(RESULT.read_text("utf-8")) if RESULT.exists() else {"machine": machine(), "runs": []}
-
-
-def keep(run: dict[str, Any]) -> None:
-    """Add a run to the file, which has one a line."""
-    report = known()
-    runs = ",\n".join(json.dumps(each) for each in [*report["runs"], run])
-    write_text(RESULT, f'{{"machine": {json.dumps(report["machine"])},\n"runs": [\n{runs}\n]}}\n')
-    print(run, flush=True)
-
-
 def apart(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """What `work` returns, done in a process of its own, forked, so that it needn't import all this again."""
     receives, sends = forks.Pipe(duplex=False)
@@ -134,15 +121,15 @@ def jobs(row: str, size: str, args: argparse.Namespace) -> Iterator[Job]:
     for count in COUNTS[1:]:
         yield {**about, "what": "mean", "members": count}, partial(mean_loss, by_seed[:count], files, args.folder), None
     for number in range(STUDENT + 1, STUDENT + 1 + args.students):
-        if args.student:  # what its recipe makes of the labels alone
-            alone = partial(student, seed=number, kept=made / "alone", changes={})
-            yield {**about, "what": "alone", "student": own, "seed": number}, alone, None
         for weight in args.weights:
             for count in args.members:
                 name = {**about, "what": "student", "student": own, "members": count, "weight": weight, "seed": number}
                 kept, key = made / f"student-{count}", {"distillation_weight": weight}
                 work = partial(student, seed=number, kept=kept, changes=key, teachers=by_seed[:count])
                 yield name, work, None
+        if args.student:  # what its recipe makes of the labels alone
+            alone = partial(student, seed=number, kept=made / "alone", changes={})
+            yield {**about, "what": "alone", "student": own, "seed": number}, alone, None
     if args.orders:
         for seed, kept in zip(MEMBERS[1:], by_order[1:], strict=True):
             name = {**about, "what": "order", "seed": seed}
@@ -153,10 +140,10 @@ def jobs(row: str, size: str, args: argparse.Namespace) -> Iterator[Job]:
 def table() -> None:
     """Means over the seeds, with their range."""
     rows: dict[tuple, list[dict[str, Any]]] = {}
-    for each in known()["runs"]:
+    for each in RESULTS.known()["runs"]:
         key = tuple(each.get(name) for name in ("size", "row", "what", "student", "members", "weight"))
         rows.setdefault(key, []).append(each)
-    print("| size | recipe | what | student | members | weight | loss | lowest | highest | seeds | seconds a run |")
+    print("| size | recipe | what | student | members | weight | loss | lowest | highest | seeds | CPU seconds a run |")
     print("|---|---|---|---|---|---|---|---|---|---|---|")
     for key, runs in rows.items():
         ends, seconds = [run["end"] for run in runs], [run.get("seconds", 0.0) for run in runs]
@@ -186,10 +173,10 @@ def main() -> None:
     args.folder.mkdir(parents=True, exist_ok=True)
     for size in args.size:
         for name, work, kept in jobs(args.row, size, args):
-            done = any(name == {key: run.get(key) for key in name} for run in known()["runs"])
+            done = any(name == {key: run.get(key) for key in name} for run in RESULTS.known()["runs"])
             missing = kept is not None and not kept.is_dir()
             if not done:
-                keep(name | apart(work))
+                print(RESULTS.keep(name | apart(work)), flush=True)
             elif missing:
                 apart(work)
 

@@ -20,10 +20,11 @@ def optimizer_with(parts: dict[str, Any]) -> type:
     class Changed(optim.MuonAndAdamW):
         def __init__(self, *args: object) -> None:
             super().__init__(*args)
-            _, _, embeddings, vectors = self.param_groups
+            matrices, _, embeddings, vectors = self.param_groups
             embeddings["lr"] *= parts.get("embedding rate", 1)
             embeddings["weight_decay"] *= parts.get("embedding wd", 1)
             vectors["lr"] *= parts.get("1-d rate", 1)
+            vectors["weight_decay"] = matrices["weight_decay"] * parts.get("1-d wd", 0)
             self.peaks = [(group["lr"], group["weight_decay"]) for group in self.param_groups]
 
         @torch.no_grad()

@@ -77,7 +77,8 @@ PARTS = (
     "decay",  # cautious, constant (not scheduled with the rate), squared (scheduled twice)
     "embedding rate",  # times the rate
     "embedding wd",  # times the decay
-    "1-d rate",
+    "1-d rate",  # of biases and LayerNorms, which do not decay
+    "1-d wd",  # times the decay of the matrices
     "mean of last",  # share of the steps
     "ema",  # its decay
     "rows balanced",

@@ -8,6 +8,8 @@ OLD = "rate 0.02, linear to 0, wd 1.6"
 FULL = ", documents shuffled, rows balanced, embedding rate 2"
 ALONE = "rate 0.01, dropout 0.0, wd 0.8"  # at wt103.json's weights a token: decay alone
 WON = "rate 0.01, dropout 0.05, wd 0.4"  # and a little of both
+CAUTIOUS = "rate 0.01, dropout 0.05, wd 0.8, decay cautious"  # as much decay as WON's where half of it is left out
+EXTRA = ("cosine to 0", "documents shuffled", "embedding rate 2")  # what lost nothing alone
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ TABLES: dict[str, Table] = {
             *("rate 0.01, dropout 0.1", *(f"rate 0.01, dropout 0.1, wd {decay}" for decay in (0.4, 0.8))),
             *("rate 0.005, dropout 0.1, wd 0.4", "rate 0.02, dropout 0.1, wd 0.4"),
             *("rate 0.005, dropout 0.05, wd 0.4", WON, "rate 0.02, dropout 0.05, wd 0.4"),
-            *("rate 0.01, dropout 0.05, wd 0.2", "rate 0.01, dropout 0.05, wd 0.8"),
+            *(f"rate 0.01, dropout 0.05, wd {decay}" for decay in (0.1, 0.2, 0.8)),
             *("rate 0.01, dropout 0.0", "rate 0.01, dropout 0.0, wd 0.4", "rate 0.005, dropout 0.0, wd 0.4", ALONE),
             *("rate 0.005, dropout 0.0, wd 0.8", "rate 0.01, dropout 0.0, wd 1.6", "rate 0.005, dropout 0.0, wd 1.6"),
         ],
@@ -41,7 +43,18 @@ TABLES: dict[str, Table] = {
             *("rate 0.01, dropout 0.1, cosine to 0", "rate 0.01, dropout 0.1, wd 0.4, cosine to 0"),
             *(f"{WON}, {change}" for change in ("cosine to 0", "rows balanced", "documents shuffled")),
             *(f"{WON}, embedding rate 2", f"{ALONE}, embedding rate 2"),
-            "rate 0.01, dropout 0.05, wd 0.8, decay cautious",
+            CAUTIOUS,
+            *(f"{WON}, warmup {share}" for share in (0, 0.1)),
+            *(f"{WON}, {change}" for change in ("beta2 0.99", "clip 0.5", "clip 0", "attention dropout 0.1")),
+            *(f"{WON}, {change}" for change in ("1-d rate 0.3", "1-d rate 3", "1-d wd 1")),
+        ],
+    ),
+    "As much text for each weight as wt103.json has: all together, then each taken out": Table(
+        MANY,
+        [
+            ", ".join((WON, *EXTRA)),
+            *(", ".join((WON, *(other for other in EXTRA if other != out))) for out in EXTRA),
+            *(", ".join((CAUTIOUS, *extra)) for extra in (EXTRA, EXTRA[1:])),
         ],
     ),
     "As much text for each weight as wt103.json has: epochs": Table(
@@ -89,6 +102,7 @@ TABLES: dict[str, Table] = {
         [
             *("rate 0.01, epochs 12", "rate 0.01, epochs 50", f"{SMALL}, epochs 12"),
             *("rate 0.01, cosine to 0, wd 0.8, epochs 50", f"{SMALL}, epochs 50"),
+            *("rate 0.005, epochs 50", f"{LARGE}, epochs 50"),
         ],
     ),
 }
@@ -105,15 +119,15 @@ def cell(runs: list[dict]) -> list[str]:
 
 
 def print_tables(runs: list[dict]) -> None:
-    """Each as Markdown, rows without a run left out."""
+    """Each as Markdown, rows without a run left out; runs with AMX in rows of their own, which have a *."""
     shown = {(size, row) for table in TABLES.values() for size in table.sizes for row in table.rows}
     others = list(dict.fromkeys(run["row"] for run in runs if (run["size"], run["row"]) not in shown))
     for title, table in (TABLES | ({"Others": Table(FEW + MANY, others)} if others else {})).items():
         columns = [f"{size}, {what}" for size in table.sizes for what in ("end", "best", "runs")]
         print(f"\n### {title}\n\n| | {' | '.join(columns)} |\n|{'---|' * (len(columns) + 1)}")
-        for row in table.rows:
+        for row, amx in ((row, amx) for row in table.rows for amx in (False, True)):
             cells = []
             for size in table.sizes:
-                cells += cell([run for run in runs if (run["row"], run["size"]) == (row, size)])
+                cells += cell([run for run in runs if (run["row"], run["size"], "amx" in run) == (row, size, amx)])
             if any(cells):
-                print(f"| {row} | {' | '.join(cells)} |")
+                print(f"| {row}{' *' if amx else ''} | {' | '.join(cells)} |")

@@ -1,9 +1,15 @@
 """The rows of benchmarks.regime are read from their names."""
 
-import pytest
+from types import SimpleNamespace
 
+import pytest
+import torch
+
+from benchmarks.regime import results
+from benchmarks.regime.parts import optimizer_with
+from benchmarks.regime.results import Results
 from benchmarks.regime.rows import SIZES, read
-from benchmarks.regime.tables import TABLES
+from benchmarks.regime.tables import TABLES, print_tables
 
 
 def test_a_name_says_what_is_changed_and_the_rest_is_wt103s():
@@ -25,3 +31,44 @@ def test_every_row_of_the_tables_can_be_read():
 def test_a_change_that_nothing_knows_is_refused():
     with pytest.raises(SystemExit, match="no change is called 'wdd 3'"):
         read("wdd 3", SIZES["small"])
+
+
+def test_one_dimensional_weights_take_a_rate_and_a_decay_of_their_own(monkeypatch):
+    matrix, vector = (torch.nn.Parameter(torch.ones(*shape)) for shape in ((2, 2), (2,)))
+    blocks = torch.nn.ParameterDict({"matrix": matrix, "vector": vector})
+    model = torch.nn.Module()
+    model.transformer = torch.nn.Module()
+    model.transformer.h = blocks
+    keys = {"learning_rate": 0.1, "weight_decay": 0.4, "adam_beta1": 0.9, "adam_beta2": 0.95, "adam_epsilon": 1e-8}
+    for parts, expected in (({}, (0.1, 0.0)), ({"1-d rate": 3.0, "1-d wd": 0.5}, (0.3, 0.2))):
+        vectors = optimizer_with(parts)(model, SimpleNamespace(**keys)).param_groups[3]
+        assert (vectors["lr"], vectors["weight_decay"]) == pytest.approx(expected)
+
+
+def test_a_run_says_its_cpu_and_amx_and_a_mean_is_of_one_kind(tmp_path, monkeypatch, capsys):
+    run = {"row": "base", "size": "small", "best": 4.0}
+    kept = Results(tmp_path / "runs.json")
+    for cpu, amx, seed, end in (
+        ("first", False, 1, 4.0),
+        ("second", False, 2, 4.2),
+        ("second", True, 1, 5.0),
+        ("second", True, 2, 5.2),
+    ):
+        monkeypatch.setattr(results, "machine", lambda cpu=cpu: {"cpu": cpu})
+        monkeypatch.setattr(results, "amx", lambda amx=amx: amx)
+        kept.keep(run | {"seed": seed, "end": end})
+    runs = kept.known()["runs"]
+    assert [each.get("cpu") for each in runs] == [None, "second", "second", "second"]
+    assert ["amx" in each for each in runs] == [False, False, True, True]
+    print_tables(runs)
+    printed = capsys.readouterr().out
+    assert "| base | 4.100 ± 0.100 | 4.000 | 2 |" in printed
+    assert "| base * | 5.100 ± 0.100 | 4.000 | 2 |" in printed
+
+
+def test_a_cpu_with_amx_can_do_without(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    assert results.amx()
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
+    assert not results.amx()

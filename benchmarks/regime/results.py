@@ -1,0 +1,40 @@
+"""A benchmark's file of runs: one run a line, added to by whichever machine made it.
+
+Products of bf16 in AMX tiles sum in another order than AVX-512's, so a run with them ends elsewhere. With
+ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16 a CPU that has them does without, and gives the losses of one that hasn't.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.machine import machine
+from clm.files import write_text
+
+
+def amx() -> bool:
+    """Whether products of bf16 are made in AMX tiles here."""
+    return torch.cpu._is_amx_tile_supported() and not os.environ.get("ONEDNN_MAX_CPU_ISA", "").startswith("AVX")
+
+
+@dataclass(frozen=True)
+class Results:
+    """The file; its `machine` is that of the first run. A run of another CPU names its `cpu`, and says `amx`."""
+
+    file: Path
+
+    def known(self) -> dict[str, Any]:
+        """`machine` and `runs`."""
+        return json.loads(self.file.read_text("utf-8")) if self.file.exists() else {"machine": machine(), "runs": []}
+
+    def keep(self, run: dict[str, Any]) -> dict[str, Any]:
+        """Add a run at the end; return it as it was written."""
+        report, cpu = self.known(), machine()["cpu"]
+        run = run | ({} if cpu == report["machine"]["cpu"] else {"cpu": cpu}) | ({"amx": True} if amx() else {})
+        runs = ",\n".join(json.dumps(each) for each in [*report["runs"], run])
+        write_text(self.file, f'{{"machine": {json.dumps(report["machine"])},\n"runs": [\n{runs}\n]}}\n')
+        return run
