@@ -39,7 +39,14 @@ def test_one_dimensional_weights_take_a_rate_and_a_decay_of_their_own(monkeypatc
     model = torch.nn.Module()
     model.transformer = torch.nn.Module()
     model.transformer.h = blocks
-    keys = {"learning_rate": 0.1, "weight_decay": 0.4, "adam_beta1": 0.9, "adam_beta2": 0.95, "adam_epsilon": 1e-8}
+    keys = {
+        "learning_rate": 0.1,
+        "weight_decay": 0.4,
+        "adam_beta1": 0.9,
+        "adam_beta2": 0.95,
+        "adam_epsilon": 1e-8,
+        "optim_args": None,
+    }
     for parts, expected in (({}, (0.1, 0.0)), ({"1-d rate": 3.0, "1-d wd": 0.5}, (0.3, 0.2))):
         vectors = optimizer_with(parts)(model, SimpleNamespace(**keys)).param_groups[3]
         assert (vectors["lr"], vectors["weight_decay"]) == pytest.approx(expected)
