@@ -19,7 +19,13 @@ def test_own_text_stops_where_more_epochs_do_not_help_and_ends_with_its_best_mod
     own = json.loads((ROOT / "recipes" / "own-text.json").read_text("utf-8"))
     here = {"train_file": "text.txt", "document_separator": "line", "output_dir": "out", "use_cpu": True, "bf16": False}
     # Ten times its rate, four times its epochs, without what holds overfitting back.
-    changed = {"learning_rate": 4e-2, "num_train_epochs": 40, "weight_decay": 0.0, "resid_pdrop": 0.0, "embd_pdrop": 0.0}
+    changed = {
+        "learning_rate": 4e-2,
+        "num_train_epochs": 40,
+        "weight_decay": 0.0,
+        "resid_pdrop": 0.0,
+        "embd_pdrop": 0.0,
+    }
     Path("tiny.json").write_text(json.dumps(own | here | SMALLER | changed), "utf-8")
     assert run() == 0
     losses = history("out", "eval_loss")
