@@ -3,7 +3,8 @@
 Where a GPU is, or dropout, or fp32, it is torch's fused attention, told that it is causal, so that no mask is made.
 On a CPU in bf16 that kernel reaches a sixth of the speed of plain matmuls; there the matmuls do it, a block of queries
 at a time against the keys up to its end, and the backward pass computes the probabilities anew (the idea of
-FlashAttention, Dao et al. 2022, arXiv 2205.14135). With AMX it is half of each (`amx.py`).
+FlashAttention, Dao et al. 2022, arXiv 2205.14135). With AMX the kernel goes forward and matmuls back
+(`amx.py`).
 """
 
 from typing import Any

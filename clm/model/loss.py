@@ -154,9 +154,8 @@ class _SummedCrossEntropy(torch.autograd.Function):
         scale_of_hidden, scale_of_weight = ctx.scales
         if grad_hidden is not None:
             grad_hidden = grad_hidden * (grad_output / scale_of_hidden).to(grad_hidden.dtype)
-        if (
-            grad_weight is not None
-        ):  # in place, since it may be a tenth of a run's memory; autograd refuses a second pass
+        if grad_weight is not None:
+            # In place, since it is large. Autograd refuses a second pass then.
             grad_weight = grad_weight.mul_(grad_output / scale_of_weight).to(ctx.weight_dtype)
         return grad_hidden, grad_weight, None, None, None
 
