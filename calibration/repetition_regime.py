@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.regime.results import arithmetic_of
 from benchmarks.regime.rows import SIZES, read
 from clm.files import read_json, write_text
 
@@ -36,7 +37,7 @@ def entries() -> list[dict[str, Any]]:
     """As of references/repeated_runs.json, with the `size` of each and of how many `runs` it is the mean."""
     seeds = defaultdict(list)
     for run in read_json(RESULTS)["runs"]:
-        if not run.get("amx"):  # whose sums end elsewhere: a mean of both kinds is neither's
+        if arithmetic_of(run) == "bf16":  # other sums end elsewhere: a mean of two kinds is neither's
             seeds[run["size"], run["row"]].append(run)
     made = [_entry(size, row, runs) for (size, row), runs in seeds.items() if size in TEXTS]
     return [entry for entry in made if entry is not None]

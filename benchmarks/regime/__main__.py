@@ -5,16 +5,16 @@
 
 A row is the base, which is recipes/wt103.json of before these tests but for its size, with the changes that its name
 says (`cosine to 0, wd 1.6`; benchmarks/regime/rows.py has the words). Without names: all rows of the tables. A run that
-is in benchmarks/results/regime.json already is passed over; one with AMX (benchmarks/regime/results.py) is another run.
-A seed is that of the weights and the order; text and validation text (whole articles) are the same for all. The threads
-are as many as the cores that the process may use.
+is in benchmarks/results/regime.json already is passed over; one with AMX or in fp32 (benchmarks/regime/results.py) is
+another run. A seed is that of the weights and the order; text and validation text (whole articles) are the same for
+all. The threads are as many as the cores that the process may use.
 """
 
 import argparse
 import multiprocessing
 from pathlib import Path
 
-from benchmarks.regime.results import Results, amx
+from benchmarks.regime.results import Results, arithmetic, arithmetic_of
 from benchmarks.regime.rows import SIZES
 from benchmarks.regime.tables import TABLES, print_tables
 from benchmarks.regime.training import train, write_texts
@@ -58,13 +58,13 @@ def main() -> None:
     if not args.wikitext:
         parser.error("--wikitext FILE is needed: WikiText's validation text, as one file")
     args.folder.mkdir(parents=True, exist_ok=True)
-    done = {(each["row"], each["size"], each["seed"], "amx" in each) for each in RESULTS.known()["runs"]}
+    done = {(each["row"], each["size"], each["seed"], arithmetic_of(each)) for each in RESULTS.known()["runs"]}
     for size in args.size:
         for seed in range(1, args.seeds + 1):
             for name in args.rows or rows_of(size):
-                if (name, size, seed, amx()) not in done:
+                if (name, size, seed, arithmetic()) not in done:
                     run(name, size, seed, args.wikitext, args.folder)
-                    done.add((name, size, seed, amx()))
+                    done.add((name, size, seed, arithmetic()))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,9 @@
 import statistics
 from dataclasses import dataclass
 
+from benchmarks.regime.results import arithmetic_of
+
+MARKS = {"bf16": "", "amx": " *", "fp32": " †"}  # of rows, by what their runs multiply in
 SMALL, LARGE = "rate 0.01, cosine to 0, wd 1.6", "rate 0.005, cosine to 0, wd 0.8"  # the best of each size
 OLD = "rate 0.02, linear to 0, wd 1.6"
 FULL = ", documents shuffled, rows balanced, embedding rate 2"
@@ -119,15 +122,17 @@ def cell(runs: list[dict]) -> list[str]:
 
 
 def print_tables(runs: list[dict]) -> None:
-    """Each as Markdown, rows without a run left out; runs with AMX in rows of their own, which have a *."""
+    """Each as Markdown, rows without a run left out; runs with AMX (*) or in fp32 (†) have rows of their own."""
     shown = {(size, row) for table in TABLES.values() for size in table.sizes for row in table.rows}
     others = list(dict.fromkeys(run["row"] for run in runs if (run["size"], run["row"]) not in shown))
     for title, table in (TABLES | ({"Others": Table(FEW + MANY, others)} if others else {})).items():
         columns = [f"{size}, {what}" for size in table.sizes for what in ("end", "best", "runs")]
         print(f"\n### {title}\n\n| | {' | '.join(columns)} |\n|{'---|' * (len(columns) + 1)}")
-        for row, amx in ((row, amx) for row in table.rows for amx in (False, True)):
+        for row, kind in ((row, kind) for row in table.rows for kind in MARKS):
             cells = []
             for size in table.sizes:
-                cells += cell([run for run in runs if (run["row"], run["size"], "amx" in run) == (row, size, amx)])
+                cells += cell(
+                    [run for run in runs if (run["row"], run["size"], arithmetic_of(run)) == (row, size, kind)]
+                )
             if any(cells):
-                print(f"| {row}{' *' if amx else ''} | {' | '.join(cells)} |")
+                print(f"| {row}{MARKS[kind]} | {' | '.join(cells)} |")

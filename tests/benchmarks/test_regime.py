@@ -52,30 +52,38 @@ def test_one_dimensional_weights_take_a_rate_and_a_decay_of_their_own(monkeypatc
         assert (vectors["lr"], vectors["weight_decay"]) == pytest.approx(expected)
 
 
-def test_a_run_says_its_cpu_and_amx_and_a_mean_is_of_one_kind(tmp_path, monkeypatch, capsys):
+def test_a_run_says_its_cpu_and_arithmetic_and_a_mean_is_of_one_kind(tmp_path, monkeypatch, capsys):
     run = {"row": "base", "size": "small", "best": 4.0}
     kept = Results(tmp_path / "runs.json")
-    for cpu, amx, seed, end in (
-        ("first", False, 1, 4.0),
-        ("second", False, 2, 4.2),
-        ("second", True, 1, 5.0),
-        ("second", True, 2, 5.2),
+    for cpu, kind, seed, end in (
+        ("first", "bf16", 1, 4.0),
+        ("second", "bf16", 2, 4.2),
+        ("second", "amx", 1, 5.0),
+        ("second", "amx", 2, 5.2),
+        ("second", "fp32", 1, 6.0),
     ):
         monkeypatch.setattr(results, "machine", lambda cpu=cpu: {"cpu": cpu})
-        monkeypatch.setattr(results, "amx", lambda amx=amx: amx)
+        monkeypatch.setattr(results, "arithmetic", lambda kind=kind: kind)
         kept.keep(run | {"seed": seed, "end": end})
     runs = kept.known()["runs"]
-    assert [each.get("cpu") for each in runs] == [None, "second", "second", "second"]
-    assert ["amx" in each for each in runs] == [False, False, True, True]
+    assert [each.get("cpu") for each in runs] == [None, "second", "second", "second", "second"]
+    assert [each.get("arithmetic") for each in runs] == [None, None, "amx", "amx", "fp32"]
     print_tables(runs)
     printed = capsys.readouterr().out
     assert "| base | 4.100 ± 0.100 | 4.000 | 2 |" in printed
     assert "| base * | 5.100 ± 0.100 | 4.000 | 2 |" in printed
+    assert "| base † | 6.000 | 4.000 | 1 |" in printed
 
 
 def test_a_cpu_with_amx_can_do_without(monkeypatch):
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
-    assert results.amx()
+    assert results.arithmetic() == "amx"
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
-    assert not results.amx()
+    assert results.arithmetic() == "bf16"
+
+
+def test_a_cpu_without_bf16_trains_in_fp32(monkeypatch):
+    for asked in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
+        monkeypatch.setattr(torch.cpu, asked, lambda: False)
+    assert results.arithmetic() == "fp32"

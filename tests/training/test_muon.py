@@ -50,6 +50,7 @@ def step(model, moved_by, seed):
 @pytest.mark.parametrize("elements", [2**26, 3 * 16 * 16, 1])
 def test_a_step_is_that_of_torchs_loop_bit_for_bit(tmp_path, monkeypatch, elements):
     monkeypatch.setattr(muon, "STACK_ELEMENTS", elements)
+    monkeypatch.setattr(muon, "has_bf16", lambda _: True)  # as torch's loop takes it
     stacked, looped = gpt2(), gpt2()
     ours, theirs = optimizer(stacked, tmp_path), optimizer(looped, tmp_path, Loop)
     for seed in range(3):
@@ -60,7 +61,8 @@ def test_a_step_is_that_of_torchs_loop_bit_for_bit(tmp_path, monkeypatch, elemen
         assert (mine - other).abs().max() <= apart, name
 
 
-def test_a_checkpoint_of_the_loop_goes_on(tmp_path):
+def test_a_checkpoint_of_the_loop_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(muon, "has_bf16", lambda _: True)
     looped = gpt2()
     theirs = optimizer(looped, tmp_path, Loop)
     step(looped, theirs, 0)
@@ -201,8 +203,10 @@ def test_a_card_without_bf16_iterates_in_fp16_whose_small_gradients_are_not_lost
         assert torch.allclose(updates[torch.float16, size], updates[torch.float32, 1], atol=5e-3)
 
 
-def test_fp16_is_for_gpus_that_would_emulate_bf16(monkeypatch):
-    for has_bf16, dtype in ((True, torch.bfloat16), (False, torch.float16)):
+@pytest.mark.parametrize(
+    ("device", "without_bf16"), [("cuda", torch.float16), ("cpu", torch.float32), ("mps", torch.bfloat16)]
+)
+def test_bf16_is_not_emulated(device, without_bf16, monkeypatch):
+    for has_bf16, dtype in ((True, torch.bfloat16), (False, without_bf16)):
         monkeypatch.setattr(muon, "has_bf16", lambda _, has=has_bf16: has)
-        assert muon.dtype_on(torch.device("cuda")) == dtype
-    assert muon.dtype_on(torch.device("cpu")) == torch.bfloat16
+        assert muon.dtype_on(torch.device(device)) == dtype
