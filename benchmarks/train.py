@@ -40,11 +40,12 @@ def main() -> None:
     ways = {"ours": ours, "trainer": standard, "compiled": standard}
     measured: dict[str, list[dict]] = {way: [] for way in ways}
     device = "cuda" if hardware.device_type({}) == "cuda" else "cpu"
+    dtype, name = (torch.bfloat16, "bf16") if hardware.has_bf16(device) else (torch.float32, "fp32")  # as ours trains
     for _ in range(args.rounds):
         for way, measure in ways.items():
-            rates = [measured_matmul_rate(device, torch.bfloat16, 2048, 3.0)]  # before and after: machines drift
+            rates = [measured_matmul_rate(device, dtype, 2048, 3.0)]  # before and after: machines drift
             result = measure(way, shape, batch, steps)
-            rates.append(measured_matmul_rate(device, torch.bfloat16, 2048, 3.0))
+            rates.append(measured_matmul_rate(device, dtype, 2048, 3.0))
             result["matmul_flops"] = statistics.mean(rates)
             measured[way].append(result)
             print(f"{way:9} {speed(result, shape, batch):10,.0f} tokens/s", flush=True)
@@ -53,8 +54,8 @@ def main() -> None:
         "batch": batch,
         "measured": measured,
         "matmul_flops": {
-            "bf16": statistics.median(result["matmul_flops"] for done in measured.values() for result in done),
             "fp32": measured_matmul_rate(device, torch.float32, 2048, 3.0),
+            name: statistics.median(result["matmul_flops"] for done in measured.values() for result in done),
         },
         "machine": machine(),
     }
@@ -126,12 +127,12 @@ def table(report: dict, name: str) -> str:
     )
     flops = flops_per_token(in_matmuls + 2 * shape["n_embd"], shape["n_layer"], shape["n_embd"], shape["n_positions"])
     of_trainer, of_compiled = TARGETS[name]
-    bf16 = report["matmul_flops"]["bf16"]
+    rates = (f"{rate / 1e9:,.0f} GFLOP/s in {kind}" for kind, rate in report["matmul_flops"].items())
     median = {way: statistics.median(values) for way, values in speeds.items()}
     lines = [
         f"{shape['n_layer']} x {shape['n_embd']}, {shape['vocab_size']:,} ids, batch {batch} x {shape['n_positions']}; "
         f"machine: {report['machine']['cpu']}, {report['machine']['cores']} cores; matmuls: "
-        f"{bf16 / 1e9:,.0f} GFLOP/s in bf16, {report['matmul_flops']['fp32'] / 1e9:,.0f} in fp32",
+        f"{', '.join(rates)}",
         "",
         "| | median | min to max | target | |",
         "|---|---|---|---|---|",
@@ -139,7 +140,7 @@ def table(report: dict, name: str) -> str:
         row("ours, times the stock Trainer", [v / median["trainer"] for v in speeds["ours"]], at_least=of_trainer),
         row("ours, times the compiled loop", [v / median["compiled"] for v in speeds["ours"]], at_least=of_compiled),
         row(
-            "ours, share of the bf16 matmul rate",
+            "ours, share of the matmul rate",
             [
                 v * flops / done["matmul_flops"]
                 for v, done in zip(speeds["ours"], report["measured"]["ours"], strict=True)
