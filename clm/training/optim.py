@@ -12,11 +12,15 @@ from clm.training.muon import PiecewiseMuon
 MOMENTUM = 0.95  # torch's default
 
 
-def _settings(optim_args: str | None) -> tuple[float, float]:
-    """Muon's momentum and the positions' share of the rate, from `optim_args` as the recipe's checks let it pass."""
+def _settings(optim_args: str | None) -> tuple[float, float, float]:
+    """Muon's momentum, and the shares of the rate of embeddings and positions.
+
+    From `optim_args` as the recipe's checks let it pass.
+    """
     pairs = (pair.split("=") for pair in (optim_args or "").replace(" ", "").split(",") if pair)
-    given = dict(pairs)
-    return float(given.get("momentum", MOMENTUM)), float(given.get("positions", 1.0))
+    given = {name: float(value) for name, value in pairs}
+    embeddings = given.get("embeddings", 1.0)
+    return given.get("momentum", MOMENTUM), embeddings, given.get("positions", embeddings)
 
 
 class MuonAndAdamW(Optimizer):
@@ -24,13 +28,14 @@ class MuonAndAdamW(Optimizer):
 
     Query, key and value, which GPT-2 keeps side by side in one matrix, are taken as three. Both optimizers take the
     same learning rate and weight decay: Muon's step is scaled to the size of AdamW's (Liu et al. 2025, *Muon is
-    Scalable for LLM Training*, arXiv 2502.16982). Biases and LayerNorms don't decay. Position embeddings may take a
-    share of the rate: Adam gives each of their rows a whole step for what is mostly noise, of one token a sequence.
+    Scalable for LLM Training*, arXiv 2502.16982). Biases and LayerNorms don't decay. Embeddings may take more than the
+    rate, or less, and position embeddings a share of their own: Adam gives each of their rows a whole step for what is
+    mostly noise, of one token a sequence.
 
     Args:
         model: a GPT-2 with its head.
         args: learning_rate, weight_decay, adam_beta1, adam_beta2 and adam_epsilon. optim_args may hold `momentum`,
-            Muon's, and `positions`, the position embeddings' share of the rate.
+            Muon's, and the shares of the rate that `embeddings` and `positions` take (by default as embeddings).
     """
 
     def __init__(self, model: torch.nn.Module, args: TrainingArguments) -> None:
@@ -41,16 +46,17 @@ class MuonAndAdamW(Optimizer):
             {"params": [weight for name, weight in blocks if "c_attn" in name], "pieces": 3},
         ]
         rest = [weight for weight in model.parameters() if id(weight) not in taken]
+        rate, betas = args.learning_rate, (args.adam_beta1, args.adam_beta2)
+        momentum, share, of_positions = _settings(args.optim_args)
+        decays = {"weight_decay": args.weight_decay}
         others = [
-            {"params": [weight for weight in rest if weight.ndim == 2], "weight_decay": args.weight_decay},
+            {"params": [weight for weight in rest if weight.ndim == 2], "lr": rate * share, **decays},
             {"params": [weight for weight in rest if weight.ndim != 2], "weight_decay": 0.0},
         ]
-        rate, betas = args.learning_rate, (args.adam_beta1, args.adam_beta2)
-        momentum, share = _settings(args.optim_args)
-        if share != 1:  # a group of their own; without it states are as they were before there was this setting
+        if of_positions != share:  # a group of their own; without it states are as they were before these settings
             places = model.transformer.wpe.weight
             others[0]["params"] = [weight for weight in others[0]["params"] if weight is not places]
-            others.append({"params": [places], "weight_decay": args.weight_decay, "lr": rate * share})
+            others.append({"params": [places], "lr": rate * of_positions, **decays})
         self._muon = PiecewiseMuon(
             matrices,
             lr=rate,

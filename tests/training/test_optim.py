@@ -99,14 +99,22 @@ def test_muons_momentum_is_torchs_or_optim_args(tmp_path):
     assert torch.allclose(optimizer.state[weight]["momentum_buffer"], 0.5 * weight.grad)
 
 
-def test_positions_may_take_a_share_of_the_rate(tmp_path):
+@pytest.mark.parametrize(
+    ("settings", "tokens", "positions"),
+    [
+        ("positions=0.1", 0.005, 0.0005),
+        ("embeddings=2", 0.01, 0.01),
+        ("embeddings=2,positions=0.1", 0.01, 0.0005),
+    ],
+)
+def test_embeddings_and_positions_may_take_shares_of_the_rate(tmp_path, settings, tokens, positions):
     model, args = _model_and_arguments(tmp_path)
-    args.optim_args = "positions=0.1"
+    args.optim_args = settings
     optimizer = optim.MuonAndAdamW(model, args)
     taken = [id(weight) for group in optimizer.param_groups for weight in group["params"]]
     assert sorted(taken) == sorted(map(id, model.parameters()))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5)  # which halves each group's rate
-    embeddings = {model.transformer.wte.weight: 0.005, model.transformer.wpe.weight: 0.0005}
+    embeddings = {model.transformer.wte.weight: tokens, model.transformer.wpe.weight: positions}
     before = {weight: weight.detach().clone() for weight in embeddings}
     _give_gradients(model, 1)
     optimizer.step()
