@@ -15,6 +15,7 @@ band. Scored in calibration/expected.py, and for runs of many epochs in calibrat
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -86,10 +87,14 @@ class _Points:
         """(points, 2): ln parameters and ln tokens."""
         return self.features[:, LINEAR:]
 
+    @cached_property
+    def largeness(self) -> np.ndarray:
+        """(points,): from 0 for a small model to 1 for a large one."""
+        return np.array([largeness(math.exp(size)) for size in self.places[:, 0]])
+
     def by_size(self, small: float, large: float) -> np.ndarray:
         """(points,) a standard deviation that is one in small and another in large models."""
-        share = np.array([largeness(math.exp(size)) for size in self.places[:, 0]])
-        return small ** (1 - share) * large**share
+        return small ** (1 - self.largeness) * large**self.largeness
 
 
 class Model:
