@@ -11,6 +11,8 @@ OLD = "rate 0.02, linear to 0, wd 1.6"
 FULL = ", documents shuffled, rows balanced, embedding rate 2"
 ALONE = "rate 0.01, dropout 0.0, wd 0.8"  # at wt103.json's weights a token: decay alone
 WON = "rate 0.01, dropout 0.05, wd 0.4"  # and a little of both
+CARRIED = "rate 0.01, dropout 0.05, wd 0.2"  # to wide by the rule
+SHIPPED = "rate 0.01, dropout 0.05, wd 0.1"  # wt103.json's pair
 CAUTIOUS = "rate 0.01, dropout 0.05, wd 0.8, decay cautious"  # as much decay as WON's where half of it is left out
 EXTRA = ("cosine to 0", "documents shuffled", "embedding rate 2")  # what lost nothing alone
 
@@ -58,6 +60,7 @@ TABLES: dict[str, Table] = {
             ", ".join((WON, *EXTRA)),
             *(", ".join((WON, *(other for other in EXTRA if other != out))) for out in EXTRA),
             *(", ".join((CAUTIOUS, *extra)) for extra in (EXTRA, EXTRA[1:])),
+            *(f"{CARRIED}, cosine to 0", *(f"{pair}, cosine to 0, embedding rate 2" for pair in (CARRIED, SHIPPED))),
         ],
     ),
     "As much text for each weight as wt103.json has: epochs": Table(
@@ -105,7 +108,7 @@ TABLES: dict[str, Table] = {
         [
             *("rate 0.01, epochs 12", "rate 0.01, epochs 50", f"{SMALL}, epochs 12"),
             *("rate 0.01, cosine to 0, wd 0.8, epochs 50", f"{SMALL}, epochs 50"),
-            *("rate 0.005, epochs 50", f"{LARGE}, epochs 50"),
+            *(f"{row}, epochs {epochs}" for row in ("rate 0.005", LARGE) for epochs in (12, 50)),
         ],
     ),
 }
