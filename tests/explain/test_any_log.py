@@ -183,6 +183,10 @@ def test_a_recipe_that_names_its_text_is_complete(workplace, capsys):
             "go to 19,560, but the run has 4,000",
         ),
         (["log.csv", "--config", "config.json", "--until", "100"], "losses until step 100 are no curve yet"),
+        (
+            ["log.csv", "--config", "config.json", "--dataset_tokens", "100"],
+            "100 tokens are too few for one block of 1,024",
+        ),
         (["log.csv", "--config", "nowhere.json"], "there is no such recipe"),
         (["log.csv", "--step", "3", "--loss", "4"], "leave --step and --loss out"),
         (["log.csv", "other.csv"], '"other.csv" belongs to no key'),
