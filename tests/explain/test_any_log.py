@@ -70,6 +70,12 @@ def test_a_loss_on_an_unnamed_text_is_held_against_a_wide_band(log):
     assert made["label"] == "above"
 
 
+def test_a_text_that_the_advice_asks_for_by_name_is_known_by_it(log):
+    for name in ("fineweb", "wikitext-103", "me/WikiText-103-raw"):
+        made = explained(log, "--config", "config.json", "--until", "9780", "--dataset_name", name)
+        assert "(--dataset_name" not in made["verdict"]["confidence"], name
+
+
 def test_keys_may_come_from_the_command_line_alone_and_stand_anywhere(log):
     whole = explained(log, "--config", "config.json", "--until", "9780")
     words = [word for key, value in CONFIG.items() for word in (f"--{key}", str(value))]
