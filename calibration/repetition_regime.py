@@ -7,7 +7,6 @@ order, an average of weights) are left out: the expected loss knows nothing of s
 """
 
 import argparse
-import json
 import math
 from collections import defaultdict
 from pathlib import Path
@@ -17,7 +16,8 @@ import numpy as np
 
 from benchmarks.regime.results import arithmetic_of
 from benchmarks.regime.rows import SIZES, read
-from clm.files import read_json, write_text
+from calibration.curves import write_runs
+from clm.files import read_json
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "regime.json"
@@ -66,8 +66,7 @@ def _entry(size: str, row: str, runs: list[dict[str, Any]]) -> dict[str, Any] | 
 
 def main() -> None:
     argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
-    lines = ",\n".join(json.dumps(entry, separators=(",", ":")) for entry in entries())
-    write_text(CURVES, f"[\n{lines}\n]\n")
+    write_runs(CURVES, entries())
 
 
 if __name__ == "__main__":

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
+from calibration.curves import keep
 from clm.config.fields import MUON
-from clm.files import read_json, write_text
+from clm.files import read_json
 
 CURVES = Path(__file__).resolve().parent.parent / "clm" / "explain" / "references" / "repeated_runs.json"
 WORK = Path("runs", "repetition")
@@ -149,14 +150,6 @@ def make(name: str, run: Repeated, texts: tuple[Path, Path]) -> dict:
     }
 
 
-def keep(curve: dict) -> None:
-    """Put it into the file, a run a line."""
-    curves = [other for other in read_json(CURVES) or [] if other["name"] != curve["name"]]
-    curves = sorted([*curves, curve], key=lambda one: list(RUNS).index(one["name"]))
-    lines = ",\n".join(json.dumps(one, separators=(",", ":")) for one in curves)
-    write_text(CURVES, f"[\n{lines}\n]\n")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--wikitext", type=Path, required=True)
@@ -167,7 +160,7 @@ def main() -> None:
             continue
         print(f"{name} …", flush=True)
         curve = make(name, RUNS[name], slices(args.wikitext, RUNS[name].text_bytes))
-        keep(curve)
+        keep(CURVES, curve, list(RUNS))
         losses = [loss for _, loss in curve["validation"]]
         print(f"{name}: validation loss {losses[-1]:.4f}, at its best {min(losses):.4f}", flush=True)
 

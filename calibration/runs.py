@@ -16,14 +16,13 @@ import sys
 from datetime import date
 from pathlib import Path
 
-from filelock import FileLock
-
+from calibration.curves import keep
 from calibration.fit import HELD_OUT as HELD_OUT_FILE
 from calibration.table import HELD_OUT, RUNS, Run
 from clm.config.recipe import load
 from clm.data.prepare import open_text, prepare
 from clm.explain.scaling import unigram_loss
-from clm.files import read_json, write_text
+from clm.files import read_json
 from clm.rollback import Rollback
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -66,17 +65,6 @@ def file_of(name: str) -> Path:
     return HELD_OUT_FILE if name in HELD_OUT else CURVES
 
 
-def keep(curve: dict) -> None:
-    """Put it into the file, a run a line."""
-    with FileLock(WORK / "curves.lock"):
-        file = file_of(curve["name"])
-        curves = [other for other in read_json(file) or [] if other["name"] != curve["name"]]
-        order = list(RUNS)
-        curves = sorted([*curves, curve], key=lambda one: order.index(one["name"]) if one["name"] in order else 0)
-        lines = ",\n".join(json.dumps(one, separators=(",", ":")) for one in curves)
-        write_text(file, f"[\n{lines}\n]\n")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--english")
@@ -91,7 +79,7 @@ def main() -> None:
             continue
         print(f"{name} …", flush=True)
         curve = make(name, RUNS[name], texts)
-        keep(curve)
+        keep(file_of(name), curve, list(RUNS))
         print(f"{name}: validation loss {curve['validation'][-1][1]:.4f}", flush=True)
 
 

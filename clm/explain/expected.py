@@ -1,8 +1,9 @@
 """What loss a set-up should show by a step: theory's shape, calibrated on runs whose curves are kept here.
 
 Expected loss =
-    floor + p A / N^a + q B / D^b - c S2 + h (unigram entropy) + b ln(bytes a token) - r ln(learning rate)
-    + m (if Muon) + o (10 dropout^2 / (1 + parameters for each token of the text)) + text + place + overfitting
+    floor + p A / N^a + q B / D^b - c S2 + h (unigram entropy) + l ln(bytes a token) - r ln(learning rate)
+    + k ln(block size / 1024) + m (if Muon) + n (if Muon and large, in part where between small and large)
+    + o (10 dropout^2 / (1 + parameters for each token of the text)) + text + place + overfitting
 
 A, a, B, b are Hoffmann et al.'s (scaling.CHINCHILLA); D is what the tokens, counted at the peak rate, are worth after
 repetition (Muennighoff et al. 2023; in small models less) and beside the critical batch (McCandlish et al. 2018, Kaplan

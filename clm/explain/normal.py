@@ -6,7 +6,8 @@ import numpy as np
 
 from clm.explain import references
 from clm.explain.expected import Expectation
-from clm.explain.forecast import NORMAL_QUANTILE, PLATEAU
+from clm.explain.forecast import NORMAL_QUANTILE, PLATEAU, Facts
+from clm.explain.forecast.outside import strange_optimizer
 from clm.explain.setup import Setup
 
 EARLY = 0.3  # of the steps
@@ -61,17 +62,24 @@ def verdict(setup: Setup, step: int, loss: float, of_training: bool) -> Verdict:
     }[label]
     expected = f"{low:.2f} to {high:.2f} is to be expected, {expectation.loss:.2f} in the middle"
     sentence = f"A loss of {loss:.2f} is {words}; {expected}."
-    beyond = setup.situation(setup.own_law).repetition_beyond(step)
-    return Verdict(label, sentence, _confidence(expectation, loss, setup.text_name, beyond), expectation)
+    return Verdict(label, sentence, _confidence(expectation, loss, setup.text_name, _outside(setup, step)), expectation)
 
 
-def _confidence(expectation: Expectation, loss: float, text: str | None, beyond: str | None) -> str:
+def _outside(setup: Setup, step: int) -> list[str]:
+    """What of the run at this step no reference run has, each as a clause."""
+    optimizer = setup.recipe.training.get("optim", "adamw")
+    facts = Facts(setup.non_embedding_parameters, None, setup.total_steps, optimizer)
+    clauses = (setup.situation(setup.own_law).repetition_beyond(step), strange_optimizer(facts))
+    return [clause for clause in clauses if clause]
+
+
+def _confidence(expectation: Expectation, loss: float, text: str | None, outside: list[str]) -> str:
     share = expectation.share_below(loss)
     side = f"{share:.0%} of such runs would be lower"
     known = "" if text else f"; {UNKNOWN_TEXT}"
     band = f"80 % band, ±{NORMAL_QUANTILE * expectation.sd:.2f}"
-    outside = f"; outside the evidence: {beyond}" if beyond else ""
-    return f"{band}; {side}; nearest reference: {expectation.nearest}{known}{outside}"
+    beyond = f"; outside the evidence: {'; '.join(outside)}" if outside else ""
+    return f"{band}; {side}; nearest reference: {expectation.nearest}{known}{beyond}"
 
 
 def band(setup: Setup, last_step: int, of_training: bool, points: int = 40) -> list[list[float]] | None:

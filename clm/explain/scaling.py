@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from clm.data.store.token_store import TokenStore
 
 REPEAT_HALF_LIFE = 15.39  # R_D* of Muennighoff et al. 2023: repetitions after which new ones are worth 1/e
-SMALL_HALF_LIFE = 6.0  # the same of models below 1M parameters: of 4 to 15, what their runs of many epochs fit best
+# The same of models of up to 2M non-embedding parameters, between them and 25M it goes over into the other: of 4 to 15,
+# what runs of many epochs fit best, of models below 1M.
+SMALL_HALF_LIFE = 6.0
 TOKENS_PER_PARAMETER = 20.0  # the compute-optimal ratio, Hoffmann et al. 2022 (arXiv 2203.15556), table 3
 
 
@@ -32,10 +34,6 @@ class LossLaw:
             self.parameters_scale / parameters**self.parameters_power,
             self.tokens_scale / tokens**self.tokens_power,
         )
-
-    def loss(self, parameters: float, tokens: float) -> float:
-        """Of a well-trained model of so many parameters after so many different tokens."""
-        return self.floor + sum(self.terms(parameters, tokens))
 
 
 CHINCHILLA = LossLaw(1.69, 406.4, 0.34, 410.7, 0.28)  # Hoffmann et al. 2022 (arXiv 2203.15556), approach 3

@@ -150,11 +150,21 @@ def of_recipe(recipe: Recipe, dataset_tokens: int | None = None) -> Setup:
     Raises:
         UserError: nothing tells how long the text is, or it is too short for a block.
     """
-    vocab_size, size = recipe.data.vocab_size or DEFAULT_VOCAB_SIZE, recipe.data.block_size
+    vocab_size = recipe.data.vocab_size or DEFAULT_VOCAB_SIZE
     text = training_text.of_recipe(recipe, vocab_size, dataset_tokens)
-    if count_samples(text.tokens, size, recipe.data.sampling) == 0:
-        raise UserError(f"{text.tokens:,} tokens are too few for one block of {size:,} and the token after it")
-    return Setup(recipe, vocab_size, recipe.sequences_per_step(1), text)
+    return with_a_block(Setup(recipe, vocab_size, recipe.sequences_per_step(1), text))
+
+
+def with_a_block(setup: Setup) -> Setup:
+    """The set-up itself, whose text is long enough.
+
+    Raises:
+        UserError: it is too short for a block.
+    """
+    if setup.samples(setup.recipe.data.sampling) == 0:
+        tokens, size = setup.text.tokens, setup.block_size
+        raise UserError(f"{tokens:,} tokens are too few for one block of {size:,} and the token after it")
+    return setup
 
 
 def of_statistics(recipe: Recipe, statistics: Mapping[str, Any], sequences_per_step: int) -> Setup:

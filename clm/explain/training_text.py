@@ -53,9 +53,9 @@ class Text:
 
 def name_of(recipe: Recipe) -> str | None:
     """The name by which the reference runs know a recipe's text, if they do."""
-    if (recipe.data.dataset_config_name or "").startswith("wikitext-103"):
-        return "wikitext-103"
     name = (recipe.data.dataset_name or "").lower()
+    if "wikitext-103" in name or (recipe.data.dataset_config_name or "").startswith("wikitext-103"):
+        return "wikitext-103"
     return name if name == "python-docs" else "fineweb" if "fineweb" in name else None
 
 

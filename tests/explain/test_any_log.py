@@ -70,6 +70,12 @@ def test_a_loss_on_an_unnamed_text_is_held_against_a_wide_band(log):
     assert made["label"] == "above"
 
 
+def test_a_text_that_the_advice_asks_for_by_name_is_known_by_it(log):
+    for name in ("fineweb", "wikitext-103", "me/WikiText-103-raw"):
+        made = explained(log, "--config", "config.json", "--until", "9780", "--dataset_name", name)
+        assert "(--dataset_name" not in made["verdict"]["confidence"], name
+
+
 def test_keys_may_come_from_the_command_line_alone_and_stand_anywhere(log):
     whole = explained(log, "--config", "config.json", "--until", "9780")
     words = [word for key, value in CONFIG.items() for word in (f"--{key}", str(value))]
@@ -183,6 +189,10 @@ def test_a_recipe_that_names_its_text_is_complete(workplace, capsys):
             "go to 19,560, but the run has 4,000",
         ),
         (["log.csv", "--config", "config.json", "--until", "100"], "losses until step 100 are no curve yet"),
+        (
+            ["log.csv", "--config", "config.json", "--dataset_tokens", "100"],
+            "100 tokens are too few for one block of 1,024",
+        ),
         (["log.csv", "--config", "nowhere.json"], "there is no such recipe"),
         (["log.csv", "--step", "3", "--loss", "4"], "leave --step and --loss out"),
         (["log.csv", "other.csv"], '"other.csv" belongs to no key'),

@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 
 from clm.__main__ import main
+from clm.config.recipe import load
 from clm.explain import explanation
-from clm.explain.explanation import EXPLANATION_FILE, explanation_of
+from clm.explain.explanation import EXPLANATION_FILE, explanation_of, verdict_kept
+from clm.explain.setup import of_recipe
 from clm.report import card
+from clm.runs.overview import VERDICT_FILE
 from clm.runs.record import read_run
 from tests.tiny import make_text, run, write_recipe
 
@@ -102,3 +105,12 @@ def test_a_backup_of_a_checkpoint_ends_neither_a_run_nor_its_explanation(workpla
     assert run() == 0 and backup.is_file()
     assert main(["explain", "out"]) == 0
     assert "non-determinism" not in capsys.readouterr().out
+
+
+def test_an_evaluation_before_the_first_step_is_one_that_nothing_can_be_said_of_yet(workplace, capsys):
+    setup = of_recipe(load(Path("tiny.json")), 5000)
+    assert verdict_kept(workplace, setup, [{"step": 0, "eval_loss": 5.7}]) == "verdict: can't say"
+    assert json.loads((workplace / VERDICT_FILE).read_text())["forecast"] is None
+    assert run("--eval_on_start", "true") == 0
+    assert "verdict: can't say" in capsys.readouterr().out
+    assert [stands["step"] for stands in explanation_of(read_run(Path("out")))["history"]] == [0, 3, 6]

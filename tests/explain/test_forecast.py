@@ -49,6 +49,11 @@ def test_a_step_at_a_quarter_of_the_peak_rate_is_half_of_one_in_progress_and_a_q
     )
 
 
+def test_a_single_step_whose_rate_is_0_after_it_counts_as_one_at_the_peak():
+    law = law_of({"lr_scheduler_type": "linear", "learning_rate": 1e-3, "warmup_steps": 0}, 1)
+    assert [float(term[0]) for term in law.terms(np.array([1]))] == [1, 0, 0]
+
+
 def test_it_foresees_the_end_of_a_curve_that_follows_the_law_and_grows_surer():
     law = law_of(COSINE)
     end = made_up(law, 1000).losses[-1]

@@ -188,3 +188,10 @@ def test_a_real_run_that_learns_nothing_is_stopped_at_its_first_fault(workplace)
     explained = explain_run(read_run(Path("out")))
     assert [fault["name"] for fault in explained["findings"]] == ["learning rate too low"]
     assert explained["sections"][0]["key"] == "findings" and explained["advice"] == []
+
+
+def test_a_verdict_says_where_no_reference_run_has_the_optimizer():
+    said = "outside the evidence: its optimizer is sgd, which no reference run has"
+    assert said in ask(3_000, 3.9, "--optim", "sgd")["verdict"]["confidence"]
+    for known in ("adamw_torch", "muon"):
+        assert "outside the evidence" not in ask(3_000, 3.9, "--optim", known)["verdict"]["confidence"], known

@@ -5,6 +5,7 @@ import math
 from dataclasses import fields, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from calibration import repetition
@@ -73,6 +74,12 @@ def test_it_rises_with_epochs_and_falls_with_weight_decay_and_dropout():
     assert cost(16, weight_decay=1.6) < cost(16, weight_decay=0.4) < cost(16)
     assert cost(16, dropout=0.2) < 0.2 * cost(16)
     assert cost(16, dataset_tokens=None) == 0
+
+
+def test_what_a_step_of_a_larger_batch_is_worth_adds_no_epochs():
+    larger = Law(lambda at: [1e-2] * len(at), 10 * EPOCH, EPOCH, worth=1.9)
+    assert situation(10, law=larger).overfitting_terms(10 * EPOCH)[1] == pytest.approx(10)
+    assert larger.progress(np.array([10 * EPOCH])) == pytest.approx(1.9 * 10 * EPOCH)
 
 
 def test_the_expected_validation_loss_turns_up_and_that_of_training_does_not():

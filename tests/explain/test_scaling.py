@@ -12,7 +12,7 @@ from clm.training.schedule import learning_rates
 
 def test_chinchilla_at_a_million_parameters_and_tokens():
     # 10^6^0.34 = 10^2.04 = 109.65 and 10^6^0.28 = 10^1.68 = 47.863.
-    assert scaling.CHINCHILLA.loss(1e6, 1e6) == pytest.approx(1.69 + 406.4 / 109.65 + 410.7 / 47.863, abs=1e-3)
+    assert scaling.CHINCHILLA.terms(1e6, 1e6) == pytest.approx((406.4 / 109.65, 410.7 / 47.863), abs=1e-3)
 
 
 def test_repeated_text_is_worth_less_and_less():

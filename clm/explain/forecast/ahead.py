@@ -1,19 +1,20 @@
 """The rest of a curve, forecast.
 
-    loss(t) = L0 + slope ((p^-alpha - 1) / alpha + decay (1 - S2(t)) p^growth + repeat ln(passes over the text)
+    loss(t) = L0 + slope (p^-alpha - 1) / alpha + decay (1 - S2(t)) p^growth + repeat ln(passes over the text)
 
 p is progress, the sum of a power of the learning rates so far, 1 at the end; S2 how much of the peak rate was taken off
 again (Tissue et al. 2024, arXiv 2408.11029, whose S1 is the sum of the rates themselves; with that the decay of a
 cosine looked larger than that of a trapezoid, in models from 25M to 1.5B). Both are in units of the peak rate, see
 law.py; in small models S2 is of a power of the rate too. What is left of the peak rate costs noise, the more of it the
 further a model is: a decay that comes late brings more. The last term, what repeated text costs, is ours and counts
-from the second pass on; the overfitting that the expected loss knows (scaling.Overfitting) comes on top. L0 is the
-run's own;
-the other constants have priors from reference runs of the same size, length, optimizer and text, with the constants'
-correlations (prior.py), so that a curve which is short, or hasn't decayed yet, leans on what those did. A forecast is
-the mean over exponents and noise levels, each weighted by how well it explains the curve (posterior.py). Its interval
-is as wide as it takes to hold LEVEL of the ends of reference runs that it wasn't fitted to: no curve follows a law for
-ever, so it grows with the e-folds of progress still to come, as it did in those runs on their texts.
+from the second pass on; the overfitting that the expected loss knows (scaling.Overfitting) comes on top.
+
+L0 is the run's own. The other constants have priors from reference runs of the same size, length, optimizer and text,
+with the constants' correlations (prior.py), so that a curve which is short, or hasn't decayed yet, leans on what those
+did. A forecast is the mean over exponents and noise levels, each weighted by how well it explains the curve
+(posterior.py). Its interval is as wide as it takes to hold LEVEL of the ends of reference runs that it wasn't fitted
+to: no curve follows a law for ever, so it grows with the e-folds of progress still to come, as it did in those runs on
+their texts.
 """
 
 from dataclasses import dataclass

@@ -113,7 +113,10 @@ def ranges_for(facts: Facts, known: Mapping[str, Ranges]) -> Ranges:
 
 
 def nearest(facts: Facts, known: Mapping[str, Ranges]) -> tuple[Facts, float]:
-    """The facts moved to within the references', and how many e-folds that is, all together."""
+    """The facts moved to within the references', and how many e-folds that is, all together.
+
+    `epochs` stay as they are, and how far they are beyond the references' counts.
+    """
     values, limits = quantities(facts), ranges_for(facts, known)
     moved = {key: min(max(value, limits[key][0]), limits[key][1]) for key, value in values.items() if key in limits}
     farther = sum(abs(math.log(values[key] / value)) for key, value in moved.items())

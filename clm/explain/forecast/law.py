@@ -52,10 +52,9 @@ class Law:
         self.penalty: Callable[[float], float] = lambda step: 0.0
         spacing = np.diff(self.grid, prepend=0).astype(float)
         rates = np.asarray(rates_at(self.grid), float)
-        at_peak = rates / rates.max()
+        at_peak = rates / rates.max() if rates.any() else np.ones(len(rates))  # of one step the rate after it may be 0
         memory = MEMORY_SHARE * float((at_peak * spacing).sum())
         self.lr_sum, self.lr_annealed = annealed(at_peak, spacing, memory, by_size(NOISE_POWERS, parameters))
-        self.lr_sum *= worth
         self._progress = worth * np.cumsum(at_peak ** by_size(PROGRESS_POWERS, parameters) * spacing)
         self.warmup_end = int(self.grid[int((at_peak > 0.99).argmax())])
 

@@ -31,14 +31,20 @@ def outside(facts: Facts, known: Mapping[str, Ranges]) -> list[str]:
                 said.append(_said(key, values[key], low, high))
     if small and facts.dropout > MOST_DROPOUT:
         said.append(f"its dropout is {facts.dropout:g}, and it counts as the reference runs' {MOST_DROPOUT:g}")
-    if facts.stranger:
-        optimizer = (
-            f"is {facts.optimizer}, which no reference run of its size has" if facts.optimizer else "isn't known"
-        )
-        said.append(f"its optimizer {optimizer}")
+    if optimizer := strange_optimizer(facts):
+        said.append(optimizer)
     if small and not facts.known_text:
         said.append("no small reference run has its text, on which the curve of a small model depends")
     return said
+
+
+def strange_optimizer(facts: Facts) -> str | None:
+    """That no reference run has its optimizer, as a clause; None where one has."""
+    if not facts.stranger:
+        return None
+    if not facts.optimizer:
+        return "its optimizer isn't known"
+    return f"its optimizer is {facts.optimizer}, which no reference run {'of its size ' if facts.family else ''}has"
 
 
 _CLAUSES = {

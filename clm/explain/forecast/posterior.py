@@ -38,7 +38,7 @@ class Observations:
 
     def __init__(self, curve: Curve, law: Law, plateau: float = np.inf) -> None:
         """Gather what can be fitted to: losses below `plateau`, after warmup and the first SKIPPED_SHARE."""
-        self.law, now = law, curve.last_step
+        now = curve.last_step
         self.of_training = not len(curve.losses)
         first = max(1.0, SKIPPED_SHARE * law.total_steps, min(law.warmup_end, now / 2))
         rows = []
@@ -161,6 +161,8 @@ def together(mixtures: Sequence[Mixture], rows: np.ndarray, folds: np.ndarray) -
 def _stretches(
     steps: np.ndarray, losses: np.ndarray, first: float, now: float, plateau: float, of_training: bool
 ) -> list[Stretch]:
+    if now < first:  # step 0 among them, where eval_on_start evaluates
+        return []
     keep = (steps >= first) & (steps <= now) & (losses < plateau)
     steps, losses = steps[keep], losses[keep]
     which = np.searchsorted(np.geomspace(first, now * 1.000001, STRETCHES + 1), steps, side="right")

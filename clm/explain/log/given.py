@@ -12,7 +12,7 @@ from clm.data.prepare import DEFAULT_VOCAB_SIZE
 from clm.errors import UserError
 from clm.explain import training_text
 from clm.explain.forecast import Facts, Law
-from clm.explain.setup import Setup
+from clm.explain.setup import Setup, with_a_block
 from clm.explain.training_text import Text
 from clm.model.size import count_parameters
 from clm.training.schedule import FOLLOWS_THE_LOSS, learning_rates
@@ -123,7 +123,11 @@ class Given:
 
     @property
     def setup(self) -> Setup | None:
-        """All that a loss is held against; None where something is missing."""
+        """All that a loss is held against; None where something is missing.
+
+        Raises:
+            UserError: the text is too short for a block.
+        """
         if self.missing:
             return None
         recipe, sequences, text = self.recipe, self._global_batch_size, self.text
@@ -132,7 +136,7 @@ class Given:
             text = Text(tokens + 1, "its length isn't known: it counts as never repeated", never_repeated=True)
             recipe = replace(recipe, data=replace(recipe.data, sampling="blocks"))
         training = recipe.training | {"max_steps": self.steps}
-        return Setup(replace(recipe, training=training), self.vocab_size, sequences, text)
+        return with_a_block(Setup(replace(recipe, training=training), self.vocab_size, sequences, text))
 
     @property
     def told(self) -> dict[str, Any]:
