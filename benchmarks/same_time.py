@@ -57,7 +57,6 @@ FULL: dict[str, dict] = {
     "all: 2 layers at 1.2e-2": LEAN | {"max_steps": 1100, "learning_rate": 1.2e-2},
     "all: 2 layers at 1.6e-2": LEAN | {"max_steps": 1100, "learning_rate": 1.6e-2},
     "all: 2 layers at 1.6e-2, weight decay 0.3": LEAN | {"max_steps": 1060, "learning_rate": 1.6e-2} | DECAY,
-    "all: 2 layers": LEAN | {"max_steps": 1100},
     "all: 2 layers, weight decay 0.3, embeddings at 2e-2": LEAN | {"max_steps": 1100} | DECAY | EMBEDDINGS,
 }
 STEPS: dict[str, dict] = {
@@ -65,10 +64,7 @@ STEPS: dict[str, dict] = {
     "800: and embeddings at 2e-2": LINEAR | EMBEDDINGS,
     "800: and weight decay 0.3": LINEAR | DECAY,
     "800: and dropout 0.05": LINEAR | {"resid_pdrop": 0.05, "embd_pdrop": 0.05},
-    "800: and at 1.6e-2": LINEAR | {"learning_rate": 1.6e-2},
-    "800: and 2 heads": LINEAR | {"n_head": 2},
     "800: and weight decay 0.3, embeddings at 2e-2": LINEAR | DECAY | EMBEDDINGS,
-    "1,000: linear to 0, 5 % warmup": LINEAR | {"max_steps": 1000},
 }
 VARIANTS = QUARTER | FULL | STEPS
 

@@ -43,8 +43,9 @@ def explain_recipe(recipe: Recipe, step: int, loss: float, dataset_tokens: int |
     found = single_loss.find(setup, step, loss, verdict.expectation)
     first, least = checks.comes_first(found), least_loss(setup)
     made = None if first else outlook.of_loss(setup, step, loss)
-    given = [] if first else advise(setup, step, loss, least=least)
-    what_if = [] if first else [each for each in outlook.what_if_of_recipe(setup, step, loss) if each.loss >= least]
+    end = (setup.total_steps, made.final[0]) if made else (step, loss)
+    given = [] if first else advise(setup, *end, least=least)
+    what_if = [] if first else [each for each in outlook.what_if_of_recipe(setup, *end) if each.loss >= least]
     return {
         "step": step,
         "loss": loss,

@@ -1,6 +1,5 @@
 """Where a run will end, and where it would if it were another: twice as long, with another schedule or batch."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +9,7 @@ from clm.explain import references
 from clm.explain.floor import floor_of, least_loss
 from clm.explain.forecast import NORMAL_QUANTILE, Facts, Forecast, Law, forecast
 from clm.explain.forecast.facts import largeness
+from clm.explain.forecast.outside import strange_optimizer
 from clm.explain.scaling import REPEATED_EPOCHS, critical_batch_tokens
 from clm.explain.setup import Setup
 from clm.runs.curve import Curve
@@ -47,8 +47,11 @@ def of_run(setup: Setup, curve: Curve) -> Forecast | None:
     """The forecast of a run from its curve so far; None where it can't be said."""
     if setup.own_law is None or curve.last_step >= setup.total_steps:
         return None
-    unigram = setup.text.unigram_loss or setup.text.unigram_entropy
-    return forecast(curve, setup.own_law, facts(setup), unigram, floor=_floor(setup, curve))
+    return forecast(curve, setup.own_law, facts(setup), _unigram(setup), floor=_floor(setup, curve))
+
+
+def _unigram(setup: Setup) -> float | None:
+    return setup.text.unigram_loss or setup.text.unigram_entropy
 
 
 def _floor(setup: Setup, curve: Curve) -> float:
@@ -71,8 +74,8 @@ def of_loss(setup: Setup, step: int, loss: float) -> Forecast | None:
     half = half_interval_of_loss(setup.non_embedding_parameters, np.array([each.sd for each in made]))
     least = least_loss(setup)
     bounds = (np.maximum(values, least) for values in (losses, losses - half, losses + half))
-    beyond = situation.repetition_beyond(total)
-    return Forecast(steps, *bounds, "training", (beyond,) if beyond else (), "one loss")
+    outside = (situation.repetition_beyond(total), strange_optimizer(facts(setup)))
+    return Forecast(steps, *bounds, "training", tuple(filter(None, outside)), "one loss")
 
 
 def half_interval_of_loss(parameters: float, sd: float | np.ndarray) -> float | np.ndarray:
@@ -121,7 +124,7 @@ def what_if_of_run(setup: Setup, curve: Curve, loss: float, end: float) -> list[
     """
     rows, floor = [], _floor(setup, curve)
     for title, law, changes in variants(setup, loss, curve.noise_scale, setup.total_steps):
-        made = forecast(curve, setup.own_law, facts(setup), setup.text.unigram_loss, instead=law, floor=floor)
+        made = forecast(curve, setup.own_law, facts(setup), _unigram(setup), instead=law, floor=floor)
         if made is not None:
             middle, low, high = made.final
             beyond = setup.situation(law, **changes).repetition_beyond(law.total_steps)
@@ -130,34 +133,35 @@ def what_if_of_run(setup: Setup, curve: Curve, loss: float, end: float) -> list[
 
 
 def what_if_of_recipe(setup: Setup, steps: int, loss: float) -> list[Outlook]:
-    """The variants of a run that has a loss and no curve: the change that the references let expect, from that loss."""
-    expect = _final(setup, steps)
-    now = expect(setup.law(steps))
+    """The variants of a run that has a training loss and no curve: the change that the references let expect.
+
+    Args:
+        steps: of the run that is varied.
+        loss: at their end.
+    """
+    own_law = setup.law(steps)
+    now = final(setup, own_law, of_training=True) if own_law is not None else None
     if now is None:
         return []
     rows = []
     for title, law, changes in variants(setup, loss, None, steps):
         law = setup.law(steps, batch=LARGER_BATCH) if changes else law  # the expected loss knows the batch's worth
-        then = expect(law, **changes)
+        then = final(setup, law, of_training=True, **changes)
         if then is not None:
             beyond = setup.situation(law, **changes).repetition_beyond(law.total_steps)
             rows.append(Outlook(title, loss + then - now, then - now, beyond=beyond))
     return rows
 
 
-def _final(setup: Setup, steps: int) -> Callable[..., float | None]:
-    def expect(law: Law | None, **changes: Any) -> float | None:
-        if law is None:
-            return None
-        made = references.model().expect(setup.situation(law, **changes), law.total_steps)
-        return made.loss if made.covered else None
-
-    return expect
+def final(setup: Setup, law: Law, of_training: bool = False, **changes: Any) -> float | None:
+    """The loss that the references let expect at the end of `law`; None where they don't reach."""
+    made = references.model().expect(setup.situation(law, **changes), law.total_steps, of_training)
+    return made.loss if made.covered else None
 
 
 def decays(setup: Setup) -> bool:
     """Whether the schedule takes the learning rate down by half or more before it ends."""
-    return setup.own_law is None or float(setup.own_law.lr_annealed[-1]) > 0.4
+    return setup.own_law is None or setup.own_law.last_rate <= 0.5
 
 
 def pairs(change: str) -> list[tuple[float, float]]:

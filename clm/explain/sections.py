@@ -200,7 +200,10 @@ def _why_no_forecast(setup: Setup, single: bool) -> str:
         most = f"no reference run more than {REPEATED_EPOCHS:.0f} times"
         return f"Can't say: it goes over its text {epochs:,.0f} times, and {most}."
     if single:
-        return f"Can't say: no reference run of this size has about {tokens / 1e6:,.0f} M tokens, as this one will."
+        return (
+            "Can't say: no reference run of this size has a loss after as few tokens as this one has now, or after "
+            f"the {tokens / 1e6:,.0f} M that it will have."
+        )
     return (
         "Can't say: a forecast needs some losses after the warmup and below the unigram entropy, "
         f"{FEWEST_MEASURED} of them of validation."

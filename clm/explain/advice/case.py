@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
-from clm.explain import references
-from clm.explain.expected import Model
 from clm.explain.forecast import Law
-from clm.explain.outlook import pairs
+from clm.explain.outlook import final, pairs
 from clm.explain.scaling import critical_batch_tokens
 from clm.explain.setup import Setup
 
@@ -52,21 +51,24 @@ class Case:
             return 0.0
         return self.steps * self.setup.tokens_per_step / self.setup.text.tokens
 
+    @cached_property
+    def _now(self) -> float | None:
+        law = self.setup.law(self.steps)
+        return final(self.setup, law) if law is not None else None
+
     def gain(self, law: Law | None, **changes: Any) -> float | None:
         """How much lower the references let expect the loss at the end of `law`; None where they don't reach."""
-        setup, model = self.setup, references.model()
-        before = setup.law(self.steps)
-        if law is None or before is None:
+        if law is None or self._now is None:
             return None
-        now, then = _expected(model, setup, before), _expected(model, setup, law, **changes)
-        return now - then if now is not None and then is not None else None
+        then = final(self.setup, law, **changes)
+        return self._now - then if then is not None else None
 
     def best_epochs(self, **changes: Any) -> int | None:
         """Of EPOCHS, by the expected loss, with the schedule stretched over each; None where it can't be told."""
-        setup, model, losses = self.setup, references.model(), {}
+        setup, losses = self.setup, {}
         for epochs in EPOCHS:
             law = setup.law(max(1, round(epochs * setup.text.tokens / setup.tokens_per_step)))
-            loss = _expected(model, setup, law, **changes) if law is not None else None
+            loss = final(setup, law, **changes) if law is not None else None
             if loss is not None:
                 losses[epochs] = loss
         return min(losses, key=losses.get) if losses else None
@@ -77,8 +79,3 @@ def of_pairs(change: str) -> tuple[float, str]:
     gains = [nats for _, nats in pairs(change)]
     shown = " and ".join(f"{gain:.2f}" for gain in gains)
     return sum(gains) / len(gains), f"in small runs that differ in nothing else, it gave {shown} nats"
-
-
-def _expected(model: Model, setup: Setup, law: Law, **changes: Any) -> float | None:
-    made = model.expect(setup.situation(law, **changes), law.total_steps)
-    return made.loss if made.covered else None

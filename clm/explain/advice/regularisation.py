@@ -9,7 +9,7 @@ from clm.explain.outlook import pairs
 from clm.explain.scaling import OVERFITTING_LIMIT
 from clm.explain.situation import FEW_EPOCHS
 
-DROPOUT = 0.1  # that is advised where the text is seen many times
+DROPOUT = 0.1  # that is advised where the text is seen many times, and that of the pairs of runs
 # Which the runs of many epochs had, one beside the other.
 DECAYS, DROPOUTS = (0.1, 0.2, 0.4, 0.8, 1.6), (0.0, 0.05, 0.1, 0.2)
 TELLS = 0.02  # nats: runs of many epochs that differ in nothing but their seed are as far apart
@@ -22,7 +22,7 @@ def epochs(case: Case) -> Iterator[Advice]:
     """Fewer epochs, and the weight decay and dropout that suit so many, where the evidence of overfitting reaches."""
     setup, epochs = case.setup, case.epochs
     law = setup.law(case.steps)
-    if epochs <= 1 or law is None or not setup.situation(law).overfitting(case.steps):
+    if not _overfits(case):
         return
     best = case.best_epochs()
     if best and best < epochs:
@@ -34,12 +34,20 @@ def epochs(case: Case) -> Iterator[Advice]:
     changes, gain = _best_pair(case, law, now)
     if changes and gain >= TELLS:
         title = " and ".join(f"{name.replace('_', ' ')} of {value:g}" for name, value in changes.items())
-        more = all(value > now[name] for name, value in changes.items())
-        purpose = (
-            "against overfitting" if more else "what holds overfitting back costs more than it saves where it is much"
-        )
+        rises = {value > now[name] for name, value in changes.items()}
+        purpose = {
+            (True,): "against overfitting",
+            (False,): "overfitting is held back more than pays now",
+            (False, True): "less of the one and more of the other",
+        }[tuple(sorted(rises))]
         then = f"with it {case.best_epochs(**changes)} epochs are expected to be best of {EPOCHS[0]} to {EPOCHS[-1]}"
         yield Advice(title, gain, 1.0, "no time", f"{purpose}; {then}; {EVIDENCE}; the two stand in for each other")
+
+
+def _overfits(case: Case) -> bool:
+    """Whether the evidence of overfitting reaches so far."""
+    law = case.setup.law(case.steps)
+    return case.epochs > 1 and law is not None and bool(case.setup.situation(law).overfitting(case.steps))
 
 
 def _best_pair(case: Case, law: Law, now: dict[str, float]) -> tuple[dict[str, float], float]:
@@ -53,12 +61,12 @@ def _best_pair(case: Case, law: Law, now: dict[str, float]) -> tuple[dict[str, f
 
 def regularisation(case: Case) -> Iterator[Advice]:
     setup, epochs = case.setup, case.epochs
-    if not setup.recipe.training.get("weight_decay"):
+    if not setup.recipe.training.get("weight_decay") and not _overfits(case):
         _, found = of_pairs("no-decay")
         why = f"the usual value; {found}, and what it gives large models isn't in the references"
         yield Advice("weight decay of 0.1", None, 1.0, "no time", why)
     large = setup.non_embedding_parameters > setup.text.tokens / 4
-    reached = setup.non_embedding_parameters <= OVERFITTING_LIMIT  # then _epochs tells
+    reached = setup.non_embedding_parameters <= OVERFITTING_LIMIT  # then `epochs` tells
     decay = setup.recipe.training.get("weight_decay") or 0.0
     if epochs > 2 * FEW_EPOCHS and 0 < decay < KIM_DECAY / 2 and large and not reached:
         why = (
@@ -72,12 +80,12 @@ def regularisation(case: Case) -> Iterator[Advice]:
         yield Advice("dropout of 0.1 to 0.3", None, 1.0, "no time", why)
     elif epochs < 1 and setup.dropout > 0:
         least = min(change for _, change in pairs("dropout"))
-        seen = "no text is seen twice" if setup.text.never_repeated else f"the text is seen {epochs:.2g} times"
-        why = (
-            f"{seen}, so nothing is learned by heart; in small runs that differ in nothing else, dropout 0.1 cost "
-            f"{least:.2f} nats or more"
-        )
-        yield Advice("no dropout for less than an epoch", least, 1.0, "no time", why)
+        gain = least * min(1.0, (setup.dropout / DROPOUT) ** 2)  # as the expected loss counts it
+        seen = f"the text is seen {epochs:.2g} times, so nothing is learned by heart"
+        if setup.text.never_repeated:
+            seen = "if the text isn't repeated (its length isn't known), nothing is learned by heart"
+        why = f"{seen}; in small runs that differ in nothing else, dropout 0.1 cost {least:.2f} nats or more"
+        yield Advice("no dropout for less than an epoch", gain, 1.0, "no time", why)
 
 
 def validation(case: Case) -> Iterator[Advice]:

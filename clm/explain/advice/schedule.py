@@ -72,6 +72,8 @@ def batch(case: Case) -> Iterator[Advice]:
 
 def rate(case: Case) -> Iterator[Advice]:
     parameters, rate = case.setup.non_embedding_parameters, case.setup.peak_rate
+    if case.setup.optimizer is None:  # what suits AdamW says nothing of SGD
+        return
     usual = usual_learning_rate(parameters) * (MUON_RATE if case.setup.optimizer == "muon" else 1.0)
     if usual / 2 <= rate <= 5 * usual:
         return
@@ -89,8 +91,8 @@ def optimizer(case: Case) -> Iterator[Advice]:
     if setup.optimizer == "adamw":
         gain = case.gain(setup.law(case.steps), muon=True)
         why = (
-            "it trains the blocks' matrices (docs/training-speed.md); the gain is what the references' Muon runs, "
-            "all small, and Liu et al. 2025 let expect; it doesn't run under DeepSpeed"
+            "it trains the blocks' matrices (docs/training-speed.md); the gain is what the references' Muon runs "
+            "and Liu et al. 2025 let expect; it doesn't run under DeepSpeed"
         )
         yield Advice(
             f"Muon as the optimizer (optim: {MUON})",

@@ -25,7 +25,8 @@ class Law:
     """A run's schedule in the terms that the loss follows, at any step.
 
     `lr_sum` and `lr_annealed`, (points,) at the steps of `grid`, are the two quantities of Tissue et al. 2024
-    (arXiv 2408.11029) in units of the peak rate; see scaling.annealed. `penalty` gives what overfitting adds to the
+    (arXiv 2408.11029) in units of the peak rate; see scaling.annealed. `last_rate`, in the same units, is what the
+    schedule ends at. `penalty` gives what overfitting adds to the
     validation loss at a step, nats, where that is known.
     """
 
@@ -53,6 +54,7 @@ class Law:
         spacing = np.diff(self.grid, prepend=0).astype(float)
         rates = np.asarray(rates_at(self.grid), float)
         at_peak = rates / rates.max() if rates.any() else np.ones(len(rates))  # of one step the rate after it may be 0
+        self.last_rate = float(at_peak[-1])
         memory = MEMORY_SHARE * float((at_peak * spacing).sum())
         self.lr_sum, self.lr_annealed = annealed(at_peak, spacing, memory, by_size(NOISE_POWERS, parameters))
         self._progress = worth * np.cumsum(at_peak ** by_size(PROGRESS_POWERS, parameters) * spacing)
