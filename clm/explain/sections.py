@@ -6,19 +6,18 @@ from typing import Any
 
 from clm.data.store.words import has_words
 from clm.data.text_size import BYTES_PER_TOKEN
+from clm.explain.ending import end_lines
 from clm.explain.faults.checks import comes_first
 from clm.explain.floor import BYTE_IDS
 from clm.explain.forecast import Forecast
-from clm.explain.forecast.posterior import FEWEST_MEASURED
 from clm.explain.normal import CANT_SAY, Verdict
-from clm.explain.outlook import Outlook, pairs
+from clm.explain.outlook import Outlook
 from clm.explain.perplexity import perplexity, shown_perplexity
-from clm.explain.scaling import REPEATED_EPOCHS, TOKENS_PER_PARAMETER, distinct_share
+from clm.explain.scaling import TOKENS_PER_PARAMETER, distinct_share
 from clm.explain.setup import Setup
 
 # Where a GPT-2 of this size ends up on WikiText-103 after 10 to 25 epochs: "low 3s to high 2s" (published.json).
 WIKITEXT_TARGETS = (3.0, 2.8)
-HELPS = 0.005  # nats: what changes less changes nothing that is shown
 _NOT_YET = "Can't say before what is wrong is mended: it would be said of another run."
 
 
@@ -72,7 +71,7 @@ def all_of(
         ("meaning", f"What a {kind} loss of {loss:.2f} means", _meaning(setup, loss, kind, known)),
         ("seen", "How much it has seen", _seen(setup, step, known)),
         ("normal", "Is it normal?", [verdict.sentence, *sure]),
-        ("end", "Where it will end", [_NOT_YET] if first else _end(setup, made, what_if, single)),
+        ("end", "Where it will end", [_NOT_YET] if first else end_lines(setup, made, what_if, single)),
         ("advice", "What would help", [_NOT_YET] if first else _help(advice)),
         ("findings", "What is wrong", wrong),
     )
@@ -181,60 +180,6 @@ def _in_samples(setup: Setup, known: dict[str, Any]) -> list[str]:
         lines.append(f"An epoch of blocks, end to end, has {setup.epoch('blocks').full:,} full steps.")
     lines.append(f"About {distinct / 1e6:,.1f} M different tokens are seen, {distinct / text.tokens:.0%} of the text.")
     return lines
-
-
-def _end(setup: Setup, made: Forecast | None, what_if: Sequence[Outlook], single: bool) -> list[str]:
-    lines = forecast_lines(made) if made is not None else [_why_no_forecast(setup, single)]
-    lines += [what_if_line(each) for each in what_if]
-    shown = ", ".join(f"{change:+.2f} nats at {epochs:.2g} epochs" for epochs, change in pairs("dropout"))
-    lines.append(f"With dropout: can't say. In small runs that differ in nothing else, dropout 0.1 made {shown}.")
-    return lines
-
-
-def _why_no_forecast(setup: Setup, single: bool) -> str:
-    if setup.own_law is None:
-        return "Can't say: the schedule follows the loss."
-    tokens = setup.total_steps * setup.tokens_per_step
-    epochs = tokens / setup.text.tokens
-    if single and epochs > REPEATED_EPOCHS:
-        most = f"no reference run more than {REPEATED_EPOCHS:.0f} times"
-        return f"Can't say: it goes over its text {epochs:,.0f} times, and {most}."
-    if single:
-        return (
-            "Can't say: no reference run of this size has a loss after as few tokens as this one has now, or after "
-            f"the {tokens / 1e6:,.0f} M that it will have."
-        )
-    return (
-        "Can't say: a forecast needs some losses after the warmup and below the unigram entropy, "
-        f"{FEWEST_MEASURED} of them of validation."
-    )
-
-
-def what_if_line(each: Outlook) -> str:
-    """Where a variant of the run would end, and whether that is any better."""
-    interval = f", {each.low:.2f} to {each.high:.2f}" if each.low is not None else " (what references let expect)"
-    if each.change >= -HELPS:
-        no_help = f"; that is {each.change:.2f} higher" if each.change >= HELPS else "; that changes nothing"
-    else:
-        no_help = ""
-    beyond = f"; outside the evidence: {each.beyond}" if each.beyond else ""
-    return f"With {each.title}: {each.loss:.2f}{interval}{no_help}{beyond}."
-
-
-def forecast_lines(made: Forecast) -> list[str]:
-    """Where a run will end, and what that doesn't rest on."""
-    final, low, high = made.final
-    if made.by == "measured":
-        return ["The run is finished."]
-    lines = [
-        f"At step {made.steps[-1]:,} the {made.of} loss is forecast at {final:.2f}, perplexity "
-        f"{shown_perplexity(final)}. The 80 % interval is {low:.2f} to {high:.2f}."
-    ]
-    if made.by == "one loss":
-        lines.append("That is what references let expect after this loss; a run's curve tells more.")
-    elif made.of == "training":
-        lines.append("It is the training loss that is forecast: there are no validation losses.")
-    return lines + [f"Outside the evidence: {each}." for each in made.outside]
 
 
 def _help(advice: Sequence[dict[str, Any]]) -> list[str]:

@@ -4,13 +4,14 @@ import pytest
 
 from clm.config.command_line import parse
 from clm.explain import references
+from clm.explain.ending import what_if_line
 from clm.explain.expected import Model
 from clm.explain.explain import end_of, explain_recipe, forecast_as_json, standing
 from clm.explain.floor import floor_of, guessed_bytes_per_token, least_loss_of
 from clm.explain.forecast import forecast
 from clm.explain.outlook import Outlook
 from clm.explain.perplexity import perplexity, shown_perplexity
-from clm.explain.sections import perplexity_line, what_if_line
+from clm.explain.sections import perplexity_line
 from clm.explain.setup import of_recipe
 from clm.explain.situation import Point
 from clm.runs.curve import Curve

@@ -5,6 +5,7 @@ from typing import Any
 
 from clm.errors import UserError
 from clm.explain import explain, sections
+from clm.explain.ending import forecast_lines
 from clm.explain.explain import FEWEST_LOSSES
 from clm.explain.faults import checks
 from clm.explain.faults.evidence import Evidence
@@ -66,7 +67,7 @@ def _partly(curve: Curve, given: Given, shown: Evidence) -> dict[str, Any]:
     step, loss, kind = explain.latest(curve)
     made, found = explain.end_of(curve, given.steps, shown.lost_at) or _forecast(curve, given), checks.find(shown)
     sentence = f"Whether {loss:.2f} is normal can't be said without {_asked(given.lacks(*ALL))}."
-    end = sections.forecast_lines(made) if made else [_why_no_forecast(curve, given)]
+    end = forecast_lines(made) if made else [_why_no_forecast(curve, given)]
     parts = (
         ("meaning", f"What a {kind} loss of {loss:.2f} means", [sections.perplexity_line(loss)]),
         ("normal", "Is it normal?", [sentence]),
