@@ -15,6 +15,8 @@ HELPS = 0.005  # nats: what changes less changes nothing that is shown
 def end_lines(setup: Setup, made: Forecast | None, what_if: Sequence[Outlook], single: bool) -> list[str]:
     """The end of a run and of its variants; `single`: of which one loss is known."""
     lines = forecast_lines(made) if made is not None else [_why_no_forecast(setup, single)]
+    if what_if and made is not None and made.by == "one loss":
+        lines.append("From that forecast, and not from the loss now, what follows is counted:")
     lines += [what_if_line(each) for each in what_if]
     shown = ", ".join(f"{change:+.2f} nats at {epochs:.2g} epochs" for epochs, change in pairs("dropout"))
     lines.append(f"With dropout: can't say. In small runs that differ in nothing else, dropout 0.1 made {shown}.")

@@ -161,7 +161,7 @@ def final(setup: Setup, law: Law, of_training: bool = False, **changes: Any) -> 
 
 def decays(setup: Setup) -> bool:
     """Whether the schedule takes the learning rate down by half or more before it ends."""
-    return setup.own_law is None or setup.own_law.last_rate <= 0.5
+    return setup.own_law is None or round(setup.own_law.last_rate, 3) <= 0.5
 
 
 def pairs(change: str) -> list[tuple[float, float]]:
