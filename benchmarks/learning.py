@@ -50,6 +50,7 @@ forks = multiprocessing.get_context("fork")
 BEFORE = QUICKSTART | {
     "n_layer": 3,
     "n_head": 4,
+    "optim_args": None,
     "learning_rate": 1e-2,
     "lr_scheduler_type": "cosine_with_min_lr",
     "lr_scheduler_kwargs": {"min_lr_rate": 0.1},

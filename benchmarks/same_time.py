@@ -1,13 +1,14 @@
-"""What is learned in the same time: other shapes, batches, rates and schedules for the quickstart.
+"""What is learned in the same time: other shapes, batches, rates and schedules for the quickstart as it was.
 
-    taskset -c 0 python -m benchmarks.same_time [--table] [--seeds SEED ...] [NAME ...]
+    taskset -c 0 python -m benchmarks.same_time [NAME ...] [--seeds SEED ...] [--table]
 
 Every run trains on the embedded text and is scored on the same held-out text, as the quickstart. `QUARTER` is what the
-quickstart is, for 200 of its 800 steps, and changes to it, each for as many steps as took about as long. `FULL` has
-all of its time, `STEPS` all of its steps. Beside its loss each run has the seconds that its process was at work in
-training (user and system), on one core: other processes disturb them less than the clock. A seed is that of the weights
-and the order. Runs that are in benchmarks/results/same_time.json already are passed over, those in another arithmetic
-(benchmarks/regime/results.py) are others; `--table` only prints what is there.
+quickstart was (benchmarks/learning.py: BEFORE), for 200 of its 800 steps, and changes to it, each for as many steps as
+took about as long. `FULL` has all of its time, `STEPS` all of its steps; the quickstart is FULL's last row since.
+Beside its loss each run has the seconds that its process was at work in training (user and system), on one core: other
+processes disturb them less than the clock. A seed is that of the weights and the order. Runs that are in
+benchmarks/results/same_time.json already are passed over, those in another arithmetic (benchmarks/regime/results.py)
+are others; `--table` only prints what is there.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Training steps a second: this project beside the stock Trainer and a compiled loop, in the same run.
 
-    python -m benchmarks.train [--shape small|quickstart] [--rounds N]
+    python -m benchmarks.train [--shape small|tiny] [--rounds N]
 
 Prints a table and writes benchmarks/results/train-SHAPE.json. Each measurement is a process of its own, the ways take
 turns. Ours is the real command, run_clm.py, whose log is read; all have the same model, batch, block and dropout (0).
@@ -25,14 +25,14 @@ from clm.model.matmul_rate import measured_matmul_rate
 
 SHAPES = {  # of GPT2Config, sequences of a step, timed steps
     "small": ({"n_layer": 12, "n_head": 12, "n_embd": 768, "n_positions": 1024, "vocab_size": 32_000}, 4, 3),
-    "quickstart": ({"n_layer": 3, "n_head": 4, "n_embd": 128, "n_positions": 128, "vocab_size": 2_048}, 16, 60),
+    "tiny": ({"n_layer": 3, "n_head": 4, "n_embd": 128, "n_positions": 128, "vocab_size": 2_048}, 16, 60),
 }
-TARGETS = {"small": (2.5, 1.4), "quickstart": (2.0, None)}
+TARGETS = {"small": (2.5, 1.4), "tiny": (2.0, None)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--shape", choices=SHAPES, default="quickstart", help="`small` is the 12 x 768 of wt103")
+    parser.add_argument("--shape", choices=SHAPES, default="tiny", help="`small` is the 12 x 768 of wt103")
     parser.add_argument("--rounds", type=int, default=3, help="measurements of each way")
     args = parser.parse_args()
     WORK.mkdir(parents=True, exist_ok=True)

@@ -123,8 +123,8 @@ def _ignorant() -> Knowledge:
     count = len(INPUTS)
     coefficients = {name: np.array([value] + [0.0] * (count - 1)) for name, value in START.items()}
     covariances = {name: np.zeros((count, count)) for name in START}
-    starts = (list(START_SPREAD.values()), WITHOUT_EVIDENCE, (1.0, 0.0))
-    spreads, correlations, widths = ({"small": each, "large": each} for each in starts)
+    spreads, correlations = ({"small": each, "large": each} for each in (list(START_SPREAD.values()), WITHOUT_EVIDENCE))
+    widths = dict.fromkeys(("small", "small muon", "large"), (1.0, 0.0))
     ahead = dict.fromkeys((*TEXTS, OTHER_TEXT, "large"), 0.0)
     return Knowledge(coefficients, covariances, spreads, correlations, {}, widths, ahead)
 

@@ -2,8 +2,8 @@
 
     python -m calibration.repetition_regime     writes clm/explain/references/regime_runs.json
 
-A row's seeds are one curve, their mean. Rows that change more than a recipe's keys (another optimizer step, another
-order, an average of weights) are left out: the expected loss knows nothing of such parts.
+A row's seeds are one curve, their mean. Rows that change what the expected loss knows nothing of are left out: another
+optimizer step, another order, an average of weights, and the keys in UNKNOWN.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from clm.files import read_json
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "regime.json"
 CURVES = ROOT / "clm" / "explain" / "references" / "regime_runs.json"
+UNKNOWN = ("shift_blocks", "adam_beta2", "max_grad_norm", "attn_pdrop")
 # Bytes of each size's training text, and the loss of its token frequencies on the held-out text, nats: as the project's
 # own preparation (data.json) counts them of the texts that benchmarks/regime cuts from WikiText's validation split.
 TEXTS = {
@@ -45,7 +46,8 @@ def entries() -> list[dict[str, Any]]:
 
 def _entry(size: str, row: str, runs: list[dict[str, Any]]) -> dict[str, Any] | None:
     changes, steps = read(row, SIZES[size]), runs[0]["steps"]
-    if changes.parts or not changes.keys.get("shift_blocks", True):
+    base = read("base", SIZES[size]).keys
+    if changes.parts or any(changes.keys.get(key) != base.get(key) for key in UNKNOWN):
         return None
     recipe = {key: value for key, value in changes.keys.items() if value is not None}
     losses = np.mean([run["curve"] for run in runs], axis=0)

@@ -1,8 +1,9 @@
 """How wide the forecast's intervals have to be: fitted to what it missed left-out runs by."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -10,11 +11,12 @@ from calibration.fit import SHARES, Reference, outcome
 from clm.explain.forecast import NORMAL_QUANTILE, Knowledge
 from clm.explain.forecast.ahead import e_folds
 from clm.explain.forecast.facts import TEXTS
-from clm.explain.forecast.prior import OTHER_TEXT
+from clm.explain.forecast.prior import OTHER_TEXT, width_of
 
 WIDTHS = np.arange(0.5, 1.05, 0.1)  # by which the law's own standard deviation is multiplied
 FLOORS = np.arange(0.0, 0.021, 0.002)  # nats
 AHEAD = np.arange(0.0, 0.151, 0.005)  # nats for each e-fold of progress still to come
+ROUNDS = 5  # of fitting widths and what lies ahead in turn
 FREEDOM = 4  # of Student's t, which the misses are taken to follow: a few runs miss by far
 T_QUANTILE = 1.533  # of it, up to which it holds as much as an interval has to
 
@@ -24,13 +26,19 @@ Together = Callable[[Reference], str]
 @dataclass(frozen=True)
 class Misses:
     """How unlikely the misses of left-out runs are for each of WIDTHS, FLOORS and AHEAD: `surprise`, minus the
-    log-likelihood, (widths, floors, ahead, runs). Each of `groups`, (runs,), has an `ahead` of its own. Runs of one
-    measure aren't independent: together they weigh as the root of their number.
+    log-likelihood, (widths, floors, ahead, runs). Each of `kinds`, (runs,), has a width and a floor, each of `groups`,
+    (runs,), an `ahead` of its own. Runs of one measure aren't independent: together they weigh as the root of their
+    number.
     """
 
     runs: Sequence[Reference]
     groups: Sequence[str]
     surprise: np.ndarray
+
+    @cached_property
+    def kinds(self) -> list[str]:
+        """As the constants that ship call them."""
+        return ["large" if run.large else width_of(run.facts) for run in self.runs]
 
     @classmethod
     def of(cls, runs: Sequence[Reference], fits: Sequence[Knowledge], groups: Sequence[str]) -> "Misses":
@@ -49,13 +57,25 @@ class Misses:
         count = Counter(run.measure for run in self.runs)
         return self.surprise * np.array([count[run.measure] ** -0.5 for run in self.runs])
 
-    def likeliest(self) -> tuple[int, int, dict[str, float]]:
-        """Which of WIDTHS and FLOORS are the likeliest for all, and `ahead` of each group with them."""
-        groups = {name: [group == name for group in self.groups] for name in dict.fromkeys(self.groups)}
-        by_group = {name: self.weighed[..., chosen].sum(axis=-1) for name, chosen in groups.items()}
-        total = np.sum([each.min(axis=-1) for each in by_group.values()], axis=0)
-        i, j = (int(at) for at in np.unravel_index(total.argmin(), total.shape))
-        return i, j, {name: _ahead(each[i, j]) for name, each in by_group.items()}
+    def likeliest(self) -> tuple[dict[str, tuple[int, int]], dict[str, float]]:
+        """The likeliest of WIDTHS and FLOORS for each kind, and `ahead` for each group: in turn, until they settle."""
+        kinds, groups, each = _masks(self.kinds), _masks(self.groups), np.arange(len(self.runs))
+        ahead = dict.fromkeys(groups, 0)
+        for _ in range(ROUNDS):
+            of_run = self.weighed[:, :, [ahead[group] for group in self.groups], each]
+            totals = {kind: of_run[..., mine].sum(axis=-1) for kind, mine in kinds.items()}
+            widths = {
+                kind: tuple(int(at) for at in np.unravel_index(total.argmin(), total.shape))
+                for kind, total in totals.items()
+            }
+            of_run = self.at(widths)
+            ahead = {group: int(of_run[mine].sum(axis=0).argmin()) for group, mine in groups.items()}
+        return widths, {group: _rounded(AHEAD[at]) for group, at in ahead.items()}
+
+    def at(self, widths: Mapping[str, tuple[int, int]]) -> np.ndarray:
+        """(runs, ahead): the surprise of each run with its kind's width and floor, weighed."""
+        i, j = np.array([widths[kind] for kind in self.kinds]).T
+        return self.weighed[i, j, :, np.arange(len(self.runs))]
 
 
 @dataclass(frozen=True)
@@ -72,13 +92,9 @@ class Evidence:
 
     def widen(self, known: Knowledge) -> Knowledge:
         """With the likeliest widths."""
-        i, j, ahead = self.small.likeliest()
-        k, m, ahead_of_large = self.large.likeliest()
-        others = {OTHER_TEXT: _ahead(self.unknown.weighed[i, j].sum(axis=-1))}
-        widths = {
-            "small": (_rounded(WIDTHS[i]), _rounded(FLOORS[j])),
-            "large": (_rounded(WIDTHS[k]), _rounded(FLOORS[m])),
-        }
+        (small, ahead), (large, ahead_of_large) = self.small.likeliest(), self.large.likeliest()
+        others = {OTHER_TEXT: _rounded(AHEAD[self.unknown.at(small).sum(axis=0).argmin()])}
+        widths = {kind: (_rounded(WIDTHS[i]), _rounded(FLOORS[j])) for kind, (i, j) in (small | large).items()}
         return replace(known, widths=widths, ahead=dict.fromkeys(TEXTS, 0.0) | ahead | others | ahead_of_large)
 
 
@@ -104,8 +120,8 @@ def surprise(outcomes: np.ndarray, folds: np.ndarray) -> np.ndarray:
     return np.nansum(each, axis=-1)
 
 
-def _ahead(surprise_of_each: np.ndarray) -> float:
-    return _rounded(AHEAD[surprise_of_each.argmin()])
+def _masks(names: Sequence[str]) -> dict[str, np.ndarray]:
+    return {name: np.array([each == name for each in names]) for name in dict.fromkeys(names)}
 
 
 def _rounded(value: float) -> float:

@@ -150,7 +150,7 @@ def test_make_quickstart_trains_to_its_loss(tmp_path):
     done = subprocess.run(["make", "-o", ".venv/.run", "quickstart"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     loss = re.search(r"^validation loss +([\d.]+) +nats per token", done.stdout, re.M)
-    assert 3.90 < float(loss[1]) < 3.98  # README: 3.9381; the number of threads moves the last digits
+    assert 3.76 < float(loss[1]) < 3.86  # README: 3.8092; the number of threads moves the last digits
 
 
 def test_make_quickstart_launches_the_recipe():

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from clm.config.optim_args import embeddings_rate
 from clm.explain import references
 from clm.explain.floor import floor_of, least_loss
 from clm.explain.forecast import NORMAL_QUANTILE, Facts, Forecast, Law, forecast
@@ -20,7 +21,7 @@ MANY_EPOCHS = 10  # of the longest run that is looked at
 LOSS_POINTS = 12  # of a forecast from one loss
 # What its interval needs in small and in large models to hold about 80 % of the ends of left-out runs
 # (calibration/expected.py). Training losses on a small text that repeats itself fall further than validation losses.
-LOSS_WIDTHS = 2.0, 1.25
+LOSS_WIDTHS = 2.2, 1.0
 # Reference runs that were made again with one change: dropout of 0.1, no warmup, no weight decay.
 PAIRS = {
     "dropout": ("e-1x64-cosine", "w-2x96-cosine", "w-1x64-many-epochs"),
@@ -89,8 +90,13 @@ def facts(setup: Setup) -> Facts:
     steps, optimizer = setup.total_steps, setup.recipe.training.get("optim", "adamw")
     tokens = steps * setup.tokens_per_step
     epochs = 1.0 if setup.text.never_repeated else max(1.0, tokens / setup.text.tokens)
-    parameters, rate = setup.non_embedding_parameters, setup.peak_rate
-    return Facts(parameters, tokens, steps, optimizer, rate, epochs, setup.text_name, setup.dropout)
+    parameters, rate, embeddings = (
+        setup.non_embedding_parameters,
+        setup.peak_rate,
+        embeddings_rate(setup.recipe.training),
+    )
+    known = (parameters, tokens, steps, optimizer, rate, epochs, setup.text_name, setup.dropout, setup.weight_decay)
+    return Facts(*known, embeddings)
 
 
 def variants(setup: Setup, loss: float, noise_scale: float | None, steps: int) -> list[tuple[str, Law, dict[str, Any]]]:

@@ -94,13 +94,13 @@ class Overfitting:
 # Fitted by `python -m calibration.repetition` to models of 12,288 to 786,432 non-embedding parameters; larger ones pay
 # nothing. Beyond these epochs and parameters for each token of the text it is an extrapolation.
 OVERFITTING = Overfitting(
-    scale=0.0027,
-    saturation=10.34,
-    epochs_power=1.909,
-    decay=7.27,
-    dropout=13.95,
-    adamw=2.163,
-    decay_cost=0.07,
+    scale=0.0026,
+    saturation=10.85,
+    epochs_power=1.924,
+    decay=7.43,
+    dropout=14.12,
+    adamw=1.895,
+    decay_cost=0.059,
 )
 OVERFITTING_LIMIT = 1e6
 REPEATED_EPOCHS, REPEATED_RATIOS = 64.0, (0.6, 39.0)

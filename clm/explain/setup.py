@@ -94,6 +94,11 @@ class Setup:
         return max(model.resid_pdrop, model.embd_pdrop, model.attn_pdrop)
 
     @property
+    def weight_decay(self) -> float:
+        """Its weight decay, 0 where there is none."""
+        return self.recipe.training.get("weight_decay") or 0.0
+
+    @property
     def unigram(self) -> float:
         """The unigram loss, measured, or else a guess by the vocabulary's size."""
         return self.text.unigram_loss or self.text.unigram_entropy or typical_unigram_entropy(self.vocab_size)
@@ -139,7 +144,7 @@ class Setup:
             "law": law,
             "muon": self.muon,
             "dropout": self.dropout,
-            "weight_decay": self.recipe.training.get("weight_decay") or 0.0,
+            "weight_decay": self.weight_decay,
         }
         return Situation(**values | changes)
 

@@ -7,20 +7,8 @@ import torch
 from torch.optim import AdamW, Optimizer
 from transformers import TrainingArguments
 
+from clm.config.optim_args import muon_settings
 from clm.training.muon import PiecewiseMuon
-
-MOMENTUM = 0.95  # torch's default
-
-
-def _settings(optim_args: str | None) -> tuple[float, float, float]:
-    """Muon's momentum, and the shares of the rate of embeddings and positions.
-
-    From `optim_args` as the recipe's checks let it pass.
-    """
-    pairs = (pair.split("=") for pair in (optim_args or "").replace(" ", "").split(",") if pair)
-    given = {name: float(value) for name, value in pairs}
-    embeddings = given.get("embeddings", 1.0)
-    return given.get("momentum", MOMENTUM), embeddings, given.get("positions", embeddings)
 
 
 class MuonAndAdamW(Optimizer):
@@ -47,7 +35,7 @@ class MuonAndAdamW(Optimizer):
         ]
         rest = [weight for weight in model.parameters() if id(weight) not in taken]
         rate, betas = args.learning_rate, (args.adam_beta1, args.adam_beta2)
-        momentum, share, of_positions = _settings(args.optim_args)
+        momentum, share, of_positions = muon_settings(args.optim_args)
         decays = {"weight_decay": args.weight_decay}
         others = [
             {"params": [weight for weight in rest if weight.ndim == 2], "lr": rate * share, **decays},

@@ -26,9 +26,9 @@ def test_twice_the_steps_are_those_of_the_whole_run_and_end_below_its_forecast(s
     made = explain_recipe(recipe(), step, 4.6, 2_500_000)
     end = made["forecast"]["final"]["loss"]
     twice = next(each for each in made["what_if"] if each["title"].startswith("twice"))
-    assert twice["title"] == "twice the steps (1,600)"
+    assert twice["title"] == "twice the steps (2,200)"
     assert twice["loss"] == pytest.approx(end + twice["change"]) and twice["change"] < 0
-    assert any("1,600 steps (twice the steps)" in each["title"] for each in made["advice"])
+    assert any("2,200 steps (twice the steps)" in each["title"] for each in made["advice"])
 
 
 def test_a_training_loss_is_not_given_what_overfitting_adds_to_a_validation_loss():
@@ -37,6 +37,7 @@ def test_a_training_loss_is_not_given_what_overfitting_adds_to_a_validation_loss
     assert any(each["gain_nats"] > 1 for each in made["advice"])  # which is on the validation loss
 
 
+COSINE = ("--lr_scheduler_type", "cosine_with_min_lr", "--lr_scheduler_kwargs")
 WSD = '{"num_decay_steps": 80, "min_lr_ratio": 0.0, "decay_type": "linear"}'
 
 
@@ -44,8 +45,8 @@ WSD = '{"num_decay_steps": 80, "min_lr_ratio": 0.0, "decay_type": "linear"}'
     ("schedule_keys", "does"),
     [
         (("--lr_scheduler_type", "warmup_stable_decay", "--lr_scheduler_kwargs", WSD), True),
-        (("--lr_scheduler_kwargs", '{"min_lr_rate": 0.5}'), True),
-        (("--lr_scheduler_kwargs", '{"min_lr_rate": 0.7}'), False),
+        ((*COSINE, '{"min_lr_rate": 0.5}'), True),
+        ((*COSINE, '{"min_lr_rate": 0.7}'), False),
         (("--lr_scheduler_type", "constant_with_warmup"), False),
     ],
 )

@@ -11,7 +11,7 @@ from clm.files import read_json
 from clm.runs.curve import Curve
 from tests.tiny import ROOT
 
-ENDED = 3.9381
+ENDED = 3.8092
 # Of the run's data.json.
 TEXT = Text(787_862, "measured", 398_977, 2_354_924, unigram_entropy=6.2737, unigram_loss=6.3684)
 
@@ -44,4 +44,4 @@ def test_its_end_is_in_the_interval(share):
 
 
 def test_its_end_is_neither_below_nor_above_what_is_usual():
-    assert normal.verdict(setup(), 800, ENDED, of_training=False).label == "within"
+    assert normal.verdict(setup(), 1100, ENDED, of_training=False).label == "within"

@@ -138,8 +138,9 @@ def test_the_fit_finds_the_law_that_made_the_losses():
     points = repetition.points_of(runs)
     model, told = references.model(), []
     for point in points:
-        theirs = model.expect(point.situation, point.step, of_training=True).loss  # without a penalty
-        told.append(replace(point, loss=theirs + point.situation.overfitting(point.step, made)))
+        situation, step = point.situation, point.step
+        without = model.expect(situation, step).loss - situation.overfitting(step)
+        told.append(replace(point, loss=without + situation.overfitting(step, made)))
     fitted = repetition.fit(told, made)
     for name, near in (("epochs_power", 0.15), ("decay", 1.5), ("dropout", 2.5), ("decay_cost", 0.04)):
         assert getattr(fitted, name) == pytest.approx(getattr(made, name), abs=near), name

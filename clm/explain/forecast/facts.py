@@ -16,11 +16,14 @@ TEXTS = ("english", "python-docs", "wikitext")  # of the small reference runs; a
 INPUTS = (
     "one", "large", "small parameters", "large parameters", "small ratio", "large ratio", "small muon",
     "small muon parameters", "small rate", "small steps", "small epochs", "small dropout",
+    "small weight decay", "small embeddings",
     *(f"small {text}" for text in TEXTS),
 )  # fmt: skip
 QUANTITIES = ("non-embedding parameters", "tokens a parameter", "steps", "peak rate over the usual one", "epochs")
 
-MOST_DROPOUT = 0.1  # of the reference runs; more counts as this
+# Of the small reference runs; more counts as this.
+MOST_DROPOUT, MOST_DECAY, MOST_EMBEDDINGS = 0.1, 0.3, 2.0
+DECAY = 0.1  # the usual weight decay
 
 Ranges = Mapping[str, Sequence[float]]  # of QUANTITIES: the least and the greatest
 
@@ -31,7 +34,7 @@ class Facts:
 
     `parameters` are without embeddings; `tokens` are what the whole run trains on, repeats counted; `optimizer` may be
     any name; `epochs` are those of the whole run over its text, 1 where it doesn't repeat; `text` is its name;
-    `dropout` is the largest of the model's.
+    `dropout` is the largest of the model's; `embeddings` is their learning rate in that of the matrices.
     """
 
     parameters: float | None
@@ -42,12 +45,27 @@ class Facts:
     epochs: float = 1.0
     text: str | None = None
     dropout: float = 0.0
+    weight_decay: float = DECAY
+    embeddings: float = 1.0
 
     @property
     def family(self) -> str | None:
         """`adamw`, `muon`, `soap`, or None for another or an unknown optimizer."""
         name = (self.optimizer or "").lower()
         return next((family for part, family in _FAMILIES.items() if part in name), None)
+
+    @property
+    def counted_dropout(self) -> float:
+        """As much of it as a reference run has; so are the next two."""
+        return min(self.dropout, MOST_DROPOUT)
+
+    @property
+    def counted_decay(self) -> float:
+        return min(self.weight_decay, MOST_DECAY)
+
+    @property
+    def counted_embeddings(self) -> float:
+        return min(max(self.embeddings, 1.0), MOST_EMBEDDINGS)
 
     @property
     def known_text(self) -> str | None:
@@ -77,7 +95,8 @@ def inputs(facts: Facts) -> np.ndarray:
     return np.array([
         1.0, large, small * (size - 12.6), large * (size - 18.4) / 2, small * (ratio - 2), large * (ratio - 4) / 2,
         small * muon, small * muon * (size - 12.6), small * math.log(rate), small * (math.log(facts.steps) - 6.6),
-        small * math.log(max(1.0, facts.epochs)), small * min(1.0, facts.dropout / MOST_DROPOUT),
+        small * math.log(max(1.0, facts.epochs)), small * facts.counted_dropout / MOST_DROPOUT,
+        small * (facts.counted_decay - DECAY) / (MOST_DECAY - DECAY), small * math.log(facts.counted_embeddings),
         *(small * (facts.known_text == text) for text in TEXTS),
     ])  # fmt: skip
 

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 
 from clm.explain.forecast.facts import (
     LARGE,
-    MOST_DROPOUT,
     QUANTITIES,
     SMALL,
     Facts,
@@ -29,8 +28,15 @@ def outside(facts: Facts, known: Mapping[str, Ranges]) -> list[str]:
         for key, (low, high) in sorted(ranges_for(facts, known).items(), key=lambda item: QUANTITIES.index(item[0])):
             if key in values and not 0.99 * low <= values[key] <= 1.01 * high:
                 said.append(_said(key, values[key], low, high))
-    if small and facts.dropout > MOST_DROPOUT:
-        said.append(f"its dropout is {facts.dropout:g}, and it counts as the reference runs' {MOST_DROPOUT:g}")
+    said += [
+        f"its {name} is {given:g}, and it counts as the reference runs' {counted:g}"
+        for name, given, counted in (
+            ("dropout", facts.dropout, facts.counted_dropout),
+            ("weight decay", facts.weight_decay, facts.counted_decay),
+            ("embeddings' share of the learning rate", facts.embeddings, facts.counted_embeddings),
+        )
+        if small and given != counted
+    ]
     if optimizer := strange_optimizer(facts):
         said.append(optimizer)
     if small and not facts.known_text:

@@ -7,11 +7,13 @@ from functools import cached_property
 from typing import Any
 
 from clm.config.command_line import fragment
+from clm.config.optim_args import embeddings_rate
 from clm.config.recipe import Recipe
 from clm.data.prepare import DEFAULT_VOCAB_SIZE
 from clm.errors import UserError
 from clm.explain import training_text
 from clm.explain.forecast import Facts, Law
+from clm.explain.forecast.facts import DECAY
 from clm.explain.setup import Setup, with_a_block
 from clm.explain.training_text import Text
 from clm.model.size import count_parameters
@@ -119,7 +121,10 @@ class Given:
         epochs = max(1.0, tokens / self.text.tokens) if tokens and self.text else 1.0
         dropout = max(getattr(self.recipe.model, name) for name in DROPOUTS)
         text = training_text.name_of(self.recipe)
-        return Facts(parameters, tokens, self.steps, self.optimizer, rate, epochs, text, dropout)
+        training = self.recipe.training
+        decay = training["weight_decay"] if "weight_decay" in self.given else DECAY
+        embeddings = embeddings_rate(training)
+        return Facts(parameters, tokens, self.steps, self.optimizer, rate, epochs, text, dropout, decay, embeddings)
 
     @property
     def setup(self) -> Setup | None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from clm.config.fields import MUON
+from clm.config.optim_args import embeddings_rate
 from clm.explain.expected import Model
 from clm.explain.forecast import Facts, Law
 from clm.explain.situation import Point, Situation
@@ -83,7 +84,9 @@ def small_facts(entry: dict[str, Any]) -> Facts:
     tokens = _tokens(recipe) * steps
     epochs = max(1.0, tokens / entry["dataset_tokens"])
     rate, dropout = recipe["learning_rate"], recipe["resid_pdrop"]
-    return Facts(_parameters(recipe), tokens, steps, optimizer, rate, epochs, entry["text"], dropout)
+    decay, embeddings = recipe.get("weight_decay", WEIGHT_DECAY), embeddings_rate(recipe)
+    known = (_parameters(recipe), tokens, steps, optimizer, rate, epochs, entry["text"], dropout, decay)
+    return Facts(*known, embeddings)
 
 
 def large_law(entry: dict[str, Any]) -> Law:
