@@ -76,7 +76,10 @@ BAD_VALUES = [
     ({"optim": "sgd", "optim_args": "momentum=x"}, ['momentum is "x"', "a number of 0 or more"]),
     ({"optim": "sgd", "optim_args": "nesterov=true"}, ["nesterov needs a momentum"]),
     ({"optim": "rmsprop", "optim_args": "alpha=0.9,centered=2"}, ['centered is "2"', "true or false"]),
-    ({"optim": "muon", "optim_args": "nesterov=true"}, ['"nesterov"', "muon takes momentum, embeddings, positions"]),
+    (
+        {"optim": "muon", "optim_args": "nesterov=true"},
+        ['"nesterov"', "muon takes momentum, embeddings, positions, "],
+    ),
     ({"optim": "muon", "optim_args": "momentum=1"}, ["momentum is 1", "below 1"]),
     ({"sampling": "random"}, ["blocks", "windows"]),
     ({"report_to": ["tensorboard", "tensorbord"]}, ["tensorbord", "wandb"]),

@@ -90,7 +90,10 @@ def plain_loss(model, tokenizer, lines: list[str], block_size: int = 16) -> floa
     return nats / tokens
 
 
-@pytest.mark.parametrize("changes", [{}, {"sampling": "windows"}, {"optim": "muon"}], ids=str)
+MUON = {"optim": "muon", "optim_args": "momentum=0.9,embeddings=2,positions=0.1,vectors=0.3"}
+
+
+@pytest.mark.parametrize("changes", [{}, {"sampling": "windows"}, {"optim": "muon"}, MUON], ids=str)
 def test_a_resumed_run_ends_with_the_very_weights_of_an_undisturbed_one(workplace, changes):
     # 48 samples a step of some 160 blocks: epochs end within a step, the second and third one are shifted, and dropout
     # is on. It goes on in the middle of the second.

@@ -1,6 +1,7 @@
 """What `optim_args` says, as the recipe's checks let it pass."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from clm.config.fields import MUON
@@ -8,14 +9,27 @@ from clm.config.fields import MUON
 MOMENTUM = 0.95  # Muon's, torch's default
 
 
-def muon_settings(optim_args: str | None) -> tuple[float, float, float]:
-    """Muon's momentum, and the shares of the rate of embeddings and positions."""
+@dataclass(frozen=True)
+class MuonSettings:
+    """Muon's momentum, and the shares of the learning rate of what AdamW trains beside it: embeddings, among them those
+    of positions, and vectors (biases and LayerNorms).
+    """
+
+    momentum: float
+    embeddings: float
+    positions: float
+    vectors: float
+
+
+def muon_settings(optim_args: str | None) -> MuonSettings:
+    """From what is given; positions learn as the other embeddings do where nothing is said of them."""
     pairs = (pair.split("=") for pair in (optim_args or "").replace(" ", "").split(",") if pair)
     given = {name: float(value) for name, value in pairs}
     embeddings = given.get("embeddings", 1.0)
-    return given.get("momentum", MOMENTUM), embeddings, given.get("positions", embeddings)
+    positions, vectors = given.get("positions", embeddings), given.get("vectors", 1.0)
+    return MuonSettings(given.get("momentum", MOMENTUM), embeddings, positions, vectors)
 
 
 def embeddings_rate(training: Mapping[str, Any]) -> float:
     """The embeddings' learning rate in that of the matrices, from a recipe's training arguments."""
-    return muon_settings(training.get("optim_args"))[1] if training.get("optim") == MUON else 1.0
+    return muon_settings(training.get("optim_args")).embeddings if training.get("optim") == MUON else 1.0

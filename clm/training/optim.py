@@ -18,12 +18,13 @@ class MuonAndAdamW(Optimizer):
     same learning rate and weight decay: Muon's step is scaled to the size of AdamW's (Liu et al. 2025, *Muon is
     Scalable for LLM Training*, arXiv 2502.16982). Biases and LayerNorms don't decay. Embeddings may take more than the
     rate, or less, and position embeddings a share of their own: Adam gives each of their rows a whole step for what is
-    mostly noise, of one token a sequence.
+    mostly noise, of one token a sequence. So may vectors, which are biases and LayerNorms.
 
     Args:
         model: a GPT-2 with its head.
         args: learning_rate, weight_decay, adam_beta1, adam_beta2 and adam_epsilon. optim_args may hold `momentum`,
-            Muon's, and the shares of the rate that `embeddings` and `positions` take (by default as embeddings).
+            Muon's, and the shares of the rate that `embeddings`, `positions` (by default as embeddings) and `vectors`
+            take.
     """
 
     def __init__(self, model: torch.nn.Module, args: TrainingArguments) -> None:
@@ -35,21 +36,23 @@ class MuonAndAdamW(Optimizer):
         ]
         rest = [weight for weight in model.parameters() if id(weight) not in taken]
         rate, betas = args.learning_rate, (args.adam_beta1, args.adam_beta2)
-        momentum, share, of_positions = muon_settings(args.optim_args)
+        given = muon_settings(args.optim_args)
         decays = {"weight_decay": args.weight_decay}
+        tables, vectors = ([each for each in rest if (each.ndim == 2) is table] for table in (True, False))
         others = [
-            {"params": [weight for weight in rest if weight.ndim == 2], "lr": rate * share, **decays},
-            {"params": [weight for weight in rest if weight.ndim != 2], "weight_decay": 0.0},
+            {"params": tables, "lr": rate * given.embeddings, **decays},
+            {"params": vectors, "lr": rate * given.vectors, "weight_decay": 0.0},
         ]
-        if of_positions != share:  # a group of their own; without it states are as they were before these settings
+        # A group of their own; without it states are as they were before these settings.
+        if given.positions != given.embeddings:
             places = model.transformer.wpe.weight
-            others[0]["params"] = [weight for weight in others[0]["params"] if weight is not places]
-            others.append({"params": [places], "lr": rate * of_positions, **decays})
+            others[0]["params"] = [weight for weight in tables if weight is not places]
+            others.append({"params": [places], "lr": rate * given.positions, **decays})
         self._muon = PiecewiseMuon(
             matrices,
             lr=rate,
             weight_decay=args.weight_decay,
-            momentum=momentum,
+            momentum=given.momentum,
             adjust_lr_fn="match_rms_adamw",
         )
         self._adamw = AdamW(others, lr=rate, betas=betas, eps=args.adam_epsilon, fused=True)

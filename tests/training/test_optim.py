@@ -100,14 +100,14 @@ def test_muons_momentum_is_torchs_or_optim_args(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("settings", "tokens", "positions"),
+    ("settings", "tokens", "positions", "vectors"),
     [
-        ("positions=0.1", 0.005, 0.0005),
-        ("embeddings=2", 0.01, 0.01),
-        ("embeddings=2,positions=0.1", 0.01, 0.0005),
+        ("positions=0.1", 0.005, 0.0005, 0.005),
+        ("embeddings=2", 0.01, 0.01, 0.005),
+        ("embeddings=2,positions=0.1,vectors=0.3", 0.01, 0.0005, 0.0015),
     ],
 )
-def test_embeddings_and_positions_may_take_shares_of_the_rate(tmp_path, settings, tokens, positions):
+def test_embeddings_positions_and_vectors_may_take_shares_of_the_rate(tmp_path, settings, tokens, positions, vectors):
     model, args = _model_and_arguments(tmp_path)
     args.optim_args = settings
     optimizer = optim.MuonAndAdamW(model, args)
@@ -115,12 +115,13 @@ def test_embeddings_and_positions_may_take_shares_of_the_rate(tmp_path, settings
     assert sorted(taken) == sorted(map(id, model.parameters()))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5)  # which halves each group's rate
     embeddings = {model.transformer.wte.weight: tokens, model.transformer.wpe.weight: positions}
-    before = {weight: weight.detach().clone() for weight in embeddings}
+    rates = embeddings | {model.transformer.ln_f.bias: vectors, model.transformer.h[1].mlp.c_fc.bias: vectors}
+    before = {weight: weight.detach().clone() for weight in rates}
     _give_gradients(model, 1)
     optimizer.step()
     schedule.step()
-    for weight, rate in embeddings.items():  # Adam's first step is the gradient's sign; decay is 0.5
-        expected = before[weight] * (1 - rate * 0.5) - rate * weight.grad.sign()
+    for weight, rate in rates.items():  # Adam's first step is the gradient's sign; decay is 0.5, but not of vectors
+        expected = before[weight] * (1 - rate * 0.5 * (weight in embeddings)) - rate * weight.grad.sign()
         assert torch.allclose(weight, expected, rtol=1e-3, atol=1e-6)
 
 
