@@ -134,6 +134,14 @@ def test_what_is_missing_is_asked_for_by_name_and_only_where_it_is_needed(log, c
         assert f"Can't say without --{absent} …" in page
 
 
+def test_weight_decay_and_the_embeddings_rate_are_what_is_given_or_else_the_usual(workplace):
+    write_config()
+    usual = Given.of(["--config", "config.json"], None).facts
+    muon = ["--optim", "muon", "--weight_decay", "0.3", "--optim_args", "embeddings=2"]
+    told = Given.of(["--config", "config.json", *muon], None).facts
+    assert (usual.weight_decay, usual.embeddings) == (0.1, 1.0) and (told.weight_decay, told.embeddings) == (0.3, 2.0)
+
+
 def test_a_text_of_unknown_length_is_never_repeated_and_an_unknown_size_is_none(workplace):
     write_config()
     setup = Given.of(["--config", "config.json"], None).setup
