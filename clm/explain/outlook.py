@@ -87,16 +87,19 @@ def half_interval_of_loss(parameters: float, sd: float | np.ndarray) -> float | 
 
 def facts(setup: Setup) -> Facts:
     """What the forecast of a run depends on besides its curve."""
-    steps, optimizer = setup.total_steps, setup.recipe.training.get("optim", "adamw")
-    tokens = steps * setup.tokens_per_step
-    epochs = 1.0 if setup.text.never_repeated else max(1.0, tokens / setup.text.tokens)
-    parameters, rate, embeddings = (
-        setup.non_embedding_parameters,
-        setup.peak_rate,
-        embeddings_rate(setup.recipe.training),
+    training, tokens = setup.recipe.training, setup.total_steps * setup.tokens_per_step
+    return Facts(
+        parameters=setup.non_embedding_parameters,
+        tokens=tokens,
+        steps=setup.total_steps,
+        optimizer=training.get("optim", "adamw"),
+        peak_rate=setup.peak_rate,
+        epochs=1.0 if setup.text.never_repeated else max(1.0, tokens / setup.text.tokens),
+        text=setup.text_name,
+        dropout=setup.dropout,
+        weight_decay=setup.weight_decay,
+        embeddings=embeddings_rate(training),
     )
-    known = (parameters, tokens, steps, optimizer, rate, epochs, setup.text_name, setup.dropout, setup.weight_decay)
-    return Facts(*known, embeddings)
 
 
 def variants(setup: Setup, loss: float, noise_scale: float | None, steps: int) -> list[tuple[str, Law, dict[str, Any]]]:

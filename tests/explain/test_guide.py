@@ -105,6 +105,44 @@ def tokens_at_the_plateau(entry: dict) -> float:
     return next(step for step, loss in entry["validation"] if loss < limit) * tokens / recipe["vocab_size"]
 
 
+def of_the_forecast(scored: dict) -> list[str]:
+    """What the page says of how good forecasts are, from calibration/results/forecast.json."""
+    fresh, measured = scored["held out, made after the freeze"], scored["small, validation text left out"]
+    widths, ahead = forecast.knowledge().widths, forecast.knowledge().ahead
+    ends = [quickstart.forecast_at(share).final for share in (0.25, 0.5, 0.75)]
+    *first, last = (f"{final:.2f} ({low:.2f} to {high:.2f})" for final, low, high in ends)
+    return [
+        *EARLIER,
+        f"It ends at {quickstart.ENDED:.2f}, and its forecasts at 25, 50 and 75 % are {', '.join(first)} and {last}",
+        f"The median errors are now {errors(scored['held out'])} nats on the first ten and {errors(fresh)} on the",
+        f"The intervals hold {coverage(scored['held out'])} and {coverage(fresh)}",
+        f"one by {scored['held out']['errors']['h-p-2x128-linear'][0]:.2f} nats at a quarter: its text repeats itself",
+        f"So {widths['small'][0]:.1f} times the first goes into a small run's interval by AdamW and "
+        f"{widths['small muon'][0]:.1f} by Muon, where its standard deviation is never below "
+        f"{widths['small muon'][1]:.3f} nats",
+        f"are made {LOSS_WIDTHS[0]} times as wide",
+        f"{TRAINING_DROPOUT / 10:.1f} nats at a dropout of 0.1 (in pairs of small runs 0.06 to 0.17)",
+        f"{ahead['english']:.3f} nats on English, {ahead['python-docs']:.3f} on Python's documentation, "
+        f"{ahead['wikitext']:.3f} on WikiText and {ahead['another text']:.3f} on another text",
+        f"The median errors are then {errors(measured)} nats, and the intervals hold {coverage(measured)}",
+        f"{errors(scored['small, on python-docs'])} nats there, {errors(scored['small, on english'])} on English and "
+        f"{errors(scored['small, on wikitext'])} on WikiText",
+        f"the mean error is {scored['small, text left out']['at'][0]['bias']:+.3f} at a quarter, where it is "
+        f"{scored['small']['at'][0]['bias']:+.3f} in the table",
+        f"By AdamW the errors are {errors(scored['small, by adamw'])} nats",
+        f"The median errors are then {errors(scored['small, text left out'])} nats",
+        f"for a text that isn't known, hold {coverage(scored['small, text left out'])}",
+        f"by Muon {errors(scored['small, by muon'])}, with intervals that hold "
+        f"{' and '.join(coverage(scored[f'small, by {family}']) for family in ('adamw', 'muon'))}",
+        f"it is {errors(scored['small, logged as the quickstart'])} in small runs, and the intervals, which are wider "
+        f"then, hold {coverage(scored['small, logged as the quickstart'])}",
+        f"{errors(scored['124M to 1.5B, training losses alone'])} in the runs of 124M to 1.5B",
+        f"{errors(scored['small, training losses alone'])} in the small ones",
+        f"fell {biggest(scored['124M to 1.5B'], 'gpt2-124m-fineweb-adamw-trapezoid'):.2f} nats further in its decay",
+        f"fell {scored['small']['errors']['f-p-1x96-constant'][0]:.2f} nats further than forecast",
+    ]
+
+
 @pytest.fixture(scope="module")
 def phrases() -> list[str]:
     """What the page must say, with the figures as they come out now."""
@@ -126,8 +164,6 @@ def phrases() -> list[str]:
             forecast.Facts(85e6, 2.7e9, 5100),
         )
     )
-    fresh, measured = scored["held out, made after the freeze"], scored["small, validation text left out"]
-    widths, ahead = forecast.knowledge().widths, forecast.knowledge().ahead
     repeated = read_json(ROOT / "calibration" / "results" / "repetition.json")
     law, runs = OVERFITTING, references.entries("repeated_runs.json")
     decays = sorted({run["recipe"]["weight_decay"] for run in runs})
@@ -136,8 +172,6 @@ def phrases() -> list[str]:
     sizes = [repeated[f"{which}, a size left out"] for which in ("regime", "one text")]
     above = [pick["above the best"] for pick in repeated["picks"].values()]
     stays = [tokens_at_the_plateau(entry) for entry in references.entries("small_runs.json")]
-    ends = [quickstart.forecast_at(share).final for share in (0.25, 0.5, 0.75)]
-    *first, last = (f"{final:.2f} ({low:.2f} to {high:.2f})" for final, low, high in ends)
     return [
         *(row for name in GROUPS for row in table(name, scored[name]["at"])),
         f"`{law.scale:.4f} r / (1 + r / {law.saturation:.1f}) (E - 1)^{law.epochs_power:.2f}`, with",
@@ -191,35 +225,8 @@ def phrases() -> list[str]:
         f"{errors(scored['25M to 400M, source left out'])} nats at 25, 33, 50 and 75 % for those from 25M to 400M",
         f"{errors(scored['124M to 1.5B, source left out'])} for those from 124M to 1.5B",
         f"hold {' and '.join(coverage(scored[f'{name}, source left out']) for name in GROUPS[1:])} of the ends",
-        *EARLIER,
-        f"It ends at {quickstart.ENDED:.2f}, and its forecasts at 25, 50 and 75 % are {', '.join(first)} and {last}",
-        f"The median errors are now {errors(scored['held out'])} nats on the first ten and {errors(fresh)} on the",
-        f"The intervals hold {coverage(scored['held out'])} and {coverage(fresh)}",
-        f"one by {scored['held out']['errors']['h-p-2x128-linear'][0]:.2f} nats at a quarter: its text repeats itself",
-        f"So {widths['small'][0]:.1f} times the first goes into a small run's interval by AdamW and "
-        f"{widths['small muon'][0]:.1f} by Muon, where its standard deviation is never below "
-        f"{widths['small muon'][1]:.3f} nats",
-        f"are made {LOSS_WIDTHS[0]} times as wide",
-        f"{TRAINING_DROPOUT / 10:.1f} nats at a dropout of 0.1 (in pairs of small runs 0.06 to 0.17)",
-        f"{ahead['english']:.3f} nats on English, {ahead['python-docs']:.3f} on Python's documentation, "
-        f"{ahead['wikitext']:.3f} on WikiText and {ahead['another text']:.3f} on another text",
-        f"The median errors are then {errors(measured)} nats, and the intervals hold {coverage(measured)}",
-        f"{errors(scored['small, on python-docs'])} nats there, {errors(scored['small, on english'])} on English and "
-        f"{errors(scored['small, on wikitext'])} on WikiText",
-        f"the mean error is {scored['small, text left out']['at'][0]['bias']:+.3f} at a quarter, where it is "
-        f"{scored['small']['at'][0]['bias']:+.3f} in the table",
-        f"By AdamW the errors are {errors(scored['small, by adamw'])} nats",
-        f"The median errors are then {errors(scored['small, text left out'])} nats",
-        f"for a text that isn't known, hold {coverage(scored['small, text left out'])}",
-        f"by Muon {errors(scored['small, by muon'])}, with intervals that hold "
-        f"{' and '.join(coverage(scored[f'small, by {family}']) for family in ('adamw', 'muon'))}",
-        f"it is {errors(scored['small, logged as the quickstart'])} in small runs, and the intervals, which are wider "
-        f"then, hold {coverage(scored['small, logged as the quickstart'])}",
-        f"{errors(scored['124M to 1.5B, training losses alone'])} in the runs of 124M to 1.5B",
-        f"{errors(scored['small, training losses alone'])} in the small ones",
-        f"fell {biggest(scored['124M to 1.5B'], 'gpt2-124m-fineweb-adamw-trapezoid'):.2f} nats further in its decay",
         f"{warm[0]:.2f} and {warm[1]:.2f} nats",
-        f"fell {scored['small']['errors']['f-p-1x96-constant'][0]:.2f} nats further than forecast",
+        *of_the_forecast(scored),
     ]
 
 

@@ -117,14 +117,19 @@ class Given:
         tokens = None
         if not self.lacks("block_size", BATCH, "max_steps"):
             tokens = self.steps * self.recipe.data.block_size * self._global_batch_size
-        rate = self.recipe.training["learning_rate"] if "learning_rate" in self.given else None
-        epochs = max(1.0, tokens / self.text.tokens) if tokens and self.text else 1.0
-        dropout = max(getattr(self.recipe.model, name) for name in DROPOUTS)
-        text = training_text.name_of(self.recipe)
         training = self.recipe.training
-        decay = training["weight_decay"] if "weight_decay" in self.given else DECAY
-        embeddings = embeddings_rate(training)
-        return Facts(parameters, tokens, self.steps, self.optimizer, rate, epochs, text, dropout, decay, embeddings)
+        return Facts(
+            parameters=parameters,
+            tokens=tokens,
+            steps=self.steps,
+            optimizer=self.optimizer,
+            peak_rate=training["learning_rate"] if "learning_rate" in self.given else None,
+            epochs=max(1.0, tokens / self.text.tokens) if tokens and self.text else 1.0,
+            text=training_text.name_of(self.recipe),
+            dropout=max(getattr(self.recipe.model, name) for name in DROPOUTS),
+            weight_decay=training["weight_decay"] if "weight_decay" in self.given else DECAY,
+            embeddings=embeddings_rate(training),
+        )
 
     @property
     def setup(self) -> Setup | None:

@@ -80,13 +80,19 @@ def small_law(entry: dict[str, Any]) -> Law:
 def small_facts(entry: dict[str, Any]) -> Facts:
     """What is known of it besides its curve."""
     recipe = entry["recipe"]
-    steps, optimizer = recipe["max_steps"], recipe.get("optim", "adamw")
-    tokens = _tokens(recipe) * steps
-    epochs = max(1.0, tokens / entry["dataset_tokens"])
-    rate, dropout = recipe["learning_rate"], recipe["resid_pdrop"]
-    decay, embeddings = recipe.get("weight_decay", WEIGHT_DECAY), embeddings_rate(recipe)
-    known = (_parameters(recipe), tokens, steps, optimizer, rate, epochs, entry["text"], dropout, decay)
-    return Facts(*known, embeddings)
+    tokens = _tokens(recipe) * recipe["max_steps"]
+    return Facts(
+        parameters=_parameters(recipe),
+        tokens=tokens,
+        steps=recipe["max_steps"],
+        optimizer=recipe.get("optim", "adamw"),
+        peak_rate=recipe["learning_rate"],
+        epochs=max(1.0, tokens / entry["dataset_tokens"]),
+        text=entry["text"],
+        dropout=recipe["resid_pdrop"],
+        weight_decay=recipe.get("weight_decay", WEIGHT_DECAY),
+        embeddings=embeddings_rate(recipe),
+    )
 
 
 def large_law(entry: dict[str, Any]) -> Law:
