@@ -39,7 +39,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.evaluate
 	$(BIN)/python -m calibration.forecast
 	$(BIN)/python -m calibration.expected
-	$(BIN)/python -m benchmarks.train --shape quickstart
+	$(BIN)/python -m benchmarks.train --shape tiny
 	$(BIN)/python -m benchmarks.train --shape small
 	$(BIN)/python -m benchmarks.time_to_loss
 

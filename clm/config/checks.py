@@ -88,8 +88,10 @@ def _optimizer_conflicts(r: Mapping[str, Any]) -> Iterator[str]:
         if name not in allowed:
             yield f"optim_args has {show(name)}, but {kind} takes {', '.join(allowed)}"
         elif not fits(value, allowed[name]) or not 0 <= value < math.inf:
-            what = "true or false" if allowed[name] is bool else "a number of 0 or more"
+            what = {bool: "true or false", int: "a whole number"}.get(allowed[name], "a number of 0 or more")
             yield f"optim_args: {name} is {show(value)}; it must be {what}"
+        elif name == "ns_steps" and not 1 <= value < 100:
+            yield f"optim_args: ns_steps is {value}; it must be 1 to 99"
         elif (kind, name) == (MUON, "momentum") and value >= 1:
             yield f"optim_args: momentum is {show(value)}; it must be below 1, or no gradient would count"
     if given.get("nesterov") is True and (not given.get("momentum") or given.get("dampening")):

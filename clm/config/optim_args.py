@@ -6,16 +6,17 @@ from typing import Any
 
 from clm.config.fields import MUON
 
-MOMENTUM = 0.95  # Muon's, torch's default
+MOMENTUM, NS_STEPS = 0.95, 5  # Muon's, torch's defaults
 
 
 @dataclass(frozen=True)
 class MuonSettings:
-    """Muon's momentum, and the shares of the learning rate of what AdamW trains beside it: embeddings, among them those
-    of positions, and vectors (biases and LayerNorms).
+    """Muon's momentum and iterations (Newton-Schulz), and the shares of the learning rate of what AdamW trains beside
+    it: embeddings, among them those of positions, and vectors (biases and LayerNorms).
     """
 
     momentum: float
+    ns_steps: int
     embeddings: float
     positions: float
     vectors: float
@@ -27,7 +28,8 @@ def muon_settings(optim_args: str | None) -> MuonSettings:
     given = {name: float(value) for name, value in pairs}
     embeddings = given.get("embeddings", 1.0)
     positions, vectors = given.get("positions", embeddings), given.get("vectors", 1.0)
-    return MuonSettings(given.get("momentum", MOMENTUM), embeddings, positions, vectors)
+    iterations = int(given.get("ns_steps", NS_STEPS))
+    return MuonSettings(given.get("momentum", MOMENTUM), iterations, embeddings, positions, vectors)
 
 
 def embeddings_rate(training: Mapping[str, Any]) -> float:

@@ -87,7 +87,7 @@ OPTIMIZER_SETTINGS: dict[str, dict[str, Any]] = {
     "sgd": {"momentum": float, "dampening": float, "nesterov": bool},
     "adagrad": {"lr_decay": float, "eps": float},
     "rmsprop": {"momentum": float, "alpha": float, "eps": float, "centered": bool},
-    "muon": {"momentum": float, "embeddings": float, "positions": float, "vectors": float},
+    "muon": {"momentum": float, "ns_steps": int, "embeddings": float, "positions": float, "vectors": float},
 }
 
 # What lr_scheduler_kwargs may hold for each schedule.

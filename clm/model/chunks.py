@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # takes seconds to import
     import torch
 
-CPU_ELEMENTS = 2**22  # of logits: 16 MB in fp32
+# On a CPU a matmul of few rows waits for the weights. And all else must stay in a core's L2: 1 MB of probabilities.
+CPU_ELEMENTS = 2**24  # of logits: 32 MB in bf16
+CPU_PIECE_ELEMENTS = 2**18
 CPU_GROUP_ELEMENTS = 2**26  # of their gradient, kept for one matmul into the weight's: 128 MB in bf16
-# With AMX a matmul of few rows waits for the weights. And all else must stay in a core's L2: 1 MB of probabilities.
-AMX_ELEMENTS = 2**24
-AMX_PIECE_ELEMENTS = 2**18
-AMX_TILE = 32  # rows that two of its tiles hold
+CPU_TILE = 32  # rows that two tiles of AMX hold
 CUDA_ELEMENTS = 2**27  # of logits, and of their gradient: 4,096 rows of 32,000 ids
 CUDA_MEMORY_SHARE = 1 / 16  # of the GPU's memory that may go into these
 CUDA_ROWS = 2**14  # at most; fp16 sums no more (see loss.HIDDEN_SCALE)
@@ -47,16 +46,14 @@ def chunks(device_type: str, tokens: int, vocab_size: int, memory: int = 0) -> C
     sums in another order are rounded otherwise.
 
     Args:
-        device_type: "cpu", "cuda" or another of torch's; "amx" is a CPU that has it.
+        device_type: "cpu", "cuda" or another of torch's.
         tokens: rows of the batch.
         vocab_size: columns of its logits.
         memory: bytes that the card has; read for "cuda" only.
     """
     if device_type != "cuda":
-        rows = piece = max(16, CPU_ELEMENTS // vocab_size)
-        if device_type == "amx":
-            rows = max(AMX_TILE, AMX_ELEMENTS // vocab_size // AMX_TILE * AMX_TILE)
-            piece = max(1, min(rows, AMX_PIECE_ELEMENTS // vocab_size))
+        rows = max(CPU_TILE, CPU_ELEMENTS // vocab_size // CPU_TILE * CPU_TILE)
+        piece = max(1, CPU_PIECE_ELEMENTS // vocab_size) if device_type == "cpu" else rows
         return Chunks(rows, piece, rows * max(1, CPU_GROUP_ELEMENTS // vocab_size // rows), vocab_size, in_place=False)
     width = _round_up(vocab_size, ALIGNMENT)
     elements = min(CUDA_ELEMENTS, int(memory * CUDA_MEMORY_SHARE) // _CUDA_BYTES[True])
@@ -70,11 +67,8 @@ def of_device(device: torch.device, tokens: int, vocab_size: int) -> Chunks:
     """How this device cuts a batch of (tokens, vocab_size) logits."""
     import torch
 
-    from clm.model import amx
-
     memory = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else 0
-    kind = "amx" if device.type == "cpu" and amx.supported() else device.type
-    return chunks(kind, tokens, vocab_size, memory)
+    return chunks(device.type, tokens, vocab_size, memory)
 
 
 # Bytes of an element on a GPU. Half precision: the logits, the same in fp32, their log-softmax; fp32: without the copy.
@@ -92,7 +86,7 @@ def buffer_bytes(device_type: str, tokens: int, vocab_size: int, half: bool, mem
         cut = chunks(device_type, tokens, vocab_size, memory)
         return min(tokens, cut.rows) * cut.width * _CUDA_BYTES[half]
     logits = tokens * vocab_size
-    return 3 * 4 * min(CPU_ELEMENTS, logits) + (2 if half else 4) * min(CPU_GROUP_ELEMENTS, logits)
+    return 3 * 4 * min(CPU_PIECE_ELEMENTS, logits) + (2 if half else 4) * min(CPU_GROUP_ELEMENTS, logits)
 
 
 def _round_up(number: int, multiple: int) -> int:

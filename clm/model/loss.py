@@ -53,12 +53,20 @@ def _chunk(
     losses = []
     for logits, label in zip(grad.split(piece), target.split(piece), strict=True):
         probs = logits.softmax(dim=-1, dtype=torch.float32)
-        # log(sum(exp(logits))) by way of the largest probability, the one that can't underflow.
-        normalizer = logits.amax(1).float() - probs.amax(1).log()
-        losses.append(normalizer - logits.gather(1, label)[:, 0].float())
+        losses.append(_nats(logits, probs, label))
         probs.scatter_add_(1, label, torch.full_like(probs[:, :1], -1.0))
         logits.copy_(probs if scale == 1 else probs.mul_(scale))
     return torch.cat(losses)
+
+
+def _nats(logits: torch.Tensor, probs: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+    """-log of each row's probability of its label, also where that is 0 in fp32, which is beyond 103 nats."""
+    if logits.device.type == "cpu":  # to look at numbers costs nothing there
+        nats = -probs.gather(1, label)[:, 0].log()
+        if nats.isfinite().all():
+            return nats
+    # log(sum(exp(logits))) by way of the largest probability, the one that can't underflow.
+    return logits.amax(1).float() - probs.amax(1).log() - logits.gather(1, label)[:, 0].float()
 
 
 def _chunk_in_place(
@@ -183,9 +191,11 @@ def token_losses(hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tenso
     """Nats of every label, float32 in the shape of `labels`, 0 where it is IGNORED; for evaluation."""
     flat, targets = hidden.reshape(-1, hidden.shape[-1]), labels.reshape(-1)
     losses = torch.empty(targets.shape, dtype=torch.float32, device=hidden.device)
-    rows = of_device(hidden.device, len(flat), weight.shape[0]).rows
-    for start in range(0, flat.shape[0], rows):
-        chunk = slice(start, start + rows)
-        logits = (flat[chunk] @ weight.t()).float()
-        losses[chunk] = F.cross_entropy(logits, targets[chunk], ignore_index=IGNORED, reduction="none")
+    cut = of_device(hidden.device, len(flat), weight.shape[0])
+    chunks = (each.split(cut.rows) for each in (flat, targets, losses))
+    for states, labels_of_chunk, losses_of_chunk in zip(*chunks, strict=True):
+        logits = states @ weight.t()
+        pieces = (each.split(cut.piece) for each in (logits, labels_of_chunk, losses_of_chunk))
+        for some, target, out in zip(*pieces, strict=True):
+            out.copy_(F.cross_entropy(some.float(), target, ignore_index=IGNORED, reduction="none"))
     return losses.reshape(labels.shape)

@@ -22,9 +22,9 @@ class MuonAndAdamW(Optimizer):
 
     Args:
         model: a GPT-2 with its head.
-        args: learning_rate, weight_decay, adam_beta1, adam_beta2 and adam_epsilon. optim_args may hold `momentum`,
-            Muon's, and the shares of the rate that `embeddings`, `positions` (by default as embeddings) and `vectors`
-            take.
+        args: learning_rate, weight_decay, adam_beta1, adam_beta2 and adam_epsilon. optim_args may hold `momentum`
+            and `ns_steps`, Muon's, and the shares of the rate that `embeddings`, `positions` (by default as embeddings)
+            and `vectors` take.
     """
 
     def __init__(self, model: torch.nn.Module, args: TrainingArguments) -> None:
@@ -53,10 +53,12 @@ class MuonAndAdamW(Optimizer):
             lr=rate,
             weight_decay=args.weight_decay,
             momentum=given.momentum,
+            ns_steps=given.ns_steps,
             adjust_lr_fn="match_rms_adamw",
         )
         self._adamw = AdamW(others, lr=rate, betas=betas, eps=args.adam_epsilon, fused=True)
-        super().__init__(self._muon.param_groups + self._adamw.param_groups, {})
+        # Schedules that are given a rate, as min_lr, look for the whole one in the defaults.
+        super().__init__(self._muon.param_groups + self._adamw.param_groups, {"lr": rate})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:

@@ -1,9 +1,7 @@
 """The sizes of chunks, by hand."""
 
-import pytest
 import torch
 
-from clm.model import amx
 from clm.model.chunks import Chunks, buffer_bytes, chunks, of_device
 
 H100, T4 = 80 * 2**30, 15 * 2**30
@@ -30,17 +28,15 @@ def test_a_small_card_has_smaller_chunks_and_a_small_vocabulary_not_too_long_one
     assert chunks("cuda", 2**20, 300, H100).rows == 2**14
 
 
-def test_a_cpu_keeps_its_chunks():
-    assert chunks("cpu", 4096, 32_000) == Chunks(131, 131, 131 * 16, 32_000, in_place=False)
-    assert chunks("cpu", 4096, 50_257) == Chunks(83, 83, 83 * 16, 50_257, in_place=False)
-    assert chunks("mps", 4096, 2**20) == Chunks(16, 16, 64, 2**20, in_place=False)
-
-
-def test_with_amx_matmuls_have_whole_tiles_and_probabilities_stay_in_the_cache():
+def test_on_a_cpu_matmuls_have_whole_tiles_and_probabilities_stay_in_the_cache():
     # 2^24 / 32,000 are 524 rows, and so 16 tiles of 32; 2^18 / 32,000 are 8. Of 2^26 four times 512 rows fit.
-    assert chunks("amx", 4096, 32_000) == Chunks(512, 8, 2048, 32_000, in_place=False)
-    assert chunks("amx", 2048, 2_048) == Chunks(8192, 128, 32_768, 2_048, in_place=False)
-    assert chunks("amx", 64, 2**20) == Chunks(32, 1, 64, 2**20, in_place=False)
+    assert chunks("cpu", 4096, 32_000) == Chunks(512, 8, 2048, 32_000, in_place=False)
+    assert chunks("cpu", 2048, 2_048) == Chunks(8192, 128, 32_768, 2_048, in_place=False)
+    assert chunks("cpu", 64, 2**20) == Chunks(32, 1, 64, 2**20, in_place=False)
+
+
+def test_a_device_without_such_a_cache_takes_a_chunk_whole():
+    assert chunks("mps", 4096, 32_000) == Chunks(512, 512, 2048, 32_000, in_place=False)
 
 
 def test_the_memory_of_the_whole_card_counts(monkeypatch):
@@ -51,15 +47,13 @@ def test_the_memory_of_the_whole_card_counts(monkeypatch):
     assert of_device(torch.device("cuda", 0), 3073, 32_000).rows == 1664
 
 
-@pytest.mark.parametrize(("has_it", "rows"), [(False, 131), (True, 512)])
-def test_a_cpu_is_asked_for_amx(has_it, rows, monkeypatch):
-    monkeypatch.setattr(amx, "supported", lambda: has_it)
-    assert of_device(torch.device("cpu"), 4096, 32_000).rows == rows
+def test_a_cpu_is_cut_as_one():
+    assert of_device(torch.device("cpu"), 4096, 32_000) == chunks("cpu", 4096, 32_000)
 
 
 def test_what_the_buffers_take():
     assert buffer_bytes("cuda", 4096, 32_000, True, H100) == 10 * 4096 * 32_000
     assert buffer_bytes("cuda", 8192, 32_000, False, H100) == 8 * 4096 * 32_000
     assert buffer_bytes("cuda", 1024, 50_257, True, H100) == 10 * 1024 * 50_304
-    assert buffer_bytes("cpu", 4096, 32_000, True) == 12 * 2**22 + 2 * 2**26
+    assert buffer_bytes("cpu", 4096, 32_000, True) == 12 * 2**18 + 2 * 2**26
     assert buffer_bytes("cpu", 16, 300, False) == 12 * 4800 + 4 * 4800

@@ -26,6 +26,7 @@ def cut(request, monkeypatch):
     """Chunks as a CPU has them or as a GPU has, of 16 rows of 50 logits; tensors are on the CPU either way."""
     monkeypatch.setattr(chunks, "CPU_ELEMENTS", VOCAB * 16)
     monkeypatch.setattr(chunks, "CPU_GROUP_ELEMENTS", VOCAB * 32)
+    monkeypatch.setattr(chunks, "CPU_TILE", 16)
     monkeypatch.setattr(chunks, "CUDA_ELEMENTS", 64 * 20)
     monkeypatch.setattr(chunks, "TILE", 16)
     as_on = partial(chunks.chunks, request.param, memory=10**9)

@@ -91,12 +91,14 @@ def test_muons_momentum_is_torchs_or_optim_args(tmp_path):
     model, args = _model_and_arguments(tmp_path)
     momenta = [group.get("momentum") for group in optim.MuonAndAdamW(model, args).param_groups]
     assert momenta == [0.95, 0.95, None, None]
-    args.optim_args = "momentum = 0.5"
+    assert [group.get("ns_steps") for group in optim.MuonAndAdamW(model, args).param_groups][:2] == [5, 5]
+    args.optim_args = "momentum = 0.5, ns_steps = 4"
     optimizer = optim.MuonAndAdamW(model, args)
     weight = model.transformer.h[0].mlp.c_fc.weight
     _give_gradients(model, 1)
     optimizer.step()  # half of the first gradient goes into a mean that starts at 0
     assert torch.allclose(optimizer.state[weight]["momentum_buffer"], 0.5 * weight.grad)
+    assert [group.get("ns_steps") for group in optimizer.param_groups][:2] == [4, 4]
 
 
 @pytest.mark.parametrize(
@@ -125,8 +127,34 @@ def test_embeddings_positions_and_vectors_may_take_shares_of_the_rate(tmp_path, 
         assert torch.allclose(weight, expected, rtol=1e-3, atol=1e-6)
 
 
-def test_a_setting_that_muon_does_not_take_is_refused(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [("polynomial", {"lr_end": 1e-3, "power": 2.0}), ("cosine_with_min_lr", {"min_lr": 1e-3})],
+)
+def test_a_schedule_that_ends_at_a_rate_ends_there(tmp_path, kind, options):
+    model, args = _model_and_arguments(tmp_path)
+    args.optim_args = "embeddings=2"
+    optimizer = optim.MuonAndAdamW(model, args)
+    following = schedule.scheduler(optimizer, {"lr_scheduler_type": kind, "lr_scheduler_kwargs": options}, 2)
+    for _ in range(2):
+        optimizer.step()
+        following.step()
+    rates = [group["lr"] for group in optimizer.param_groups]
+    assert rates == pytest.approx([1e-3, 1e-3, 2e-3, 1e-3])  # matrices, query to value, embeddings, vectors
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ("nesterov=false", "muon takes momentum, ns_steps, "),
+        ("ns_steps=4.5", "it must be a whole number"),
+        ("ns_steps=0", "it must be 1 to 99"),
+        ("ns_steps=100", "it must be 1 to 99"),
+    ],
+)
+def test_a_setting_that_muon_does_not_take_is_refused(tmp_path, monkeypatch, capsys, settings, said):
     monkeypatch.chdir(tmp_path)
-    write_recipe(optim="muon", optim_args="nesterov=false")
+    write_recipe(optim="muon", optim_args=settings)
     assert run() == 2
-    assert "optim_args" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "optim_args" in error and said in error
