@@ -7,7 +7,6 @@ FlashAttention, Dao et al. 2022, arXiv 2205.14135). With AMX the kernel goes for
 (`amx.py`).
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -18,8 +17,7 @@ from clm.model import amx
 
 NAME = "clm_causal"
 AMX = amx.supported()
-BLOCK = 128  # queries at a time; 256 take a third longer at 256 tokens, a sixth at 1,024
-SCORES = 2**21  # at a time at most, 4 MB in bf16, of as many heads as have no more, so that they stay in the cache
+BLOCK = 128  # queries at a time; 256 take a quarter longer at 256 tokens, about as long at 1,024
 
 
 def causal_attention(
@@ -77,8 +75,8 @@ class _BlockwiseAttention(torch.autograd.Function):
         scale: float,
     ) -> torch.Tensor:
         out, query = torch.empty_like(query), query * scale
-        for some, block, keys in _blocks(query):
-            out[some, block] = _probabilities(query[some, block], key[some, keys]) @ value[some, keys]
+        for block, keys in _blocks(query.shape[1]):
+            out[:, block] = _probabilities(query[:, block], key[:, keys]) @ value[:, keys]
         ctx.save_for_backward(query, key, value, out)
         ctx.scale = scale
         return out
@@ -90,28 +88,24 @@ class _BlockwiseAttention(torch.autograd.Function):
         grad_key, grad_value = (torch.zeros_like(states, dtype=torch.float32) for states in (key, value))
         # What all probabilities of a query share: the sum over keys of probability times its gradient.
         shared = (grad_out * out).sum(-1, keepdim=True)
-        for some, block, keys in _blocks(query):
-            probs = _probabilities(query[some, block], key[some, keys])
-            grad_value[some, keys] += probs.transpose(1, 2) @ grad_out[some, block]
-            grad_scores = grad_out[some, block] @ value[some, keys].transpose(1, 2)
-            grad_scores.sub_(shared[some, block]).mul_(probs)
-            grad_query[some, block] = grad_scores @ key[some, keys]
-            grad_key[some, keys] += grad_scores.transpose(1, 2) @ query[some, block]
+        for block, keys in _blocks(query.shape[1]):
+            probs = _probabilities(query[:, block], key[:, keys])
+            grad_value[:, keys] += probs.transpose(1, 2) @ grad_out[:, block]
+            grad_scores = grad_out[:, block] @ value[:, keys].transpose(1, 2)
+            grad_scores.sub_(shared[:, block]).mul_(probs)
+            grad_query[:, block] = grad_scores @ key[:, keys]
+            grad_key[:, keys] += grad_scores.transpose(1, 2) @ query[:, block]
         return grad_query.mul_(ctx.scale), grad_key.to(key.dtype), grad_value.to(value.dtype), None
 
 
-def _blocks(query: torch.Tensor) -> Iterator[tuple[slice, slice, slice]]:
-    """Some of the heads, a block of their queries, and the keys that these may see."""
-    all_heads, tokens, _ = query.shape
-    heads = max(1, SCORES // (min(BLOCK, tokens) * tokens))
-    for head in range(0, all_heads, heads):
-        for start in range(0, tokens, BLOCK):
-            end = min(start + BLOCK, tokens)
-            yield slice(head, head + heads), slice(start, end), slice(0, end)
+def _blocks(tokens: int) -> list[tuple[slice, slice]]:
+    """Blocks of queries, each with the keys that it may see."""
+    stretches = [(start, min(start + BLOCK, tokens)) for start in range(0, tokens, BLOCK)]
+    return [(slice(start, end), slice(0, end)) for start, end in stretches]
 
 
 def _probabilities(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
-    """(heads, queries of a block, keys), of scaled queries; the last keys are the queries' own tokens."""
+    """(batch x heads, queries of a block, keys), of scaled queries; the last keys are the queries' own tokens."""
     scores, size = query @ key.transpose(1, 2), query.shape[1]
     own = scores[:, :, -size:]  # the only keys of which some lie ahead
     own.add_(torch.full((size, size), float("-inf"), dtype=own.dtype).triu_(1))  # faster than masked_fill_

@@ -73,11 +73,11 @@ def _activations(shape: Shape) -> float:
 
 
 def _loss(shape: Shape) -> float:
-    """Logits of a chunk, their gradients of a group of chunks, and the head's gradient."""
+    """Logits of a chunk, their gradients of a group of chunks, the head's gradient, and both it and the head in bf16."""
     head = shape.vocab_size * shape.n_embd
     device = "cuda" if shape.gpu_memory else "cpu"
     buffers = buffer_bytes(device, shape.tokens, shape.vocab_size, shape.bf16, int(shape.gpu_memory))
-    return buffers + (4 + 2 * shape.bf16) * head
+    return buffers + (4 + 4 * shape.bf16) * head
 
 
 def one_process(shape: Shape) -> Memory:

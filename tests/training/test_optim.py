@@ -10,7 +10,7 @@ from clm.errors import UserError
 from clm.launch import preflight
 from clm.launch.start import training_arguments
 from clm.model.gpt2 import GPT2LMHeadModel
-from clm.training import optim
+from clm.training import optim, schedule
 from tests.tiny import run, write_recipe
 
 ENDS = {"bos_token_id": 0, "eos_token_id": 0}
