@@ -48,9 +48,7 @@ RECIPE = {
     "n_layer": 4,
     "n_head": 4,
     "n_embd": 256,
-    "resid_pdrop": 0.0,
-    "embd_pdrop": 0.0,
-    "attn_pdrop": 0.0,
+    **dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0),
     "per_device_train_batch_size": BATCH,
     "optim": "muon",
     "optim_args": "momentum=0.85,ns_steps=4,embeddings=1.4,positions=0.1,vectors=0.1",
@@ -185,7 +183,7 @@ def train(keys: dict, way: str, rate: float, steps: int, seed: int, stage: str) 
 
 
 def sweep(keys: dict, standard_steps: int) -> None:
-    """The standard's best rate; then the fewest of our steps that get there, at each rate, a thirtieth fewer each time."""
+    """The standard's best rate; then, at each of ours, the fewest steps that get there, a thirtieth fewer each time."""
     target = min(train(keys, "standard", rate, standard_steps, 0, "sweep")["loss"] for rate in STANDARD_RATES)
     for rate in RATES:
         steps = standard_steps // 3

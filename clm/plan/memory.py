@@ -73,7 +73,7 @@ def _activations(shape: Shape) -> float:
 
 
 def _loss(shape: Shape) -> float:
-    """Logits of a chunk, their gradients of a group of chunks, the head's gradient, and both it and the head in bf16."""
+    """Logits of a chunk, their gradients of a group of chunks, the head's gradient, and that and the head in bf16."""
     head = shape.vocab_size * shape.n_embd
     device = "cuda" if shape.gpu_memory else "cpu"
     buffers = buffer_bytes(device, shape.tokens, shape.vocab_size, shape.bf16, int(shape.gpu_memory))
