@@ -78,7 +78,7 @@ BAD_VALUES = [
     ({"optim": "rmsprop", "optim_args": "alpha=0.9,centered=2"}, ['centered is "2"', "true or false"]),
     (
         {"optim": "muon", "optim_args": "nesterov=true"},
-        ['"nesterov"', "muon takes momentum, embeddings, positions, "],
+        ['"nesterov"', "muon takes momentum, ns_steps, embeddings, positions, "],
     ),
     ({"optim": "muon", "optim_args": "momentum=1"}, ["momentum is 1", "below 1"]),
     ({"sampling": "random"}, ["blocks", "windows"]),

@@ -6,7 +6,7 @@ that the backward pass has only to scale what is already there (the idea of Lige
 Hsu et al. 2024, arXiv 2410.10989).
 
 A CPU wants chunks that stay in its cache, a GPU few and large kernels (`chunks.py`). Nothing here reads a number back
-from the device.
+from a GPU.
 """
 
 import math

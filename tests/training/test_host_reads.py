@@ -1,7 +1,8 @@
 """How often the host waits for the device: never in a micro-batch, once in a step.
 
 Counted on the CPU, where a number that is read is the same operation (`_local_scalar_dense`) as on a GPU. What reads
-many at once, `step.read`, is no operation there, so it is counted by its calls.
+many at once, `step.read`, is no operation there, so it is counted by its calls. The loss is cut as on a GPU: a CPU's
+looks at numbers, which costs nothing there.
 """
 
 from itertools import pairwise
@@ -9,6 +10,8 @@ from itertools import pairwise
 import pytest
 from transformers import TrainerCallback
 
+from clm.model import loss as loss_module
+from clm.model.chunks import chunks
 from clm.training import trainer as training
 from clm.training.micro_batch import MicroBatchTrainer
 from tests.launches import Launches
@@ -39,6 +42,7 @@ def counted(monkeypatch):
         init(trainer, **kwargs)
         trainer.add_callback(Watch())
 
+    monkeypatch.setattr(loss_module, "of_device", lambda device, *size: chunks("cuda", *size, memory=80 * 2**30))
     monkeypatch.setattr(training, "read", counting_read)
     monkeypatch.setattr(MicroBatchTrainer, "training_step", counting_step)
     monkeypatch.setattr(MicroBatchTrainer, "__init__", watched)
