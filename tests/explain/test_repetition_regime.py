@@ -55,7 +55,7 @@ def expected(name: str) -> float:
         ("small: rate 0.01", "small: rate 0.01, dropout 0.1", (4.245, 4.346)),
         ("small: rate 0.01, wd 1.6", "small: rate 0.01", (4.124, 4.245)),
         ("large: rate 0.005, cosine to 0, wd 0.8", "large: rate 0.005, cosine to 0, wd 0.4", (3.695, 3.712)),
-        ("small: rate 0.01, epochs 12", "small: rate 0.01, epochs 50", (4.208, 4.330)),
+        ("small: rate 0.01, epochs 12", "small: rate 0.01, epochs 50", (4.211, 4.334)),
     ],
 )
 def test_the_better_of_two_real_runs_is_expected_to_be_better(better, worse, losses):
