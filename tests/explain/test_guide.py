@@ -143,6 +143,34 @@ def of_the_forecast(scored: dict) -> list[str]:
     ]
 
 
+def of_repetition() -> list[str]:
+    """What the page says of repeating a text, from calibration/results/repetition.json."""
+    repeated = read_json(ROOT / "calibration" / "results" / "repetition.json")
+    law, runs = OVERFITTING, references.entries("repeated_runs.json")
+    decays = sorted({run["recipe"]["weight_decay"] for run in runs})
+    dropouts = {run["recipe"]["resid_pdrop"] for run in runs}
+    regime = references.entries("regime_runs.json")
+    sizes = [repeated[f"{which}, a size left out"] for which in ("regime", "one text")]
+    above = [pick["above the best"] for pick in repeated["picks"].values()]
+    return [
+        f"`{law.scale:.4f} r / (1 + r / {law.saturation:.1f}) (E - 1)^{law.epochs_power:.2f}`, with",
+        f"{SMALL_HALF_LIFE:.0f} repetitions and not {REPEAT_HALF_LIFE}",
+        f"{len(runs)} are over one little text, 44 kB of WikiText (one: 24 kB), of 1 to {REPEATED_EPOCHS:.0f} epochs",
+        f"outside {REPEATED_RATIOS[0]:g} to {REPEATED_RATIOS[1]:g} parameters for each token",
+        f"e^-{law.decay:.1f} for each unit of W,",
+        f"e^-{law.dropout:.1f} for each unit of dropout P, and by e^-{law.adamw:.1f} under AdamW",
+        f"`{law.decay_cost:.2f} W ln E / (1 + r)` is added",
+        f"weight decay {', '.join(map(str, decays[:-1]))} and {decays[-1]}; dropout 0 and {max(dropouts)};",
+        f"longest overfitted to {max(run['validation'][-1][1] for run in runs):.2f}, above the uniform baseline",
+        f"{len(regime)} curves, from {sum(entry['runs'] for entry in regime)} runs,",
+        f"within {ALIKE} nats it takes the one with the most dropout",
+        f"{min(above):.3f} to {max(above):.3f} nats above the best",
+        " and ".join(f"{100 * each['inside 80 % band']:.0f} %" for each in sizes),
+        f"a weight decay of {KIM_DECAY}, and at 8 with 0.1 (Kim et al. 2025)",
+        *(repetition_row(*words, repeated[f"{which}, {key} left out"]) for which, key, *words in REPETITION),
+    ]
+
+
 @pytest.fixture(scope="module")
 def phrases() -> list[str]:
     """What the page must say, with the figures as they come out now."""
@@ -164,31 +192,10 @@ def phrases() -> list[str]:
             forecast.Facts(85e6, 2.7e9, 5100),
         )
     )
-    repeated = read_json(ROOT / "calibration" / "results" / "repetition.json")
-    law, runs = OVERFITTING, references.entries("repeated_runs.json")
-    decays = sorted({run["recipe"]["weight_decay"] for run in runs})
-    dropouts = {run["recipe"]["resid_pdrop"] for run in runs}
-    regime = references.entries("regime_runs.json")
-    sizes = [repeated[f"{which}, a size left out"] for which in ("regime", "one text")]
-    above = [pick["above the best"] for pick in repeated["picks"].values()]
     stays = [tokens_at_the_plateau(entry) for entry in references.entries("small_runs.json")]
     return [
         *(row for name in GROUPS for row in table(name, scored[name]["at"])),
-        f"`{law.scale:.4f} r / (1 + r / {law.saturation:.1f}) (E - 1)^{law.epochs_power:.2f}`, with",
-        f"{SMALL_HALF_LIFE:.0f} repetitions and not {REPEAT_HALF_LIFE}",
-        f"{len(runs)} are over one little text, 44 kB of WikiText (one: 24 kB), of 1 to {REPEATED_EPOCHS:.0f} epochs",
-        f"outside {REPEATED_RATIOS[0]:g} to {REPEATED_RATIOS[1]:g} parameters for each token",
-        f"e^-{law.decay:.1f} for each unit of W,",
-        f"e^-{law.dropout:.1f} for each unit of dropout P, and by e^-{law.adamw:.1f} under AdamW",
-        f"`{law.decay_cost:.2f} W ln E / (1 + r)` is added",
-        f"weight decay {', '.join(map(str, decays[:-1]))} and {decays[-1]}; dropout 0 and {max(dropouts)};",
-        f"longest overfitted to {max(run['validation'][-1][1] for run in runs):.2f}, above the uniform baseline",
-        f"{len(regime)} curves, from {sum(entry['runs'] for entry in regime)} runs,",
-        f"within {ALIKE} nats it takes the one with the most dropout",
-        f"{min(above):.3f} to {max(above):.3f} nats above the best",
-        " and ".join(f"{100 * each['inside 80 % band']:.0f} %" for each in sizes),
-        f"a weight decay of {KIM_DECAY}, and at 8 with 0.1 (Kim et al. 2025)",
-        *(repetition_row(*words, repeated[f"{which}, {key} left out"]) for which, key, *words in REPETITION),
+        *of_repetition(),
         *(
             one_loss_row(words, share, expected[f"{size}, from one loss at {share}%"])
             for size, words in (("small", "small"), ("published", "25M to 1.5B"))
