@@ -22,6 +22,7 @@ def test_own_text_stops_where_more_epochs_do_not_help_and_ends_with_its_best_mod
     changed = {
         "learning_rate": 4e-2,
         "num_train_epochs": 40,
+        "weight_decay_epochs": None,
         "weight_decay": 0.0,
         "resid_pdrop": 0.0,
         "embd_pdrop": 0.0,

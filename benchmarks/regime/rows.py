@@ -10,23 +10,28 @@ BLOCK, WARMUP = 64, 0.02
 class Size:
     """A model, its text, its batch, and the rate of a run whose name has none.
 
-    From small to large, tokens and weights grow alike, and the batch as their root. Ample has six times as much text
-    for each weight as these: as much as wt103.json. Half is half as wide as that, with a quarter of the text; wide is
-    twice as wide, with four times as much.
+    From small to large to larger, tokens and weights grow alike, and the batch as their root; scant is large with a
+    quarter of its text. Ample has six times as much text for each weight as small: as much as wt103.json. Half is half
+    as wide as that, with a quarter of the text; wide is twice as wide, with four times as much; deep has wide's text
+    and batch, and is four times as deep as ample.
     """
 
     width: int
     tokens: int
     batch: int
     rate: float
+    layers: int = 2
 
 
 SIZES = {
     "small": Size(48, 12_000, 8, 1e-2),
     "large": Size(96, 48_000, 16, 5e-3),
+    "larger": Size(192, 192_000, 32, 5e-3),
+    "scant": Size(96, 12_000, 16, 5e-3),
     "ample": Size(48, 76_000, 16, 1e-2),
     "half": Size(24, 19_000, 8, 1e-2),
     "wide": Size(96, 304_000, 32, 5e-3),
+    "deep": Size(48, 304_000, 32, 1e-2, layers=8),
 }
 
 # recipes/wt103.json as it was before these tests (dropout 0.2, decay 0.1), but for the size and what goes with it.
@@ -34,7 +39,6 @@ BASE = {
     "document_separator": "article",
     "vocab_size": 512,
     "block_size": BLOCK,
-    "n_layer": 2,
     "resid_pdrop": 0.2,
     "embd_pdrop": 0.2,
     "attn_pdrop": 0.0,
@@ -99,7 +103,7 @@ class Row:
 def read(name: str, size: Size) -> Row:
     """The run of that name: changes apart by commas; `base` is none. `wsd 0.3` is linear to 0 over that share."""
     row = Row(dict(BASE), {})
-    row.keys |= {"n_embd": size.width, "n_head": size.width // 24, "learning_rate": size.rate}
+    row.keys |= {"n_layer": size.layers, "n_embd": size.width, "n_head": size.width // 24, "learning_rate": size.rate}
     row.keys |= {"per_device_train_batch_size": size.batch, "gradient_accumulation_steps": 1}
     for change in name.split(", "):
         what, _, value = change.rpartition(" ")
@@ -109,6 +113,8 @@ def read(name: str, size: Size) -> Row:
             row.keys |= SCHEDULES[change]
         elif change == "blocks not shifted":
             row.keys["shift_blocks"] = False
+        elif change == "adamw":
+            row.keys["optim"] = "adamw_torch_fused"
         elif change in PARTS:
             row.parts[change] = True
         elif what in KEYS:

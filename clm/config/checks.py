@@ -27,6 +27,8 @@ def conflicts(r: Mapping[str, Any]) -> Iterator[str]:
     yield from _hub_conflicts(r)
     yield from _teacher_conflicts(r)
     yield from _optimizer_conflicts(r)
+    if r["weight_decay_epochs"] is not None and r.get("weight_decay") is not None:
+        yield "weight_decay and weight_decay_epochs are both given: leave one out"
     if not r.get("dataloader_num_workers"):
         for key in ("dataloader_prefetch_factor", "dataloader_persistent_workers"):
             if r.get(key):

@@ -59,6 +59,7 @@ class RunOptions:
 
     early_stopping_patience: int | None = None  # evaluations without a better loss
     early_stopping_threshold: float = 0.0  # nats per token
+    weight_decay_epochs: float | None = None  # that the weights remember, instead of weight_decay
     global_batch_size: int | None = None  # sequences in an optimizer step, over all processes
     stop_after_minutes: float | None = None  # then save and stop, as for a signal
     deterministic: bool = False  # kernels that add in one order, for equal bits on a GPU; slower

@@ -86,7 +86,8 @@ RANGES: dict[str, Range] = dict(
             "0 or more",
         ),
         *_range(
-            "learning_rate adam_epsilon layer_norm_epsilon initializer_range num_train_epochs stop_after_minutes",
+            "learning_rate adam_epsilon layer_norm_epsilon initializer_range num_train_epochs stop_after_minutes "
+            "weight_decay_epochs",
             lambda v: v > 0,
             "above 0",
         ),

@@ -26,6 +26,8 @@ REPLACES = (
     ("global_batch_size", "gradient_accumulation_steps"),
     ("lr_scheduler_type", "lr_scheduler_kwargs"),
     ("optim", "optim_args"),
+    ("weight_decay", "weight_decay_epochs"),
+    ("weight_decay_epochs", "weight_decay"),
     ("train_file", "dataset_name"),
     ("train_file", "dataset_config_name"),
     ("train_file", "dataset_revision"),

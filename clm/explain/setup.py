@@ -19,7 +19,7 @@ from clm.explain.training_text import Text
 from clm.model.size import parameters_of
 from clm.numbers import count
 from clm.runs.record import RunRecord
-from clm.training.schedule import FOLLOWS_THE_LOSS, learning_rates
+from clm.training.schedule import FOLLOWS_THE_LOSS, learning_rates, weight_decay
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Setup:
     @property
     def weight_decay(self) -> float:
         """Its weight decay, 0 where there is none."""
-        return self.recipe.training.get("weight_decay") or 0.0
+        return weight_decay(self.recipe, self.samples(self.recipe.data.sampling) / self.sequences_per_step)
 
     @property
     def unigram(self) -> float:

@@ -82,5 +82,5 @@ def _probabilities(keys: torch.Tensor, queries: torch.Tensor) -> torch.Tensor:
     scores = keys @ queries.transpose(1, 2)
     size = keys.shape[1]
     own = scores[:, :, :size]  # the only queries before some of the keys
-    own.masked_fill_(torch.ones(size, size, dtype=torch.bool).tril_(-1), float("-inf"))
+    own.add_(torch.full((size, size), float("-inf"), dtype=own.dtype).tril_(-1))  # faster than masked_fill_
     return scores.exp_()

@@ -13,8 +13,8 @@ Row = tuple[str, str, str]
 MAIN_KEYS = (
     "dataset_name", "dataset_config_name", "train_file", "n_layer", "n_head", "n_embd", "block_size", "sampling",
     "vocab_size", "per_device_train_batch_size", "gradient_accumulation_steps", "global_batch_size", "max_steps",
-    "num_train_epochs", "optim", "learning_rate", "lr_scheduler_type", "warmup_steps", "weight_decay", "resid_pdrop",
-    "bf16", "seed",
+    "num_train_epochs", "optim", "learning_rate", "lr_scheduler_type", "warmup_steps", "weight_decay",
+    "weight_decay_epochs", "resid_pdrop", "bf16", "seed",
 )  # fmt: skip
 
 

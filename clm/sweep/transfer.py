@@ -33,7 +33,7 @@ BATCH_POWER = 0.5  # of the tokens
 BATCH_KEYS = ("per_device_train_batch_size", "gradient_accumulation_steps", "global_batch_size")
 SAME = (
     "optim", "warmup_steps", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm", "lr_scheduler_type",
-    "activation_function", "initializer_range", "layer_norm_epsilon",
+    "activation_function", "initializer_range", "layer_norm_epsilon", "weight_decay_epochs",
 )  # fmt: skip
 
 
@@ -153,7 +153,7 @@ def _weight_decay(ours: Size, theirs: Size, small: Recipe, target: Recipe, rate:
         f"rate x decay x steps stays {own * decay * ours.steps:.3g}: weights are averages over the last 1/(rate x "
         "decay) steps (Wang & Aitchison 2024, arXiv 2405.13698), the same share of the run"
     )
-    return Change("weight_decay", target.training["weight_decay"], float(f"{scaled:.3g}"), reason)
+    return Change("weight_decay", target.training.get("weight_decay"), float(f"{scaled:.3g}"), reason)
 
 
 def _other(key: str, value: Any, target: Recipe) -> Change:

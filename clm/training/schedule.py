@@ -1,4 +1,5 @@
-"""The one home of learning rates: what the Trainer sets, and what plan, explain and forecast assume.
+"""The one home of learning rates, and of the decay that goes with them: what the Trainer sets, and what plan, explain
+and forecast assume.
 
 A new schedule is a branch in `scheduler`, and its name among `lr_scheduler_type`'s values.
 """
@@ -10,6 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from clm.config.recipe import Recipe
+from clm.errors import UserError
 
 if TYPE_CHECKING:  # both take seconds to import, and an explanation has no use for them
     from torch.optim import Optimizer
@@ -33,6 +37,30 @@ def endless_warmup(training: Mapping[str, Any], total_steps: int) -> str | None:
         f"warning: warmup_steps {warmup:,} are more than the run's {total_steps:,} steps: the learning rate rises to "
         f"the end, which is {total_steps / warmup:.0%} of learning_rate; set warmup_steps 0.02, a share of any run"
     )
+
+
+def weight_decay(recipe: Recipe, steps_in_epoch: float) -> float:
+    """The recipe's `weight_decay`, or the one with which the weights remember `weight_decay_epochs`.
+
+    Under AdamW and Muon they are an average of the updates of the last 1 / (rate x decay) steps (Wang & Aitchison 2024,
+    arXiv 2405.13698).
+
+    Args:
+        steps_in_epoch: optimizer steps in an epoch, a short last one counted as the part that it is.
+
+    Raises:
+        UserError: so many epochs are less than a step.
+    """
+    epochs = recipe.run.weight_decay_epochs
+    if epochs is None:
+        return recipe.training.get("weight_decay") or 0.0
+    if epochs * steps_in_epoch < 1:
+        raise UserError(
+            f"weight_decay_epochs {epochs:g} are {epochs * steps_in_epoch:.2g} steps, as an epoch of this text has "
+            f"{steps_in_epoch:.3g}, and weights that remember less than one step learn nothing: set it to "
+            f"{1 / steps_in_epoch:.2g} or more, or set weight_decay"
+        )
+    return 1 / (recipe.training["learning_rate"] * epochs * steps_in_epoch)
 
 
 def scheduler(optimizer: Optimizer, training: Mapping[str, Any], total_steps: int) -> LRScheduler:

@@ -20,7 +20,7 @@ from clm.model.teachers import Teacher, check_tokenizers, load_teachers
 from clm.progress import Say
 from clm.rollback import Rollback
 from clm.training.checkpoint.identity import IDENTITY_FILE, refuse_other_run, run_identity, sequences_per_step
-from clm.training.schedule import endless_warmup
+from clm.training.schedule import endless_warmup, weight_decay
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,7 @@ def prepare_text(recipe: Recipe, args: TrainingArguments, earlier: Sequence[Path
         ours = identity(data.identity)
     _introduce(teachers, recipe, ours, say)
     steps = _count_steps(args, blocks, say)
+    _settle_decay(args, recipe, len(blocks) / sequences_per_step(args), say)
     if line := endless_warmup(recipe.training, steps):
         say(line)
     return RunText(data, blocks, steps, {**ours, "total_steps": steps}, teachers)
@@ -83,7 +84,10 @@ def _load_teachers(recipe: Recipe) -> list[Teacher]:
 
 def _identity_of(teachers: Sequence[Teacher], recipe: Recipe) -> dict[str, Any]:
     """What of them has to be the same for a checkpoint to go on; None as in checkpoints that know of no teachers."""
+    decay_epochs = recipe.run.weight_decay_epochs
     return {
+        **({} if decay_epochs is None else {"weight_decay": None}),  # it follows from the text
+        "weight_decay_epochs": decay_epochs,
         "teachers": [teacher.weights for teacher in teachers] or None,
         "distillation_weight": recipe.run.distillation_weight if teachers else None,
     }
@@ -102,6 +106,12 @@ def _introduce(teachers: Sequence[Teacher], recipe: Recipe, identity: dict[str, 
                 f"warning: {teacher.name} was trained on another text, or another part of this one; if that held some "
                 "of the validation text, eval_loss is too low"
             )
+
+
+def _settle_decay(args: TrainingArguments, recipe: Recipe, steps_in_epoch: float, say: Say) -> None:
+    args.weight_decay = weight_decay(recipe, steps_in_epoch)
+    if epochs := recipe.run.weight_decay_epochs:
+        say(f"weight decay: {args.weight_decay:.3g}, with which the weights remember {epochs:g} epochs")
 
 
 def _count_steps(args: TrainingArguments, blocks: Blocks, say: Say) -> int:

@@ -30,7 +30,7 @@ def epochs(case: Case) -> Iterator[Advice]:
         why = f"of {EPOCHS[0]} to {EPOCHS[-1]} epochs of this text, {best} are expected to be best; {EVIDENCE}"
         title = f"train for {best} epochs and not {epochs:.3g} ({steps:,} steps)"
         yield Advice(title, case.gain(setup.law(steps)), best / epochs, "less time", why)
-    now = {"weight_decay": setup.recipe.training.get("weight_decay") or 0.0, "dropout": setup.dropout}
+    now = {"weight_decay": setup.weight_decay, "dropout": setup.dropout}
     changes, gain = _best_pair(case, law, now)
     if changes and gain >= TELLS:
         title = " and ".join(f"{name.replace('_', ' ')} of {value:g}" for name, value in changes.items())
@@ -61,13 +61,13 @@ def _best_pair(case: Case, law: Law, now: dict[str, float]) -> tuple[dict[str, f
 
 def regularisation(case: Case) -> Iterator[Advice]:
     setup, epochs = case.setup, case.epochs
-    if not setup.recipe.training.get("weight_decay") and not _overfits(case):
+    if not setup.weight_decay and not _overfits(case):
         _, found = of_pairs("no-decay")
         why = f"the usual value; {found}, and what it gives large models isn't in the references"
         yield Advice("weight decay of 0.1", None, 1.0, "no time", why)
     large = setup.non_embedding_parameters > setup.text.tokens / 4
     reached = setup.non_embedding_parameters <= OVERFITTING_LIMIT  # then `epochs` tells
-    decay = setup.recipe.training.get("weight_decay") or 0.0
+    decay = setup.weight_decay
     if epochs > 2 * FEW_EPOCHS and 0 < decay < KIM_DECAY / 2 and large and not reached:
         why = (
             f"the text is seen {epochs:.0f} times; a model of 150M parameters on 209M tokens did best with 0.8 and 16 "

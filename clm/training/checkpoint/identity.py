@@ -13,9 +13,6 @@ from clm.files import read_json_object
 if TYPE_CHECKING:  # takes seconds to import, and reading a run has no use for it
     from transformers import TrainingArguments
 
-if TYPE_CHECKING:  # takes seconds to import, and reading a run has no use for it
-    from transformers import TrainingArguments
-
 IDENTITY_FILE = "run_identity.json"
 # TrainingArguments that shape the weights. What may differ from start to start isn't here.
 _SAME_TRAINING = (
