@@ -47,7 +47,7 @@ def same(ours: str, theirs: str, weights: float = 1e-4) -> None:
         assert results[0][key] == results[1][key], key
 
 
-@pytest.mark.parametrize("sampling", ["blocks", "windows"])
+@pytest.mark.parametrize("sampling", ["blocks", pytest.param("windows", marks=pytest.mark.slow)])
 def test_two_processes_train_as_one_and_go_on_from_each_other(workplace, sampling):
     write_recipe(**RECIPE, sampling=sampling)
     assert run("--output_dir", "one") == 0
@@ -105,7 +105,7 @@ def test_a_run_goes_on_with_other_micro_batches_of_the_same_batch(workplace, cap
     same("other", "one")
 
 
-@pytest.mark.parametrize("optim", ["adamw_torch_fused", "muon"])
+@pytest.mark.parametrize("optim", [pytest.param("adamw_torch_fused", marks=pytest.mark.slow), "muon"])
 def test_fsdp2_trains_as_one_process_and_goes_on_from_its_checkpoint(workplace, optim):
     write_recipe(**RECIPE, optim=optim)
     with muon_in_fp32():

@@ -10,9 +10,10 @@ SMALL, LARGE = "rate 0.01, cosine to 0, wd 1.6", "rate 0.005, cosine to 0, wd 0.
 OLD = "rate 0.02, linear to 0, wd 1.6"
 FULL = ", documents shuffled, rows balanced, embedding rate 2"
 ALONE = "rate 0.01, dropout 0.0, wd 0.8"  # at wt103.json's weights a token: decay alone
-WON = "rate 0.01, dropout 0.05, wd 0.4"  # and a little of both
-CARRIED = "rate 0.01, dropout 0.05, wd 0.2"  # to wide by the rule
-SHIPPED = "rate 0.01, dropout 0.05, wd 0.1"  # wt103.json's pair
+ROW = "rate 0.01, dropout 0.05"
+WON = f"{ROW}, wd 0.4"  # and a little of both
+CARRIED = f"{ROW}, wd 0.2"  # to wide by the rule
+SHIPPED = f"{ROW}, wd 0.1"  # wt103.json's pair
 CAUTIOUS = "rate 0.01, dropout 0.05, wd 0.8, decay cautious"  # as much decay as WON's where half of it is left out
 EXTRA = ("cosine to 0", "documents shuffled", "embedding rate 2")  # what lost nothing alone
 
@@ -26,6 +27,7 @@ class Table:
 
 
 FEW, MANY = ("small", "large"), ("half", "ample", "wide")  # tokens for each weight
+MEMORY = "How many epochs the weights remember: "
 TABLES: dict[str, Table] = {
     "As much text for each weight as wt103.json has: its settings, by their rate": Table(
         MANY, [f"rate {rate}" for rate in (0.0025, 0.005, 0.01, 0.02)]
@@ -68,6 +70,39 @@ TABLES: dict[str, Table] = {
         [
             *(f"rate 0.005, epochs {epochs}" for epochs in (12, 50)),
             *(f"{WON}, epochs {epochs}" for epochs in (12, 50)),
+        ],
+    ),
+    f"{MEMORY}another batch or rate": Table(
+        ("ample",),
+        [
+            *(f"{ROW}, wd {decay}, batch 8" for decay in (0.1, 0.2, 0.4, 0.8)),
+            *(f"{ROW}, wd {decay}, batch 32" for decay in (0.2, 0.4, 0.8, 1.6)),
+            *("rate 0.005, dropout 0.05, wd 0.8", "rate 0.02, dropout 0.05, wd 0.2"),
+        ],
+    ),
+    f"{MEMORY}a deeper and a narrower model": Table(
+        ("half", "deep"), [f"{ROW}, wd {decay}" for decay in (0.1, 0.2, 0.4, 0.8, 1.6)]
+    ),
+    f"{MEMORY}less text, and a wider model": Table(
+        ("scant", "larger"),
+        [
+            "rate 0.005",
+            *(f"rate 0.005, cosine to 0, wd {decay}" for decay in (0.2, 0.4, 0.8, 1.6, 3.2, 6.4)),
+        ],
+    ),
+    f"{MEMORY}10 epochs": Table(
+        ("scant", "large"),
+        [
+            *(f"rate 0.005, cosine to 0, wd {decay}, epochs 10" for decay in (0.4, 0.8, 1.6, 3.2)),
+            *(f"rate 0.005, cosine to 0, wd {decay}, epochs 10, batch 64" for decay in (0.8, 3.2, 6.4, 12.8)),
+        ],
+    ),
+    f"{MEMORY}AdamW": Table(
+        ("ample",),
+        [
+            f"rate {rate}, dropout 0.05, wd {decay}, adamw"
+            for rate in (0.003, 0.006, 0.012)
+            for decay in (0.1, 0.4, 0.8, 1.6, 3.2)
         ],
     ),
     "wt103.json's settings, by their rate": Table(

@@ -60,6 +60,11 @@ class Setup:
         return count_steps(self.samples(sampling), self.sequences_per_step)
 
     @property
+    def steps_in_epoch(self) -> float:
+        """Optimizer steps of an epoch, a short last one counted as the part that it is."""
+        return self.samples(self.recipe.data.sampling) / self.sequences_per_step
+
+    @property
     def total_steps(self) -> int:
         """Optimizer steps of the whole run."""
         training = self.recipe.training
@@ -96,7 +101,7 @@ class Setup:
     @property
     def weight_decay(self) -> float:
         """Its weight decay, 0 where there is none."""
-        return weight_decay(self.recipe, self.samples(self.recipe.data.sampling) / self.sequences_per_step)
+        return weight_decay(self.recipe, self.steps_in_epoch)
 
     @property
     def unigram(self) -> float:

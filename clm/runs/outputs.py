@@ -58,4 +58,5 @@ def _train_results(trainer: ClmTrainer, trained: dict[str, float]) -> dict[str, 
         "train_runtime": trained["train_runtime"],
         "train_steps": trainer.state.global_step,
         "epoch": trainer.state.epoch,
+        "weight_decay": args.weight_decay,  # which weight_decay_epochs leaves open until the text is known
     }

@@ -90,7 +90,7 @@ def test_the_expected_validation_loss_turns_up_and_that_of_training_does_not():
     assert trained[1] < trained[0]
 
 
-def advice_of(tmp_path: Path, epochs: int, width: int = 64, **changes: object) -> dict[str, float | None]:
+def advised(tmp_path: Path, epochs: int, width: int = 64, **changes: object) -> list[dict]:
     recipe = {
         "train_file": "text.txt", "vocab_size": 512, "block_size": 64, "n_layer": 2, "n_head": 2, "n_embd": width,
         "per_device_train_batch_size": 16, "gradient_accumulation_steps": 1, "optim": "muon", "learning_rate": 1e-2,
@@ -99,7 +99,11 @@ def advice_of(tmp_path: Path, epochs: int, width: int = 64, **changes: object) -
     }  # fmt: skip
     (tmp_path / "recipe.json").write_text(json.dumps(recipe | changes))
     made = setup.of_recipe(load(tmp_path / "recipe.json"), 1024 * EPOCH)
-    return {each["title"]: each["gain_nats"] for each in advise(made, made.total_steps, 4.5)}
+    return advise(made, made.total_steps, 4.5)
+
+
+def advice_of(tmp_path: Path, *args: int, **changes: object) -> dict[str, float | None]:
+    return {each["title"]: each["gain_nats"] for each in advised(tmp_path, *args, **changes)}
 
 
 def test_a_run_of_too_many_epochs_is_told_the_best_count_weight_decay_and_dropout(tmp_path):
@@ -116,9 +120,11 @@ def test_a_run_of_too_many_epochs_is_told_the_best_count_weight_decay_and_dropou
 
 def test_a_run_of_few_epochs_or_a_large_model_isnt(tmp_path):
     assert not any("dropout of" in title for title in advice_of(tmp_path, 1))
-    large = advice_of(tmp_path, 32, width=256)
+    large = advice_of(tmp_path, 32, 256)
     assert large["try a weight decay of up to 0.8"] is None
     assert not any(title.startswith("weight decay of") for title in large)
+    (why,) = (each["why"] for each in advised(tmp_path, 32, 256) if each["title"].startswith("try a weight decay"))
+    assert f"which is {1 / (1e-2 * 4 * EPOCH):.2g} at this rate" in why
 
 
 def test_models_larger_than_the_evidence_pay_nothing():

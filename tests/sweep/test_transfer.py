@@ -51,6 +51,13 @@ def test_weight_decay_keeps_the_share_of_the_run_that_weights_remember(target):
     assert both["weight_decay"].after == pytest.approx(0.5 * 0.016 * 6 / (0.004 * 100))
 
 
+def test_weight_decay_replaces_the_targets_epochs_and_epochs_are_carried_as_they_are(workplace):
+    write_recipe("large.json", n_embd=128, n_head=4, max_steps=100, weight_decay_epochs=4.0)
+    change = changed({"weight_decay": 0.5}, load("large.json"))["weight_decay"]
+    assert (change.before, change.after) == (None, pytest.approx(0.5 * 6 / 100))
+    assert changed({"weight_decay_epochs": 2.0}, load("large.json"))["weight_decay_epochs"].after == 2.0
+
+
 def test_the_batch_goes_as_the_square_root_of_the_tokens(target):
     # 6 steps of 12 x 16 tokens; 100 of 48 x 16 are 66.7 times as many: 8.16 times the batch, 98 sequences, 96 = 6 x 16.
     both = changed({"per_device_train_batch_size": 4, "learning_rate": 0.016}, target)

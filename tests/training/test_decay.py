@@ -56,6 +56,7 @@ def test_a_run_decays_by_it_says_so_and_resumes_bit_for_bit(workplace, capsys, c
         [expected] * (len(groups) - 1)
     )
     assert of_run(read_run(Path("out"))).weight_decay == pytest.approx(expected)
+    assert json.loads(Path("out/all_results.json").read_text())["weight_decay"] == pytest.approx(expected)
 
     cut_off("out", "again")
     assert run("--output_dir", "again") == 0

@@ -140,7 +140,7 @@ def test_muon_and_adamw_of_twelve_layers_take_few_kernels_and_ask_for_no_number(
     assert asked.host_reads == 0, asked.reads_by_op
 
 
-@pytest.mark.parametrize("processes", [2, 4])
+@pytest.mark.parametrize("processes", [pytest.param(2, marks=pytest.mark.slow), 4])
 def test_processes_share_the_work_and_end_with_the_weights_of_one(tmp_path, processes):
     muon_processes.run(0, 1, str(tmp_path))
     one = torch.load(tmp_path / "rank-0.pt")

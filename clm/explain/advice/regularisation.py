@@ -7,6 +7,7 @@ from clm.explain.advice.case import EPOCHS, Advice, Case, of_pairs
 from clm.explain.forecast import Law
 from clm.explain.outlook import pairs
 from clm.explain.scaling import OVERFITTING_LIMIT
+from clm.explain.setup import Setup
 from clm.explain.situation import FEW_EPOCHS
 
 DROPOUT = 0.1  # that is advised where the text is seen many times, and that of the pairs of runs
@@ -15,6 +16,7 @@ DECAYS, DROPOUTS = (0.1, 0.2, 0.4, 0.8, 1.6), (0.0, 0.05, 0.1, 0.2)
 TELLS = 0.02  # nats: runs of many epochs that differ in nothing but their seed are as far apart
 ALIKE = 0.01  # nats: of pairs that are expected to be so near the best one, that with the most dropout is the safest
 KIM_DECAY = 0.8  # Kim et al. 2025: 150M parameters, 209M tokens, 16 epochs
+REMEMBERED = 4.0  # epochs that the weights of the best small runs remember: docs/data-limited.md
 EVIDENCE = "so small runs of up to 64 epochs over little text let expect (calibration/repetition.py)"
 
 
@@ -71,8 +73,9 @@ def regularisation(case: Case) -> Iterator[Advice]:
     if epochs > 2 * FEW_EPOCHS and 0 < decay < KIM_DECAY / 2 and large and not reached:
         why = (
             f"the text is seen {epochs:.0f} times; a model of 150M parameters on 209M tokens did best with 0.8 and 16 "
-            "epochs, and with 0.1 at no more than 8 epochs (Kim et al. 2025, arXiv 2509.14786); no reference run of "
-            "this project says how much it gives at this size"
+            "epochs, and with 0.1 at no more than 8 epochs (Kim et al. 2025, arXiv 2509.14786); small runs here were "
+            f"best where the weights remember some {REMEMBERED:g} epochs, which is {_remembering(setup):.2g} at this "
+            "rate and batch; no reference run of this project says how much either gives at this size"
         )
         yield Advice(f"try a weight decay of up to {KIM_DECAY}", None, 1.0, "no time", why)
     if epochs > FEW_EPOCHS and setup.dropout < DROPOUT and large and not reached:
@@ -86,6 +89,11 @@ def regularisation(case: Case) -> Iterator[Advice]:
             seen = "if the text isn't repeated (its length isn't known), nothing is learned by heart"
         why = f"{seen}; in small runs that differ in nothing else, dropout 0.1 cost {least:.2f} nats or more"
         yield Advice("no dropout for less than an epoch", gain, 1.0, "no time", why)
+
+
+def _remembering(setup: Setup) -> float:
+    """The weight decay with which the weights remember REMEMBERED epochs."""
+    return 1 / (setup.peak_rate * REMEMBERED * setup.steps_in_epoch)
 
 
 def validation(case: Case) -> Iterator[Advice]:
