@@ -67,6 +67,7 @@ SCHEDULES = {
 KEYS = {
     "rate": ("learning_rate",),
     "wd": ("weight_decay",),
+    "remembers": ("weight_decay_epochs",),
     "epochs": ("num_train_epochs",),
     "dropout": ("resid_pdrop", "embd_pdrop"),
     "attention dropout": ("attn_pdrop",),
@@ -120,6 +121,8 @@ def read(name: str, size: Size) -> Row:
         elif what in KEYS:
             number = int(value) if what == "epochs" else float(value)
             row.keys |= dict.fromkeys(KEYS[what], number)
+            if what == "remembers":
+                del row.keys["weight_decay"]
         elif what == "batch":
             row.keys["per_device_train_batch_size"] = int(value)
         elif what == "wsd":

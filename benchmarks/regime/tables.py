@@ -90,6 +90,10 @@ TABLES: dict[str, Table] = {
             *(f"rate 0.005, cosine to 0, wd {decay}" for decay in (0.2, 0.4, 0.8, 1.6, 3.2, 6.4)),
         ],
     ),
+    f"{MEMORY}`weight_decay_epochs` 4": Table(
+        (*FEW, "scant", *MANY),
+        [f"rate {rate}, cosine to 0, remembers 4" for rate in (0.005, 0.01)] + [f"{ROW}, remembers 4"],
+    ),
     f"{MEMORY}10 epochs": Table(
         ("scant", "large"),
         [

@@ -24,6 +24,7 @@ from clm.training.build import make_trainer
 from clm.training.callbacks.energy import EnergyMeter
 from clm.training.callbacks.progress import TrainingProgress
 from clm.training.callbacks.samples import SampleLog
+from clm.training.schedule import weight_decay
 from clm.training.text import RunText
 
 ARTICLE = re.compile(r"(?m)^(?= = [^=\n].* = \n)")
@@ -63,6 +64,7 @@ def train(name: str, size: Size, seed: int, files: dict[str, str], folder: Path)
         with redirect_stdout(StringIO()):
             args, _ = start(recipe)
         blocks = Blocks(data.train, recipe.data.block_size, shifted=recipe.data.shift_blocks)
+        args.weight_decay = weight_decay(recipe, len(blocks) / args.per_device_train_batch_size)
         batches = -(-len(blocks) // args.per_device_train_batch_size)
         identity = {"text": "", "tokenizer": "", "total_steps": batches * int(args.num_train_epochs)}
         text = RunText(data, blocks, identity["total_steps"], identity)

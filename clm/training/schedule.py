@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from clm.config.recipe import Recipe
-from clm.errors import UserError
 
 if TYPE_CHECKING:  # both take seconds to import, and an explanation has no use for them
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler
 
 FOLLOWS_THE_LOSS = ("reduce_lr_on_plateau", "greedy")  # unknown before the run
+FEWEST_REMEMBERED = 60  # steps: a run whose epochs have three learned less with fewer (docs/data-limited.md)
 
 
 def warmup_steps(training: Mapping[str, Any], total_steps: int) -> int:
@@ -43,24 +43,15 @@ def weight_decay(recipe: Recipe, steps_in_epoch: float) -> float:
     """The recipe's `weight_decay`, or the one with which the weights remember `weight_decay_epochs`.
 
     Under AdamW and Muon they are an average of the updates of the last 1 / (rate x decay) steps (Wang & Aitchison 2024,
-    arXiv 2405.13698).
+    arXiv 2405.13698). That is never made less than FEWEST_REMEMBERED.
 
     Args:
         steps_in_epoch: optimizer steps in an epoch, a short last one counted as the part that it is.
-
-    Raises:
-        UserError: so many epochs are less than a step.
     """
     epochs = recipe.run.weight_decay_epochs
     if epochs is None:
         return recipe.training.get("weight_decay") or 0.0
-    if epochs * steps_in_epoch < 1:
-        raise UserError(
-            f"weight_decay_epochs {epochs:g} are {epochs * steps_in_epoch:.2g} steps, as an epoch of this text has "
-            f"{steps_in_epoch:.3g}, and weights that remember less than one step learn nothing: set it to "
-            f"{1 / steps_in_epoch:.2g} or more, or set weight_decay"
-        )
-    return 1 / (recipe.training["learning_rate"] * epochs * steps_in_epoch)
+    return 1 / (recipe.training["learning_rate"] * max(epochs * steps_in_epoch, FEWEST_REMEMBERED))
 
 
 def scheduler(optimizer: Optimizer, training: Mapping[str, Any], total_steps: int) -> LRScheduler:

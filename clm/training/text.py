@@ -110,8 +110,10 @@ def _introduce(teachers: Sequence[Teacher], recipe: Recipe, identity: dict[str, 
 
 def _settle_decay(args: TrainingArguments, recipe: Recipe, steps_in_epoch: float, say: Say) -> None:
     args.weight_decay = weight_decay(recipe, steps_in_epoch)
-    if epochs := recipe.run.weight_decay_epochs:
-        say(f"weight decay: {args.weight_decay:.3g}, with which the weights remember {epochs:g} epochs")
+    if recipe.run.weight_decay_epochs:
+        steps = round(1 / (args.learning_rate * args.weight_decay))
+        epochs = f"{steps / steps_in_epoch:.3g} epochs"
+        say(f"weight decay: {args.weight_decay:.3g}, with which the weights remember {steps:,} steps, {epochs}")
 
 
 def _count_steps(args: TrainingArguments, blocks: Blocks, say: Say) -> int:

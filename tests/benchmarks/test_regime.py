@@ -17,6 +17,8 @@ def test_a_name_says_what_is_changed_and_the_rest_is_wt103s():
     assert (row.keys["learning_rate"], row.keys["weight_decay"], row.keys["num_train_epochs"]) == (0.01, 1.6, 50)
     assert (row.keys["lr_scheduler_type"], row.keys["n_embd"], row.keys["adam_beta2"]) == ("cosine", 96, 0.95)
     assert row.parts == {"decay": "cautious", "rows balanced": True, "ema": 0.99}
+    remembered = read("rate 0.01, remembers 4", SIZES["deep"]).keys
+    assert (remembered["weight_decay_epochs"], remembered["n_layer"]) == (4, 8) and "weight_decay" not in remembered
     changed = read("dropout 0.3, attention dropout 0.2, batch 4", SIZES["small"]).keys
     assert [changed[key] for key in ("resid_pdrop", "embd_pdrop", "attn_pdrop")] == [0.3, 0.3, 0.2]
     assert changed["per_device_train_batch_size"] == 4

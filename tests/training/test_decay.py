@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from clm.config.recipe import load
-from clm.errors import UserError
 from clm.explain.setup import of_recipe, of_run
 from clm.runs.record import read_run
 from clm.training.schedule import weight_decay
@@ -23,14 +22,14 @@ def recipe(**changes: object):
 
 def test_it_is_one_over_rate_and_steps_that_are_remembered(workplace):
     assert weight_decay(recipe(weight_decay_epochs=4.0), 150) == pytest.approx(1 / (1e-2 * 4 * 150))
-    assert weight_decay(recipe(weight_decay_epochs=0.5, learning_rate=2e-3), 2.5) == pytest.approx(1 / (2e-3 * 1.25))
+    assert weight_decay(recipe(weight_decay_epochs=0.5, learning_rate=2e-3), 250) == pytest.approx(1 / (2e-3 * 125))
     assert weight_decay(recipe(weight_decay=0.3), 150) == 0.3
     assert weight_decay(recipe(), 150) == 0.1  # the default
 
 
-def test_less_than_a_step_is_refused(workplace):
-    with pytest.raises(UserError, match=r"0\.5 are 0\.75 steps.* set it to 0\.67 or more"):
-        weight_decay(recipe(weight_decay_epochs=0.5), 1.5)
+def test_no_fewer_than_sixty_steps_are_remembered(workplace):
+    assert weight_decay(recipe(weight_decay_epochs=4.0), 15) == weight_decay(recipe(weight_decay_epochs=4.0), 3)
+    assert weight_decay(recipe(weight_decay_epochs=4.0), 3) == pytest.approx(1 / (1e-2 * 60))
 
 
 def test_either_replaces_the_other_on_the_command_line_and_a_recipe_holds_one(workplace, refuses):  # noqa: F811
@@ -46,11 +45,13 @@ def test_either_replaces_the_other_on_the_command_line_and_a_recipe_holds_one(wo
 
 @pytest.mark.parametrize("changes", [{"max_steps": 6}, MUON], ids=["AdamW", "Muon"])
 def test_a_run_decays_by_it_says_so_and_resumes_bit_for_bit(workplace, capsys, changes):
-    write_recipe(weight_decay_epochs=2.0, save_total_limit=20, **changes)
+    write_recipe(weight_decay_epochs=6.0, save_total_limit=20, **changes)
     assert run() == 0
     samples = (json.loads(Path("out/data.json").read_text())["train"]["tokens"] - 1) // 16
-    expected = 1 / (1e-2 * 2 * samples / 12)
-    assert f"weight decay: {expected:.3g}, with which the weights remember 2 epochs" in capsys.readouterr().out
+    steps = 6 * samples / 12
+    expected = 1 / (1e-2 * steps)
+    said = f"weight decay: {expected:.3g}, with which the weights remember {steps:.0f} steps, 6 epochs\n"
+    assert said in capsys.readouterr().out
     groups = torch.load("out/checkpoint-3/optimizer.pt", weights_only=True)["param_groups"]
     assert [decay for decay in (group["weight_decay"] for group in groups) if decay] == pytest.approx(
         [expected] * (len(groups) - 1)
