@@ -22,7 +22,7 @@ from clm.files import read_json
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "regime.json"
 CURVES = ROOT / "clm" / "explain" / "references" / "regime_runs.json"
-UNKNOWN = ("shift_blocks", "adam_beta2", "max_grad_norm", "attn_pdrop")
+UNKNOWN = ("shift_blocks", "adam_beta2", "max_grad_norm", "attn_pdrop", "weight_decay_epochs")
 # Bytes of each size's training text, and the loss of its token frequencies on the held-out text, nats: as the project's
 # own preparation (data.json) counts them of the texts that benchmarks/regime cuts from WikiText's validation split.
 TEXTS = {
@@ -31,6 +31,9 @@ TEXTS = {
     "ample": (163_400, 5.1807),
     "half": (40_850, 5.1887),
     "wide": (653_600, 5.2079),
+    "scant": (25_800, 5.1915),
+    "larger": (412_800, 5.1988),
+    "deep": (653_600, 5.2079),
 }
 
 
@@ -40,7 +43,7 @@ def entries() -> list[dict[str, Any]]:
     for run in read_json(RESULTS)["runs"]:
         if arithmetic_of(run) == "bf16":  # other sums end elsewhere: a mean of two kinds is neither's
             seeds[run["size"], run["row"]].append(run)
-    made = [_entry(size, row, runs) for (size, row), runs in seeds.items() if size in TEXTS]
+    made = [_entry(size, row, runs) for (size, row), runs in seeds.items()]
     return [entry for entry in made if entry is not None]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.regime.rows import SIZES, read
+from benchmarks.regime.tables import ROW
 from calibration import repetition_regime
 from clm.config.recipe import load
 from clm.explain import references, setup
@@ -56,6 +57,11 @@ def expected(name: str) -> float:
         ("small: rate 0.01, wd 1.6", "small: rate 0.01", (4.124, 4.245)),
         ("large: rate 0.005, cosine to 0, wd 0.8", "large: rate 0.005, cosine to 0, wd 0.4", (3.695, 3.712)),
         ("small: rate 0.01, epochs 12", "small: rate 0.01, epochs 50", (4.211, 4.334)),
+        # Made after the fit, so in none.
+        (f"deep: {ROW}, wd 0.2", f"deep: {ROW}, wd 0.4", (2.909, 2.932)),
+        (f"ample: {ROW}, wd 0.2, batch 8", f"ample: {ROW}, wd 0.4, batch 8", (3.554, 3.599)),
+        (f"ample: {ROW}, wd 0.8, batch 32", f"ample: {ROW}, wd 0.4, batch 32", (3.553, 3.576)),
+        ("scant: rate 0.005, cosine to 0, wd 3.2", "scant: rate 0.005, cosine to 0, wd 0.8", (4.083, 4.175)),
     ],
 )
 def test_the_better_of_two_real_runs_is_expected_to_be_better(better, worse, losses):
