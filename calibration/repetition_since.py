@@ -16,12 +16,12 @@ from clm.explain.scaling import OVERFITTING
 
 KINDS: dict[str, Callable[[str], bool]] = {
     "all": lambda name: True,
+    "deep": lambda name: name.startswith("deep"),
+    "ample, Muon": lambda name: name.startswith("ample") and "adamw" not in name,
+    "scant, 25 epochs": lambda name: name.startswith("scant") and "epochs" not in name,
+    "larger": lambda name: name.startswith("larger"),
     "AdamW": lambda name: "adamw" in name,
     "30 steps": lambda name: "batch 64" in name,
-    "deep": lambda name: name.startswith("deep"),
-    "larger": lambda name: name.startswith("larger"),
-    "scant, 25 epochs": lambda name: name.startswith("scant") and "epochs" not in name,
-    "ample, Muon": lambda name: name.startswith("ample") and "adamw" not in name,
 }
 
 

@@ -7,21 +7,16 @@ import pytest
 
 from clm.config.recipe import load
 from clm.explain import explain, forecast, references
-from clm.explain.advice.regularisation import ALIKE, KIM_DECAY
 from clm.explain.expected import TRAINING_DROPOUT
 from clm.explain.faults.evidence import PLATEAU_TOKENS
 from clm.explain.outlook import LOSS_WIDTHS, pairs
 from clm.explain.scaling import (
-    OVERFITTING,
-    REPEAT_HALF_LIFE,
-    REPEATED_EPOCHS,
-    REPEATED_RATIOS,
-    SMALL_HALF_LIFE,
     effective_tokens,
     usual_learning_rate,
 )
 from clm.files import read_json
 from tests.explain import test_quickstart as quickstart
+from tests.explain.guide_repetition import of_repetition, of_runs_made_since
 from tests.tiny import ROOT
 
 # Not worked out but quoted: the question, rates and dropouts of recipes, results of others, years and arXiv numbers.
@@ -51,21 +46,6 @@ def table(name: str, rows: list[dict]) -> list[str]:
         f"{100 * row['coverage_high']:.0f}) |"
         for row in rows
     ]
-
-
-REPETITION = [
-    (which, key, words, left_out)
-    for which, words in (("one text", "one little text"), ("regime", "data-limited.md's"))
-    for key, left_out in (("a run", "it"), ("a size", "its size"), ("its text", "its set"))
-]
-
-
-def repetition_row(words: str, left_out: str, scored: dict) -> str:
-    """A row of the table of what repeating the text costs."""
-    nats = [scored[f"{which}, {kind}"] for kind in ("error", "of changes") for which in ("with penalty", "without")]
-    shares = [scored[f"{which}, pairs in order"] for which in ("with penalty", "without")]
-    cells = [*(f"{each:.2f}" for each in nats), *(f"{100 * each:.0f} %" for each in shares)]
-    return f"| {words} | {left_out} | {' | '.join(cells)} |"
 
 
 def one_loss_row(words: str, share: str, scored: dict) -> str:
@@ -143,34 +123,6 @@ def of_the_forecast(scored: dict) -> list[str]:
     ]
 
 
-def of_repetition() -> list[str]:
-    """What the page says of repeating a text, from calibration/results/repetition.json."""
-    repeated = read_json(ROOT / "calibration" / "results" / "repetition.json")
-    law, runs = OVERFITTING, references.entries("repeated_runs.json")
-    decays = sorted({run["recipe"]["weight_decay"] for run in runs})
-    dropouts = {run["recipe"]["resid_pdrop"] for run in runs}
-    regime = references.entries("regime_runs.json")
-    sizes = [repeated[f"{which}, a size left out"] for which in ("regime", "one text")]
-    above = [pick["above the best"] for pick in repeated["picks"].values()]
-    return [
-        f"`{law.scale:.4f} r / (1 + r / {law.saturation:.1f}) (E - 1)^{law.epochs_power:.2f}`, with",
-        f"{SMALL_HALF_LIFE:.0f} repetitions and not {REPEAT_HALF_LIFE}",
-        f"{len(runs)} are over one little text, 44 kB of WikiText (one: 24 kB), of 1 to {REPEATED_EPOCHS:.0f} epochs",
-        f"outside {REPEATED_RATIOS[0]:g} to {REPEATED_RATIOS[1]:g} parameters for each token",
-        f"e^-{law.decay:.1f} for each unit of W,",
-        f"e^-{law.dropout:.1f} for each unit of dropout P, and by e^-{law.adamw:.1f} under AdamW",
-        f"`{law.decay_cost:.2f} W ln E / (1 + r)` is added",
-        f"weight decay {', '.join(map(str, decays[:-1]))} and {decays[-1]}; dropout 0 and {max(dropouts)};",
-        f"longest overfitted to {max(run['validation'][-1][1] for run in runs):.2f}, above the uniform baseline",
-        f"{len(regime)} curves, from {sum(entry['runs'] for entry in regime)} runs,",
-        f"within {ALIKE} nats it takes the one with the most dropout",
-        f"{min(above):.3f} to {max(above):.3f} nats above the best",
-        " and ".join(f"{100 * each['inside 80 % band']:.0f} %" for each in sizes),
-        f"a weight decay of {KIM_DECAY}, and at 8 with 0.1 (Kim et al. 2025)",
-        *(repetition_row(*words, repeated[f"{which}, {key} left out"]) for which, key, *words in REPETITION),
-    ]
-
-
 @pytest.fixture(scope="module")
 def phrases() -> list[str]:
     """What the page must say, with the figures as they come out now."""
@@ -196,6 +148,7 @@ def phrases() -> list[str]:
     return [
         *(row for name in GROUPS for row in table(name, scored[name]["at"])),
         *of_repetition(),
+        *of_runs_made_since(),
         *(
             one_loss_row(words, share, expected[f"{size}, from one loss at {share}%"])
             for size, words in (("small", "small"), ("published", "25M to 1.5B"))
