@@ -1,4 +1,4 @@
-"""Scores what overfitting is expected to cost on the runs that were made since it was fitted, in half a minute.
+"""Scores what overfitting is expected to cost on the runs that were made since it was fitted, in seconds.
 
     python -m calibration.repetition_since      prints the table of docs/training-loss.md
 

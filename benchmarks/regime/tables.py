@@ -91,7 +91,7 @@ TABLES: dict[str, Table] = {
         ],
     ),
     f"{MEMORY}`weight_decay_epochs` 4": Table(
-        (*FEW, "scant", *MANY),
+        (*FEW, "scant", "larger", *MANY),
         [f"rate {rate}, cosine to 0, remembers 4" for rate in (0.005, 0.01)] + [f"{ROW}, remembers 4"],
     ),
     f"{MEMORY}10 epochs": Table(

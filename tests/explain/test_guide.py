@@ -10,10 +10,7 @@ from clm.explain import explain, forecast, references
 from clm.explain.expected import TRAINING_DROPOUT
 from clm.explain.faults.evidence import PLATEAU_TOKENS
 from clm.explain.outlook import LOSS_WIDTHS, pairs
-from clm.explain.scaling import (
-    effective_tokens,
-    usual_learning_rate,
-)
+from clm.explain.scaling import effective_tokens, usual_learning_rate
 from clm.files import read_json
 from tests.explain import test_quickstart as quickstart
 from tests.explain.guide_repetition import of_repetition, of_runs_made_since
@@ -123,19 +120,53 @@ def of_the_forecast(scored: dict) -> list[str]:
     ]
 
 
-@pytest.fixture(scope="module")
-def phrases() -> list[str]:
-    """What the page must say, with the figures as they come out now."""
+def of_the_case() -> list[str]:
+    """What it says of the question that every beginner asks, as explain answers it."""
     case = explain.explain_recipe(load(ROOT / "recipes" / "wt103-seed.json"), 3000, 3.9, 116_944_985)
     known, verdict = case["numbers"], case["verdict"]
     gains = {advice["title"]: advice["gain_nats"] for advice in case["advice"]}
     low, high = re.search(r"; ([\d.]+) to ([\d.]+) is", verdict["sentence"]).groups()
-    band = re.search(r"±([\d.]+)", verdict["confidence"])[1]
-    expected, scored = (
-        read_json(ROOT / "calibration" / "results" / f"{name}.json") for name in ("expected", "forecast")
-    )
-    warm = [nats for _, nats in pairs("no-warmup")]
-    dropped, twice = pairs("dropout"), gains["train for 6,000 steps (twice the steps)"]
+    band, twice = re.search(r"±([\d.]+)", verdict["confidence"])[1], gains["train for 6,000 steps (twice the steps)"]
+    return [
+        f"ln(32,000) = {known['uniform_loss']:.2f}",
+        f"3.9 is {known['perplexity']:.1f}, 3.0 is {math.exp(3):.1f}, 2.8 is {math.exp(2.8):.1f}",
+        f"| {known['full_steps_per_epoch']:,} full steps |",
+        f"| {100 * known['share_of_samples']:.3g} % |",
+        f"| {known['tokens'] / 1e6:.1f} M, {known['epochs']:.2f} of an epoch over the text |",
+        f"| {known['distinct_tokens'] / 1e6:.1f} M |",
+        f"each of {known['parameters']:,} parameters | {known['tokens_per_parameter']:.2f} |",
+        f"**{verdict['label']} what such a run shows, {low} to {high}**",
+        f"±{band} for the case",
+        f"Doubling the steps of the case is expected to give {twice:.2f} nats",
+        f"ten epochs {gains['train for 35,689 steps (10 epochs)']:.2f}",
+    ]
+
+
+def of_the_expected_loss() -> list[str]:
+    """What it says of how good the expected loss is, from calibration/results/expected.json."""
+    expected = read_json(ROOT / "calibration" / "results" / "expected.json")
+    return [
+        *(
+            one_loss_row(words, share, expected[f"{size}, from one loss at {share}%"])
+            for size, words in (("small", "small"), ("published", "25M to 1.5B"))
+            for share in ("20", "40", "60")
+        ),
+        f"Each of {expected['all']['runs']} reference runs ({expected['small']['runs']} small ones made here, "
+        f"{expected['published']['runs']} public ones from 25M to 1.5B)",
+        f"{100 * expected['all']['inside_80_band']:.0f} % of the left-out losses",
+        f"the median error is {expected['all']['median_error']:.2f} nats",
+        f"At 124M on web text the band is {_held(expected['124M on web text'])}",
+        f"in small runs it is ±{expected['small']['median_half_band']:.2f}",
+        f"On a text that no reference knows it is {_held(expected['small, text unknown'])} in small runs",
+        f"in large ones it is {_held(expected['published, text unknown'])}",
+    ]
+
+
+@pytest.fixture(scope="module")
+def phrases() -> list[str]:
+    """What the page must say, with the figures as they come out now."""
+    scored = read_json(ROOT / "calibration" / "results" / "forecast.json")
+    warm, dropped = [nats for _, nats in pairs("no-warmup")], pairs("dropout")
     small, muon, large = (
         forecast.knowledge().prior(facts).decay
         for facts in (
@@ -149,34 +180,12 @@ def phrases() -> list[str]:
         *(row for name in GROUPS for row in table(name, scored[name]["at"])),
         *of_repetition(),
         *of_runs_made_since(),
-        *(
-            one_loss_row(words, share, expected[f"{size}, from one loss at {share}%"])
-            for size, words in (("small", "small"), ("published", "25M to 1.5B"))
-            for share in ("20", "40", "60")
-        ),
-        f"ln(32,000) = {known['uniform_loss']:.2f}",
-        f"3.9 is {known['perplexity']:.1f}, 3.0 is {math.exp(3):.1f}, 2.8 is {math.exp(2.8):.1f}",
-        f"| {known['full_steps_per_epoch']:,} full steps |",
-        f"| {100 * known['share_of_samples']:.3g} % |",
-        f"| {known['tokens'] / 1e6:.1f} M, {known['epochs']:.2f} of an epoch over the text |",
-        f"| {known['distinct_tokens'] / 1e6:.1f} M |",
-        f"each of {known['parameters']:,} parameters | {known['tokens_per_parameter']:.2f} |",
+        *of_the_case(),
+        *of_the_expected_loss(),
         f"for {min(stays):.0f} to {max(stays):.0f} tokens for each id",
         f"Longer than {PLATEAU_TOKENS}: look for a fault",
         f"about {small:.2f} nats for the whole decay in small runs by AdamW, {muon:.2f} by Muon, {large:.2f} at 124M",
         f"{small:.2f} nats for all of the peak rate in a small run by AdamW, {muon:.2f} by Muon, {large:.2f} in a",
-        f"**{verdict['label']} what such a run shows, {low} to {high}**",
-        f"Each of {expected['all']['runs']} reference runs ({expected['small']['runs']} small ones made here, "
-        f"{expected['published']['runs']} public ones from 25M to 1.5B)",
-        f"{100 * expected['all']['inside_80_band']:.0f} % of the left-out losses",
-        f"the median error is {expected['all']['median_error']:.2f} nats",
-        f"At 124M on web text the band is {_held(expected['124M on web text'])}",
-        f"in small runs it is ±{expected['small']['median_half_band']:.2f}",
-        f"On a text that no reference knows it is {_held(expected['small, text unknown'])} in small runs",
-        f"in large ones it is {_held(expected['published, text unknown'])}",
-        f"±{band} for the case",
-        f"Doubling the steps of the case is expected to give {twice:.2f} nats",
-        f"ten epochs {gains['train for 35,689 steps (10 epochs)']:.2f}",
         f"A rule of thumb for the case's size is {usual_learning_rate(85_056_000):.1e}",
         f"up to {max(epochs for epochs, _ in dropped):.1f} epochs",
         f"*cost* {min(change for _, change in dropped):.2f} to {max(change for _, change in dropped):.2f} nats",

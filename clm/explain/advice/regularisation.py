@@ -63,19 +63,20 @@ def _best_pair(case: Case, law: Law, now: dict[str, float]) -> tuple[dict[str, f
 
 def regularisation(case: Case) -> Iterator[Advice]:
     setup, epochs = case.setup, case.epochs
-    if not setup.weight_decay and not _overfits(case):
+    decay = setup.weight_decay
+    if not decay and not _overfits(case):
         _, found = of_pairs("no-decay")
         why = f"the usual value; {found}, and what it gives large models isn't in the references"
         yield Advice("weight decay of 0.1", None, 1.0, "no time", why)
     large = setup.non_embedding_parameters > setup.text.tokens / 4
     reached = setup.non_embedding_parameters <= OVERFITTING_LIMIT  # then `epochs` tells
-    decay = setup.weight_decay
     if epochs > 2 * FEW_EPOCHS and 0 < decay < KIM_DECAY / 2 and large and not reached:
         why = (
             f"the text is seen {epochs:.0f} times; a model of 150M parameters on 209M tokens did best with 0.8 and 16 "
-            "epochs, and with 0.1 at no more than 8 epochs (Kim et al. 2025, arXiv 2509.14786); small runs here were "
-            f"best where the weights remember some {REMEMBERED:g} epochs, which is {_remembering(setup):.2g} at this "
-            "rate and batch; no reference run of this project says how much either gives at this size"
+            "epochs, and with 0.1 at no more than 8 epochs (Kim et al. 2025, arXiv 2509.14786); here, models of less "
+            f"than 1M were best with one that makes the weights an average over some {REMEMBERED:g} epochs, which is "
+            f"{_remembering(setup):.2g} at this rate and batch; no reference run of this project says how much either "
+            "gives at this size"
         )
         yield Advice(f"try a weight decay of up to {KIM_DECAY}", None, 1.0, "no time", why)
     if epochs > FEW_EPOCHS and setup.dropout < DROPOUT and large and not reached:
