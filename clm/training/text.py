@@ -113,7 +113,7 @@ def _settle_decay(args: TrainingArguments, recipe: Recipe, steps_in_epoch: float
     if recipe.run.weight_decay_epochs:
         steps = round(1 / (args.learning_rate * args.weight_decay))
         epochs = f"{steps / steps_in_epoch:.3g} epochs"
-        say(f"weight decay: {args.weight_decay:.3g}, with which the weights remember {steps:,} steps, {epochs}")
+        say(f"weight decay: {args.weight_decay:.3g}, so the weights average over the last {steps:,} steps ({epochs})")
 
 
 def _count_steps(args: TrainingArguments, blocks: Blocks, say: Say) -> int:

@@ -50,7 +50,7 @@ def test_a_run_decays_by_it_says_so_and_resumes_bit_for_bit(workplace, capsys, c
     samples = (json.loads(Path("out/data.json").read_text())["train"]["tokens"] - 1) // 16
     steps = 6 * samples / 12
     expected = 1 / (1e-2 * steps)
-    said = f"weight decay: {expected:.3g}, with which the weights remember {steps:.0f} steps, 6 epochs\n"
+    said = f"weight decay: {expected:.3g}, so the weights average over the last {steps:.0f} steps (6 epochs)\n"
     assert said in capsys.readouterr().out
     groups = torch.load("out/checkpoint-3/optimizer.pt", weights_only=True)["param_groups"]
     assert [decay for decay in (group["weight_decay"] for group in groups) if decay] == pytest.approx(
